@@ -1,0 +1,235 @@
+//! FLOOR 0: the decision engine. `std`, `dashmap` and a hasher, nothing else.
+//!
+//! It is pure: it never sleeps, spawns, logs, counts, or reads a clock or a random source. Time comes in as an argument, so
+//! the live gateway, `explain` and `replay` run this very code, and every case can be tested without waiting.
+//!
+//! Invariants, each held by a test:
+//! 1. A limit admits what it says: in any span of `t` seconds at most `rate * t + burst` tokens; never more than its slots at
+//!    once. On any number of threads.
+//! 2. All or nothing: a rejected request has given back everything it took before [`Engine::stage`] returns, so it costs
+//!    nobody anything. A refund never gives back what time has already refilled.
+//! 3. A slot comes back exactly once, when its [`Hold`] is dropped.
+//! 4. Forgetting an idle partition ([`Engine::sweep`]) changes no answer.
+//! 5. A shadow limit (`enforce = false`) changes no verdict and no other limit's state.
+//! 6. Live and test traffic never share a partition.
+//!
+//! One sharp edge, by design: stages take one after another, so a request that a later stage is about to refuse holds its
+//! earlier tokens for well under a microsecond. Another thread may be refused the last token in that time. The limit errs to
+//! the strict side; it never admits more.
+
+mod cells;
+pub mod class;
+pub mod decision;
+pub mod hold;
+pub mod limiter;
+pub mod policy;
+mod sync;
+pub mod time;
+
+pub use cells::Count;
+pub use class::{Access, EndpointId, Id, IdKind, Mode, ProfileId, RequestClass, RouteId, Seed};
+pub use decision::{Outcome, Rejection, Step, Verdict, Witness};
+pub use hold::Hold;
+pub use limiter::{Concurrency, Gcra, Limiter, Mechanism};
+pub use policy::{Condition, EndpointClass, Exempt, Limit, LimitId, Part, Policy, Profile, Stage, Unmet};
+pub use time::{Clock, Nanos};
+
+use cells::{Cells, Key, KeyMessage, Place};
+use hold::{Taken, What};
+use limiter::gcra::Draw;
+use policy::Covered;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// The state of all limits, shared by all threads. Policies come and go; state belongs to a limit's name and mechanism.
+#[derive(Debug)]
+pub struct Engine {
+    seed: Seed,
+    cells: Cells,
+}
+
+/// One request at one moment: what every step of a decision needs.
+#[derive(Clone, Copy)]
+struct Query<'a> {
+    policy: &'a Policy,
+    class: &'a RequestClass,
+    now: Nanos,
+}
+
+impl Engine {
+    /// An engine without state. `seed` must be the one that the policies' ids are made with. `max_partitions` bounds memory,
+    /// at about 100 bytes each; what happens at the bound stands in the module `cells`: new partitions share one.
+    #[must_use]
+    pub fn new(seed: Seed, max_partitions: usize) -> Engine {
+        Engine { seed, cells: Cells::new(max_partitions) }
+    }
+
+    /// Lets `class` meet the limits of one stage at `now`. What they give is added to `hold`.
+    ///
+    /// # Errors
+    /// The first limit that has no room. Everything in `hold` is given back then.
+    pub fn stage(
+        &self,
+        policy: &Policy,
+        stage: Stage,
+        class: &RequestClass,
+        now: Nanos,
+        hold: &mut Hold,
+        witness: &mut impl Witness,
+    ) -> Result<(), Rejection> {
+        let query = Query { policy, class, now };
+        let mut covered = Covered::default();
+        for &id in policy.candidates(stage, class) {
+            let limit = policy.limit(id);
+            if let Err(exempt) = exemption(&query, limit, &mut covered) {
+                witness.saw(Step::Skipped { limit: id, exempt });
+                continue;
+            }
+            let outcome = self.ask(&query, id, hold);
+            witness.saw(Step::Decided { limit: id, outcome });
+            if let (Outcome::Rejected { retry_at }, true) = (outcome, limit.enforce) {
+                hold.cancel(now);
+                return Err(Rejection { limit: id, stage, retry_at });
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets `class` meet all stages in order. Unlike [`stage`](Engine::stage), the witness also hears of the limits that the
+    /// index rules out, in the order of the configuration after those that were looked at.
+    pub fn walk(
+        self: &Arc<Self>,
+        policy: &Policy,
+        class: &RequestClass,
+        now: Nanos,
+        witness: &mut impl Witness,
+    ) -> Verdict {
+        let mut hold = Hold::new(Arc::clone(self));
+        for stage in Stage::ALL {
+            let verdict = self.stage(policy, stage, class, now, &mut hold, witness);
+            tell_ruled_out(policy, stage, class, witness);
+            if let Err(rejection) = verdict {
+                return Verdict::Reject(rejection);
+            }
+        }
+        Verdict::Admit(hold)
+    }
+
+    /// What a limit would say to `class` now, without taking anything. For limits that apply; see [`Limit::applies`].
+    #[must_use]
+    pub fn peek(&self, policy: &Policy, id: LimitId, class: &RequestClass, now: Nanos) -> Outcome {
+        let key = self.place(&Query { policy, class, now }, id).key;
+        match policy.limiter(id, class.profile) {
+            Limiter::Gcra(figures) => {
+                let tat = self.cells.peek_tat(key, &figures, now);
+                match figures.draw(tat, now, class.cost) {
+                    Draw::Taken { tat } => Outcome::Admitted { remaining: figures.remaining(tat, now) },
+                    Draw::Refused { retry_at } => Outcome::Rejected { retry_at },
+                }
+            }
+            Limiter::Concurrency(figures) => match figures.take(self.cells.peek_slots(key)) {
+                Some(taken) => Outcome::Admitted { remaining: figures.remaining(taken) },
+                None => Outcome::Rejected { retry_at: None },
+            },
+        }
+    }
+
+    /// Forgets partitions whose loss changes no answer: full buckets, no slot taken. Holds one of 256 locks at a time.
+    /// Returns how many were forgotten.
+    pub fn sweep(&self, now: Nanos) -> usize {
+        self.cells.sweep(now)
+    }
+
+    /// Partitions with state, of all limits.
+    #[must_use]
+    pub fn partitions(&self) -> usize {
+        self.cells.len()
+    }
+
+    /// Partitions and slots of each limit of `policy`. Visits every partition: for a scrape, not for a request.
+    #[must_use]
+    pub fn census(&self, policy: &Policy) -> HashMap<LimitId, Count> {
+        let tags = policy.tags();
+        self.cells.census().into_iter().filter_map(|(tag, count)| Some((*tags.get(&tag)?, count))).collect()
+    }
+
+    pub(in crate::engine) fn cells(&self) -> &Cells {
+        &self.cells
+    }
+
+    fn ask(&self, query: &Query<'_>, id: LimitId, hold: &mut Hold) -> Outcome {
+        let place = self.place(query, id);
+        match query.policy.limiter(id, query.class.profile) {
+            Limiter::Gcra(figures) => {
+                let (now, cost) = (query.now, query.class.cost);
+                let drawn = self.cells.draw(&place, &figures, now, cost);
+                match drawn.answer {
+                    Draw::Taken { tat } => {
+                        let what = What::Tokens { cost, emission_ns: figures.emission_ns(), tat_after: tat };
+                        hold.push(Taken { key: drawn.key, what });
+                        Outcome::Admitted { remaining: figures.remaining(tat, now) }
+                    }
+                    Draw::Refused { retry_at } => Outcome::Rejected { retry_at },
+                }
+            }
+            Limiter::Concurrency(figures) => {
+                let taken = self.cells.take_slot(&place, figures);
+                match taken.answer {
+                    Some(in_flight) => {
+                        hold.push(Taken { key: taken.key, what: What::Slot });
+                        Outcome::Admitted { remaining: figures.remaining(in_flight) }
+                    }
+                    None => Outcome::Rejected { retry_at: None },
+                }
+            }
+        }
+    }
+
+    /// The partition of a limit that a request falls in.
+    fn place(&self, query: &Query<'_>, id: LimitId) -> Place {
+        let (policy, class) = (query.policy, query.class);
+        let salt = policy.salt(id);
+        let mut message = KeyMessage::new(salt, class.mode as u8);
+        for &part in &policy.limit(id).per {
+            message.push(match part {
+                Part::Account => class.account,
+                Part::ConnectedAccount => class.connected,
+                Part::Key => class.key,
+                Part::Ip => class.ip,
+                Part::Endpoint => policy.endpoint_key(class.endpoint),
+                Part::Value(extractor) => {
+                    policy.value_slot(class.endpoint, extractor).map_or(Id::NONE, |slot| class.values[slot])
+                }
+            });
+        }
+        Place {
+            key: Key::new(self.seed.hash(message.bytes())),
+            // The limit's own hash is nobody else's: partition keys are hashes of longer messages.
+            overflow: Key::new(salt),
+            tag: policy::tag(salt),
+        }
+    }
+}
+
+/// Whether a candidate is exempt all the same: by the parts of its conditions that the index does not decide, or as a fallback.
+fn exemption(query: &Query<'_>, limit: &Limit, covered: &mut Covered) -> Result<(), Exempt> {
+    limit.applies(query.policy, query.class)?;
+    if covered.exempts(limit) {
+        return Err(Exempt::Covered);
+    }
+    covered.note(limit);
+    Ok(())
+}
+
+/// Tells the witness of the limits of a stage that the index leaves out for this endpoint and mode.
+fn tell_ruled_out(policy: &Policy, stage: Stage, class: &RequestClass, witness: &mut impl Witness) {
+    let candidates = policy.candidates(stage, class);
+    for (id, limit) in policy.limits() {
+        if limit.stage == stage
+            && !candidates.contains(&id)
+            && let Err(exempt) = limit.applies(policy, class)
+        {
+            witness.saw(Step::Skipped { limit: id, exempt });
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! Where the counts are: one map for all limits, from a 128-bit partition key to a cell of 24 bytes.
+//!
+//! Invariants:
+//! - A cell changes by compare-exchange under a shard's read lock; it is made, converted to new figures and removed under the
+//!   write lock. So nobody sees half a cell, and no request meets a cell that is being forgotten.
+//! - A cell is forgotten only when a new one would give the same answers: a full bucket, no slot taken.
+//! - At most `max` cells. At that bound a partition that is new shares one overflow cell with all other new partitions of its
+//!   limit: strict, never a fresh bucket.
+//!
+//! Every atomic stands for itself (no other memory is published through it), so all orderings are relaxed.
+
+use super::class::{Id, MAX_VALUES};
+use super::limiter::gcra::{self, Draw};
+use super::limiter::{Concurrency, Gcra};
+use super::sync::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use super::time::Nanos;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::AtomicUsize;
+
+/// A partition's key: a keyed hash of the limit, the mode and what the limit counts by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key(Id);
+
+impl Key {
+    pub(super) const ZERO: Key = Key(Id::NONE);
+
+    pub(super) fn new(hash: Id) -> Key {
+        Key(hash)
+    }
+}
+
+impl std::hash::Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.0[0]);
+    }
+}
+
+/// A key is a hash already.
+#[derive(Default)]
+pub(super) struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+/// A partition of one limit, as the engine looks for it.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    /// Its key.
+    pub(super) key: Key,
+    /// The key of its limit's overflow cell.
+    pub(super) overflow: Key,
+    /// Its limit's short name.
+    pub(super) tag: u32,
+}
+
+/// The state of one partition.
+enum Cell {
+    Bucket { tag: u32, bucket: Bucket },
+    Slots { tag: u32, slots: Slots },
+}
+
+impl Cell {
+    fn is_idle(&self, now: Nanos) -> bool {
+        match self {
+            Cell::Bucket { bucket, .. } => bucket.tat.load(Relaxed) <= now.0,
+            Cell::Slots { slots, .. } => slots.taken.load(Relaxed) == 0,
+        }
+    }
+}
+
+/// A token bucket's state.
+struct Bucket {
+    tat: AtomicU64,
+    /// The emission interval that `tat` was counted with; other figures convert it first.
+    emission_ns: u64,
+}
+
+impl Bucket {
+    fn draw(&self, figures: &Gcra, now: Nanos, cost: u32) -> Draw {
+        let mut seen = self.tat.load(Relaxed);
+        loop {
+            let draw = figures.draw(Nanos(seen), now, cost);
+            let Draw::Taken { tat } = draw else { return draw };
+            match self.tat.compare_exchange_weak(seen, tat.0, Relaxed, Relaxed) {
+                Ok(_) => return draw,
+                Err(newer) => seen = newer,
+            }
+        }
+    }
+
+    fn refund(&self, refund_ns: u64, emission_ns: u64) {
+        let refund_ns = gcra::scale_down(refund_ns, self.emission_ns, emission_ns);
+        // Cannot fail: the closure always returns a value.
+        let _ = self.tat.fetch_update(Relaxed, Relaxed, |tat| Some(tat.saturating_sub(refund_ns)));
+    }
+}
+
+/// A concurrency limit's state.
+struct Slots {
+    taken: AtomicU32,
+}
+
+impl Slots {
+    /// The count with the new slot, or `None` when all are taken.
+    fn take(&self, figures: Concurrency) -> Option<u32> {
+        self.taken.fetch_update(Relaxed, Relaxed, |taken| figures.take(taken)).ok().map(|before| before + 1)
+    }
+
+    fn release(&self) {
+        let _ = self.taken.fetch_update(Relaxed, Relaxed, |taken| taken.checked_sub(1));
+    }
+}
+
+/// What [`Cells::draw`] and [`Cells::take_slot`] did, and in which cell: the partition's own or the overflow cell.
+pub(super) struct Answer<T> {
+    pub(super) key: Key,
+    pub(super) answer: T,
+}
+
+/// What one limit's partitions add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Partitions with state.
+    pub partitions: u64,
+    /// Slots taken.
+    pub in_flight: u64,
+}
+
+/// All partitions of all limits.
+pub(super) struct Cells {
+    map: DashMap<Key, Cell, BuildHasherDefault<KeyHasher>>,
+    len: AtomicUsize,
+    max: usize,
+}
+
+/// More shards than cores could use: a sweep holds one shard's lock at a time, and with many it holds it briefly.
+const SHARDS: usize = 256;
+
+impl Cells {
+    pub(super) fn new(max: usize) -> Cells {
+        let map = DashMap::with_capacity_and_hasher_and_shard_amount(0, BuildHasherDefault::default(), SHARDS);
+        Cells { map, len: AtomicUsize::new(0), max }
+    }
+
+    /// Takes `cost` tokens from a bucket.
+    pub(super) fn draw(&self, place: &Place, figures: &Gcra, now: Nanos, cost: u32) -> Answer<Draw> {
+        if let Some(cell) = self.map.get(&place.key)
+            && let Cell::Bucket { bucket, .. } = cell.value()
+            && bucket.emission_ns == figures.emission_ns()
+        {
+            return Answer { key: place.key, answer: bucket.draw(figures, now, cost) };
+        }
+        self.draw_exclusively(place, figures, now, cost)
+    }
+
+    /// The cold path: a new partition, or one whose limit has other figures now.
+    #[cold]
+    fn draw_exclusively(&self, place: &Place, figures: &Gcra, now: Nanos, cost: u32) -> Answer<Draw> {
+        let key = place.key;
+        let fresh = figures.draw(Nanos::ZERO, now, cost);
+        match self.map.entry(key) {
+            Entry::Occupied(mut cell) => {
+                let Cell::Bucket { bucket, .. } = cell.get_mut() else { return Answer { key, answer: fresh } };
+                let tat = Nanos(bucket.tat.load(Relaxed));
+                bucket.tat.store(figures.converted(tat, bucket.emission_ns, now).0, Relaxed);
+                bucket.emission_ns = figures.emission_ns();
+                Answer { key, answer: bucket.draw(figures, now, cost) }
+            }
+            Entry::Vacant(vacant) => {
+                // A cell that would be idle at once is not worth making.
+                let Draw::Taken { tat } = fresh else { return Answer { key, answer: fresh } };
+                if tat <= now {
+                    return Answer { key, answer: fresh };
+                }
+                if !self.reserve(place) {
+                    drop(vacant);
+                    return self.draw(&place.overflowed(), figures, now, cost);
+                }
+                let bucket = Bucket { tat: AtomicU64::new(tat.0), emission_ns: figures.emission_ns() };
+                vacant.insert(Cell::Bucket { tag: place.tag, bucket });
+                Answer { key, answer: fresh }
+            }
+        }
+    }
+
+    /// Takes one slot; answers the count with it, or `None` when all are taken.
+    pub(super) fn take_slot(&self, place: &Place, figures: Concurrency) -> Answer<Option<u32>> {
+        if let Some(cell) = self.map.get(&place.key)
+            && let Cell::Slots { slots, .. } = cell.value()
+        {
+            return Answer { key: place.key, answer: slots.take(figures) };
+        }
+        self.take_slot_exclusively(place, figures)
+    }
+
+    #[cold]
+    fn take_slot_exclusively(&self, place: &Place, figures: Concurrency) -> Answer<Option<u32>> {
+        let key = place.key;
+        match self.map.entry(key) {
+            Entry::Occupied(cell) => match cell.get() {
+                Cell::Slots { slots, .. } => Answer { key, answer: slots.take(figures) },
+                Cell::Bucket { .. } => Answer { key, answer: None },
+            },
+            Entry::Vacant(vacant) => {
+                let Some(taken) = figures.take(0) else { return Answer { key, answer: None } };
+                if !self.reserve(place) {
+                    drop(vacant);
+                    return self.take_slot(&place.overflowed(), figures);
+                }
+                let slots = Slots { taken: AtomicU32::new(taken) };
+                vacant.insert(Cell::Slots { tag: place.tag, slots });
+                Answer { key, answer: Some(taken) }
+            }
+        }
+    }
+
+    /// Gives a slot back.
+    pub(super) fn release(&self, key: Key) {
+        if let Some(cell) = self.map.get(&key)
+            && let Cell::Slots { slots, .. } = cell.value()
+        {
+            slots.release();
+        }
+    }
+
+    /// Gives `refund_ns` of a bucket's time back, counted with `emission_ns`.
+    pub(super) fn refund(&self, key: Key, refund_ns: u64, emission_ns: u64) {
+        if let Some(cell) = self.map.get(&key)
+            && let Cell::Bucket { bucket, .. } = cell.value()
+        {
+            bucket.refund(refund_ns, emission_ns);
+        }
+    }
+
+    /// The bucket's theoretical arrival time with `figures`, as it is; nothing is taken.
+    pub(super) fn peek_tat(&self, key: Key, figures: &Gcra, now: Nanos) -> Nanos {
+        match self.map.get(&key).as_deref() {
+            Some(Cell::Bucket { bucket, .. }) => {
+                figures.converted(Nanos(bucket.tat.load(Relaxed)), bucket.emission_ns, now)
+            }
+            _ => Nanos::ZERO,
+        }
+    }
+
+    /// Slots taken in a partition.
+    pub(super) fn peek_slots(&self, key: Key) -> u32 {
+        match self.map.get(&key).as_deref() {
+            Some(Cell::Slots { slots, .. }) => slots.taken.load(Relaxed),
+            _ => 0,
+        }
+    }
+
+    /// Forgets idle partitions, one shard at a time. Returns how many.
+    pub(super) fn sweep(&self, now: Nanos) -> usize {
+        let mut forgotten = 0;
+        self.map.retain(|_, cell| {
+            let idle = cell.is_idle(now);
+            forgotten += usize::from(idle);
+            !idle
+        });
+        self.len.fetch_sub(forgotten, Relaxed);
+        if self.map.capacity() > 4 * self.map.len() {
+            self.map.shrink_to_fit();
+        }
+        forgotten
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Partitions and slots by the short name of their limit.
+    pub(super) fn census(&self) -> HashMap<u32, Count> {
+        let mut census: HashMap<u32, Count> = HashMap::new();
+        for cell in &self.map {
+            let (tag, in_flight) = match cell.value() {
+                Cell::Bucket { tag, .. } => (*tag, 0),
+                Cell::Slots { tag, slots } => (*tag, slots.taken.load(Relaxed)),
+            };
+            let count = census.entry(tag).or_default();
+            count.partitions += 1;
+            count.in_flight += u64::from(in_flight);
+        }
+        census
+    }
+
+    /// Room for one more cell; overflow cells (one a limit) always have room.
+    fn reserve(&self, place: &Place) -> bool {
+        let before = self.len.fetch_add(1, Relaxed);
+        let room = before < self.max || place.key == place.overflow;
+        if !room {
+            self.len.fetch_sub(1, Relaxed);
+        }
+        room
+    }
+}
+
+impl Place {
+    fn overflowed(&self) -> Place {
+        Place { key: self.overflow, ..*self }
+    }
+}
+
+impl std::fmt::Debug for Cells {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cells").field("partitions", &self.len()).finish_non_exhaustive()
+    }
+}
+
+/// Lays out what a partition key is the hash of: limit, mode, parts.
+pub(super) struct KeyMessage {
+    bytes: [u8; 17 + 16 * MAX_VALUES],
+    used: usize,
+}
+
+impl KeyMessage {
+    pub(super) fn new(salt: Id, mode: u8) -> KeyMessage {
+        let mut message = KeyMessage { bytes: [0; 17 + 16 * MAX_VALUES], used: 0 };
+        message.push(salt);
+        message.bytes[16] = mode;
+        message.used = 17;
+        message
+    }
+
+    /// Adds one part. At most [`MAX_PARTS`](super::policy::MAX_PARTS) fit.
+    pub(super) fn push(&mut self, part: Id) {
+        for half in part.0 {
+            self.bytes[self.used..self.used + 8].copy_from_slice(&half.to_le_bytes());
+            self.used += 8;
+        }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.used]
+    }
+}

@@ -1,0 +1,76 @@
+//! What the engine answers, and how it tells the story of it.
+
+use super::hold::Hold;
+use super::policy::{Exempt, LimitId, Stage};
+use super::time::Nanos;
+
+/// A refused request: by which limit, and when to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// The limit that refused.
+    pub limit: LimitId,
+    /// Its stage, which gives the reason.
+    pub stage: Stage,
+    /// The first moment at which this limit would admit the same request if nothing else happened. `None` where it cannot be
+    /// known (a slot comes back when another request ends) or will never come (rate 0, cost above the burst).
+    pub retry_at: Option<Nanos>,
+}
+
+/// What became of a request after all stages.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Admitted, and what it holds.
+    Admit(Hold),
+    /// Refused; everything it had taken is given back already.
+    Reject(Rejection),
+}
+
+/// What one limit said to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It had room.
+    Admitted {
+        /// Tokens or slots left after this request.
+        remaining: u64,
+    },
+    /// It had none. A shadow limit says so too, but the request goes on.
+    Rejected {
+        /// As in [`Rejection::retry_at`].
+        retry_at: Option<Nanos>,
+    },
+}
+
+/// One event of a decision, as a [`Witness`] sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A limit applied and decided.
+    Decided {
+        /// Which limit.
+        limit: LimitId,
+        /// What it said.
+        outcome: Outcome,
+    },
+    /// A limit did not apply. Live traffic hears this of few limits (most are ruled out by the index); `walk` tells all.
+    Skipped {
+        /// Which limit.
+        limit: LimitId,
+        /// Why not.
+        exempt: Exempt,
+    },
+}
+
+/// Watches a decision being made: metrics count, `explain` collects, `()` looks away for free.
+pub trait Witness {
+    /// Called once a step, in order.
+    fn saw(&mut self, step: Step);
+}
+
+impl Witness for () {
+    fn saw(&mut self, _: Step) {}
+}
+
+impl Witness for Vec<Step> {
+    fn saw(&mut self, step: Step) {
+        self.push(step);
+    }
+}

@@ -1,0 +1,125 @@
+//! What one request has taken so far.
+
+use super::Engine;
+use super::cells::Key;
+use super::limiter::gcra;
+use super::time::Nanos;
+use std::sync::Arc;
+
+/// Everything that one request has taken from limits, in order.
+///
+/// - [`commit`](Hold::commit) when the request is forwarded: its tokens are spent, its slots stay taken until drop.
+/// - [`cancel`](Hold::cancel) when it is refused or given up before: tokens and slots go back.
+/// - Dropped: slots go back, always and exactly once. Tokens of an uncommitted hold do not: how many are due depends on the
+///   time, which a drop does not know. Edges that may drop one wrap it with their clock.
+///
+/// Up to [`INLINE`] entries live inside; more spill to the heap.
+#[must_use = "a hold that is dropped gives its slots back"]
+#[derive(Debug)]
+pub struct Hold {
+    engine: Arc<Engine>,
+    inline: [Taken; INLINE],
+    used: usize,
+    spilled: Vec<Taken>,
+    committed: bool,
+}
+
+/// Entries a hold keeps without allocating.
+pub const INLINE: usize = 8;
+
+/// One thing taken from one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) key: Key,
+    pub(super) what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    Tokens { cost: u32, emission_ns: u64, tat_after: Nanos },
+    Slot,
+}
+
+impl Taken {
+    const VACANT: Taken = Taken { key: Key::ZERO, what: What::Slot };
+}
+
+impl Hold {
+    /// A hold on nothing yet.
+    pub fn new(engine: Arc<Engine>) -> Hold {
+        Hold { engine, inline: [Taken::VACANT; INLINE], used: 0, spilled: Vec::new(), committed: false }
+    }
+
+    /// The engine that the hold takes from.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Spends the tokens for good and keeps the slots until the hold is dropped.
+    pub fn commit(&mut self) {
+        self.committed = true;
+    }
+
+    /// Whether [`commit`](Hold::commit) was called.
+    #[must_use]
+    pub fn is_committed(&self) -> bool {
+        self.committed
+    }
+
+    /// Slots held now.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.entries().filter(|taken| taken.what == What::Slot).count()
+    }
+
+    /// Whether nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.used == 0 && self.spilled.is_empty()
+    }
+
+    /// Gives everything back, tokens as far as time has not refilled them by `now`. The hold is empty afterwards. The tokens
+    /// of a committed hold stay spent.
+    pub fn cancel(&mut self, now: Nanos) {
+        self.give_back(Some(now));
+    }
+
+    pub(super) fn push(&mut self, taken: Taken) {
+        match self.inline.get_mut(self.used) {
+            Some(place) => {
+                *place = taken;
+                self.used += 1;
+            }
+            None => self.spilled.push(taken),
+        }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &Taken> {
+        self.inline[..self.used].iter().chain(&self.spilled)
+    }
+
+    fn give_back(&mut self, now: Option<Nanos>) {
+        let now = now.filter(|_| !self.committed);
+        for taken in self.entries() {
+            match taken.what {
+                What::Slot => self.engine.cells().release(taken.key),
+                What::Tokens { cost, emission_ns, tat_after } => {
+                    if let Some(now) = now {
+                        let cost_ns = emission_ns.saturating_mul(u64::from(cost));
+                        let refund_ns = gcra::refund_ns(tat_after, cost_ns, now);
+                        self.engine.cells().refund(taken.key, refund_ns, emission_ns);
+                    }
+                }
+            }
+        }
+        self.used = 0;
+        self.spilled.clear();
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.give_back(None);
+    }
+}

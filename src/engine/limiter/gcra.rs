@@ -1,0 +1,204 @@
+//! The token bucket, as the generic cell rate algorithm in its virtual scheduling form (ITU-T I.371, annex A): the whole
+//! state is one number, the theoretical arrival time (`tat`).
+//!
+//! A bucket of `burst` tokens that refills one token per emission interval `T` is full when `tat <= now` and lacks
+//! `(tat - now) / T` tokens otherwise. A request of cost `c` is admitted when `max(tat, now) + c * T <= now + burst * T`.
+
+use crate::engine::time::{Nanos, nanos_of};
+use std::time::Duration;
+
+/// A token bucket's figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gcra {
+    count: u64,
+    period: Duration,
+    burst: u64,
+    emission_ns: u64,
+    depth_ns: u64,
+}
+
+/// What a bucket says to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Draw {
+    /// Admitted: the bucket's new theoretical arrival time.
+    Taken {
+        /// Right after this request took its tokens.
+        tat: Nanos,
+    },
+    /// Refused.
+    Refused {
+        /// When the same request would pass if nothing else happens; `None`: never.
+        retry_at: Option<Nanos>,
+    },
+}
+
+impl Gcra {
+    /// A bucket that gains `count` tokens every `period` and holds at most `burst`.
+    ///
+    /// The emission interval is `period / count` rounded **up** to whole nanoseconds, so that a bucket never admits more than
+    /// it says (at 1,000,000/s and less the rounding costs under 0.1 %). `count` 0 (or `burst` 0) admits nothing, ever.
+    /// Figures whose bucket would take more than 584 years to fill saturate to the strict side.
+    #[must_use]
+    pub fn new(count: u64, period: Duration, burst: u64) -> Gcra {
+        let emission_ns = match count {
+            0 => u64::MAX,
+            _ => nanos_of(period).div_ceil(count).max(1),
+        };
+        let depth_ns = if count == 0 { 0 } else { emission_ns.saturating_mul(burst) };
+        Gcra { count, period, burst, emission_ns, depth_ns }
+    }
+
+    /// Tokens gained per [`period`](Gcra::period).
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The time in which [`count`](Gcra::count) tokens are gained.
+    #[must_use]
+    pub fn period(&self) -> Duration {
+        self.period
+    }
+
+    /// Tokens the bucket holds when full.
+    #[must_use]
+    pub fn burst(&self) -> u64 {
+        self.burst
+    }
+
+    /// Nanoseconds in which one token is gained.
+    #[must_use]
+    pub fn emission_ns(&self) -> u64 {
+        self.emission_ns
+    }
+
+    /// Nanoseconds in which an empty bucket fills.
+    #[must_use]
+    pub fn depth_ns(&self) -> u64 {
+        self.depth_ns
+    }
+
+    /// Decides on `cost` tokens for a bucket whose theoretical arrival time is `tat`. Pure: the caller stores the result.
+    #[must_use]
+    pub fn draw(&self, tat: Nanos, now: Nanos, cost: u32) -> Draw {
+        let Some(increment_ns) = self.emission_ns.checked_mul(u64::from(cost)).filter(|&ns| ns <= self.depth_ns) else {
+            return Draw::Refused { retry_at: None };
+        };
+        // A bucket lacks at most its burst: after a reload with a smaller one, `tat` may lie further off than these figures allow.
+        let lacking_until = tat.0.clamp(now.0, now.0.saturating_add(self.depth_ns));
+        let Some(next) = lacking_until.checked_add(increment_ns) else {
+            return Draw::Refused { retry_at: None };
+        };
+        if next - now.0 <= self.depth_ns {
+            return Draw::Taken { tat: Nanos(next) };
+        }
+        Draw::Refused { retry_at: Some(Nanos(next - self.depth_ns)) }
+    }
+
+    /// Whole tokens left at `now` in a bucket whose theoretical arrival time is `tat`.
+    #[must_use]
+    pub fn remaining(&self, tat: Nanos, now: Nanos) -> u64 {
+        self.depth_ns.saturating_sub(tat.since(now)) / self.emission_ns
+    }
+
+    /// The theoretical arrival time of the same bucket after its figures became these: the tokens it lacks stay the same
+    /// (rounded up), but it never lacks more than these figures' burst.
+    #[must_use]
+    pub fn converted(&self, tat: Nanos, old_emission_ns: u64, now: Nanos) -> Nanos {
+        let lacking_ns = scale_up(tat.since(now), self.emission_ns, old_emission_ns);
+        now.saturating_add(lacking_ns.min(self.depth_ns))
+    }
+}
+
+/// What a refund gives back, in nanoseconds of a bucket's time.
+///
+/// A refund must not give back what time has already refilled. With `r` the theoretical arrival time right after the tokens
+/// were taken, at most `r - now` of them have not come back by themselves. Exact at once, strict later.
+#[must_use]
+pub fn refund_ns(tat_after: Nanos, cost_ns: u64, now: Nanos) -> u64 {
+    cost_ns.min(tat_after.since(now))
+}
+
+/// `ns * to / from`, rounded up, saturating.
+fn scale_up(ns: u64, to: u64, from: u64) -> u64 {
+    if to == from {
+        return ns;
+    }
+    let scaled = (u128::from(ns) * u128::from(to)).div_ceil(u128::from(from.max(1)));
+    u64::try_from(scaled).unwrap_or(u64::MAX)
+}
+
+/// `ns * to / from`, rounded down, saturating: for what is given back.
+pub(crate) fn scale_down(ns: u64, to: u64, from: u64) -> u64 {
+    if to == from {
+        return ns;
+    }
+    let scaled = u128::from(ns) * u128::from(to) / u128::from(from.max(1));
+    u64::try_from(scaled).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn per_second(count: u64, burst: u64) -> Gcra {
+        Gcra::new(count, Duration::from_secs(1), burst)
+    }
+
+    #[test]
+    fn admits_the_burst_then_one_per_interval() {
+        let bucket = per_second(10, 3);
+        let mut tat = Nanos::ZERO;
+        for _ in 0..3 {
+            let Draw::Taken { tat: next } = bucket.draw(tat, Nanos(SECOND), 1) else { panic!("the burst passes") };
+            tat = next;
+        }
+        assert_eq!(bucket.draw(tat, Nanos(SECOND), 1), Draw::Refused { retry_at: Some(Nanos(SECOND + SECOND / 10)) });
+        assert!(matches!(bucket.draw(tat, Nanos(SECOND + SECOND / 10), 1), Draw::Taken { .. }));
+    }
+
+    #[test]
+    fn retry_at_is_the_first_moment_that_passes() {
+        let bucket = per_second(3, 2);
+        let full = Nanos(bucket.depth_ns());
+        let Draw::Refused { retry_at: Some(at) } = bucket.draw(full, Nanos::ZERO, 1) else { panic!("empty") };
+        assert!(matches!(bucket.draw(full, at, 1), Draw::Taken { .. }));
+        assert!(matches!(bucket.draw(full, Nanos(at.0 - 1), 1), Draw::Refused { .. }));
+    }
+
+    #[test]
+    fn extremes_never_wrap_and_stay_strict() {
+        let never = Draw::Refused { retry_at: None };
+        assert_eq!(per_second(0, 10).draw(Nanos::ZERO, Nanos::ZERO, 1), never);
+        assert_eq!(per_second(10, 0).draw(Nanos::ZERO, Nanos::ZERO, 1), never);
+        assert_eq!(per_second(10, 5).draw(Nanos::ZERO, Nanos::ZERO, 6), never);
+        assert_eq!(per_second(10, 5).draw(Nanos::ZERO, Nanos::ZERO, u32::MAX), never);
+        assert_eq!(per_second(10, 5).draw(Nanos::MAX, Nanos::MAX, 1), never);
+        let slow = Gcra::new(1, Duration::from_secs(86_400 * 365), u64::MAX);
+        assert!(matches!(slow.draw(Nanos::ZERO, Nanos::ZERO, u32::MAX), Draw::Refused { .. }));
+        let fast = Gcra::new(u64::MAX, Duration::from_secs(1), 5);
+        assert_eq!(fast.emission_ns(), 1);
+        let free = per_second(0, 0);
+        assert!(matches!(free.draw(Nanos::ZERO, Nanos::ZERO, 0), Draw::Taken { tat: Nanos::ZERO }));
+        assert_eq!(per_second(0, 7).remaining(Nanos::ZERO, Nanos::ZERO), 0);
+        assert_eq!(Gcra::new(1, Duration::MAX, 1).emission_ns(), u64::MAX);
+    }
+
+    #[test]
+    fn a_refund_never_gives_back_what_time_refilled() {
+        assert_eq!(refund_ns(Nanos(100), 40, Nanos(50)), 40);
+        assert_eq!(refund_ns(Nanos(100), 40, Nanos(80)), 20);
+        assert_eq!(refund_ns(Nanos(100), 40, Nanos(120)), 0);
+    }
+
+    #[test]
+    fn conversion_keeps_what_was_spent() {
+        let (old, new) = (per_second(10, 10), per_second(20, 20));
+        let five_spent = Nanos(5 * old.emission_ns());
+        assert_eq!(new.remaining(new.converted(five_spent, old.emission_ns(), Nanos::ZERO), Nanos::ZERO), 15);
+        let smaller = per_second(10, 3);
+        assert_eq!(smaller.remaining(smaller.converted(five_spent, old.emission_ns(), Nanos::ZERO), Nanos::ZERO), 0);
+    }
+}

@@ -1,0 +1,389 @@
+//! All limits, compiled: immutable, indexed so that a request meets its own limits only, by index and never by name.
+
+use super::class::{Access, EndpointId, Id, IdKind, Mode, ProfileId, RequestClass, RouteId, Seed};
+use super::limiter::{Limiter, Mechanism};
+use std::collections::{HashMap, HashSet};
+
+/// One of the ordered checkpoints of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stage {
+    /// Rates and quotas over all of an account's traffic.
+    GlobalRate,
+    /// Requests in flight over all of an account's traffic.
+    GlobalConcurrency,
+    /// Rates and quotas of endpoints.
+    EndpointRate,
+    /// Requests in flight of endpoints.
+    EndpointConcurrency,
+    /// Limits on single objects, of any mechanism.
+    Resource,
+}
+
+impl Stage {
+    /// All stages in the order a request meets them. The gateway's layers and [`Engine::walk`](super::Engine::walk) both
+    /// follow it.
+    pub const ALL: [Stage; 5] =
+        [Stage::GlobalRate, Stage::GlobalConcurrency, Stage::EndpointRate, Stage::EndpointConcurrency, Stage::Resource];
+
+    /// The value of the reason header for a request refused at this stage; also the stage's name in metrics and logs.
+    #[must_use]
+    pub fn reason(self) -> &'static str {
+        match self {
+            Stage::GlobalRate => "global-rate",
+            Stage::GlobalConcurrency => "global-concurrency",
+            Stage::EndpointRate => "endpoint-rate",
+            Stage::EndpointConcurrency => "endpoint-concurrency",
+            Stage::Resource => "resource-specific",
+        }
+    }
+}
+
+/// A limit's place in its policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LimitId(pub u32);
+
+impl LimitId {
+    /// The place as an index.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a limit counts by, one item of `per`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// The account of the key.
+    Account,
+    /// The account acted for.
+    ConnectedAccount,
+    /// The API key.
+    Key,
+    /// The client's address.
+    Ip,
+    /// The endpoint.
+    Endpoint,
+    /// A value taken from the request, by its place among the configuration's extractors.
+    Value(ExtractorId),
+}
+
+/// A way to take a value from a request (`path.NAME`, `header.NAME`): its place in the configuration's list of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ExtractorId(pub u32);
+
+/// How many items a `per` may list.
+pub const MAX_PARTS: usize = 8;
+
+/// What `when` or `except` asks of a request: everything that is given must hold; an empty condition always holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Condition {
+    /// Live or test.
+    pub mode: Option<Mode>,
+    /// Read or write.
+    pub access: Option<Access>,
+    /// One of these endpoints.
+    pub endpoints: Option<HashSet<EndpointId>>,
+    /// Whether the request acts for a connected account.
+    pub connected: Option<bool>,
+    /// One of these accounts.
+    pub accounts: Option<HashSet<Id>>,
+    /// One of these routes.
+    pub routes: Option<HashSet<RouteId>>,
+}
+
+impl Condition {
+    /// Whether everything given holds for the request; otherwise the first part that does not.
+    ///
+    /// # Errors
+    /// The part that does not hold.
+    pub fn holds(&self, class: &RequestClass) -> Result<(), Unmet> {
+        let unmet = |given: bool, unmet: Unmet| if given { Err(unmet) } else { Ok(()) };
+        unmet(self.mode.is_some_and(|mode| mode != class.mode), Unmet::Mode)?;
+        unmet(self.endpoints.as_ref().is_some_and(|set| !set.contains(&class.endpoint)), Unmet::Endpoint)?;
+        unmet(self.access.is_some_and(|access| access != class.access), Unmet::Access)?;
+        unmet(self.connected.is_some_and(|connected| connected != class.is_connected()), Unmet::Connected)?;
+        unmet(self.accounts.as_ref().is_some_and(|set| !set.contains(&class.account)), Unmet::Account)?;
+        unmet(self.routes.as_ref().is_some_and(|set| !set.contains(&class.route)), Unmet::Route)
+    }
+
+    /// Whether no request with this endpoint and mode can fulfil the condition, whatever else it has.
+    fn rules_out(&self, endpoint: EndpointId, mode: Mode) -> bool {
+        self.mode.is_some_and(|wanted| wanted != mode)
+            || self.endpoints.as_ref().is_some_and(|set| !set.contains(&endpoint))
+    }
+}
+
+/// The part of a [`Condition`] that did not hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmet {
+    /// `mode`.
+    Mode,
+    /// `access`.
+    Access,
+    /// `endpoint`.
+    Endpoint,
+    /// `connected`.
+    Connected,
+    /// `account`.
+    Account,
+    /// `route`.
+    Route,
+}
+
+/// Why a limit does not apply to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exempt {
+    /// Its `when` does not hold.
+    When(Unmet),
+    /// Its `except` holds.
+    Except,
+    /// It is a fallback and another limit of its stage and mechanism covers the request.
+    Covered,
+    /// The endpoint has no such value to count by (a `path.NAME` that its template lacks).
+    NoValue,
+}
+
+/// One configured limit.
+#[derive(Clone, Debug)]
+pub struct Limit {
+    /// Its name, unique in the policy.
+    pub name: Box<str>,
+    /// Where it is checked.
+    pub stage: Stage,
+    /// Its mechanism with the base figures; accounts may have others, see [`Policy::limiter`].
+    pub limiter: Limiter,
+    /// Holds for the requests it applies to.
+    pub when: Condition,
+    /// Holds for those it does not apply to all the same.
+    pub except: Option<Condition>,
+    /// Applies only where no other limit of its stage and mechanism does.
+    pub fallback: bool,
+    /// What it counts by, at most [`MAX_PARTS`] items.
+    pub per: Box<[Part]>,
+    /// Refuses; otherwise it only counts what it would have refused (shadow).
+    pub enforce: bool,
+}
+
+impl Limit {
+    /// Whether the limit applies, not counting `fallback`.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn applies(&self, policy: &Policy, class: &RequestClass) -> Result<(), Exempt> {
+        self.when.holds(class).map_err(Exempt::When)?;
+        if self.except.as_ref().is_some_and(|except| except.holds(class).is_ok()) {
+            return Err(Exempt::Except);
+        }
+        if self
+            .per
+            .iter()
+            .any(|part| matches!(part, Part::Value(id) if policy.value_slot(class.endpoint, *id).is_none()))
+        {
+            return Err(Exempt::NoValue);
+        }
+        Ok(())
+    }
+}
+
+/// What the policy knows of an endpoint.
+#[derive(Clone, Debug)]
+pub struct EndpointClass {
+    /// Its name, unique in the policy; names in metrics, logs and conditions are these.
+    pub name: Box<str>,
+    /// Tokens a request spends.
+    pub cost: u32,
+    /// The values that limits on this endpoint count by, at most [`MAX_VALUES`](super::class::MAX_VALUES): what
+    /// [`RequestClass::values`] holds, in this order.
+    pub extractors: Box<[ExtractorId]>,
+}
+
+/// A set of figures that replace the base ones: a tier's, or an account's own over its tier's.
+#[derive(Clone, Debug, Default)]
+pub struct Profile {
+    /// The replaced limiters, of the same mechanism as the limit's own.
+    pub limiters: HashMap<LimitId, Limiter>,
+}
+
+/// All limits, with an index from (endpoint, mode, stage) to those that can apply there.
+#[derive(Debug)]
+pub struct Policy {
+    limits: Box<[CompiledLimit]>,
+    endpoints: Box<[CompiledEndpoint]>,
+    profiles: Box<[Profile]>,
+    lists: Box<[Box<[LimitId]>]>,
+    index: Box<[u32]>,
+}
+
+#[derive(Debug)]
+struct CompiledLimit {
+    limit: Limit,
+    salt: Id,
+}
+
+#[derive(Debug)]
+struct CompiledEndpoint {
+    class: EndpointClass,
+    id: Id,
+}
+
+impl Policy {
+    /// Compiles. `profiles[0]` is the base and should be empty; [`ProfileId::BASE`] names it.
+    ///
+    /// State belongs to a limit by its name and mechanism, so a policy compiled anew with the same `seed` finds it again.
+    #[must_use]
+    pub fn new(seed: &Seed, limits: Vec<Limit>, endpoints: Vec<EndpointClass>, profiles: Vec<Profile>) -> Policy {
+        let limits: Box<[CompiledLimit]> =
+            limits.into_iter().map(|limit| CompiledLimit { salt: salt(seed, &limit), limit }).collect();
+        let endpoints: Box<[CompiledEndpoint]> = endpoints
+            .into_iter()
+            .map(|class| CompiledEndpoint { id: seed.id(IdKind::Endpoint, class.name.as_bytes()), class })
+            .collect();
+        let (lists, index) = build_index(&limits, endpoints.len());
+        let profiles = if profiles.is_empty() { vec![Profile::default()] } else { profiles };
+        Policy { limits, endpoints, profiles: profiles.into(), lists, index }
+    }
+
+    /// How many limits there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.limits.len()
+    }
+
+    /// Whether there is no limit at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.limits.is_empty()
+    }
+
+    /// All limits with their ids, in the order of the configuration.
+    pub fn limits(&self) -> impl Iterator<Item = (LimitId, &Limit)> {
+        (0..).map(LimitId).zip(self.limits.iter().map(|compiled| &compiled.limit))
+    }
+
+    /// One limit. The id must be of this policy.
+    #[must_use]
+    pub fn limit(&self, id: LimitId) -> &Limit {
+        &self.limits[id.index()].limit
+    }
+
+    /// What this policy knows of an endpoint. The id must be of this policy.
+    #[must_use]
+    pub fn endpoint(&self, id: EndpointId) -> &EndpointClass {
+        &self.endpoints[id.0 as usize].class
+    }
+
+    /// The limiter with the figures of `profile`.
+    #[must_use]
+    pub fn limiter(&self, id: LimitId, profile: ProfileId) -> Limiter {
+        if profile != ProfileId::BASE
+            && let Some(own) = self.profiles.get(profile.0 as usize).and_then(|profile| profile.limiters.get(&id))
+        {
+            return *own;
+        }
+        self.limit(id).limiter
+    }
+
+    /// Where in [`RequestClass::values`] the endpoint's requests hold what `extractor` takes.
+    #[must_use]
+    pub fn value_slot(&self, endpoint: EndpointId, extractor: ExtractorId) -> Option<usize> {
+        self.endpoint(endpoint).extractors.iter().position(|&id| id == extractor)
+    }
+
+    /// The limits of a stage that can apply to requests of this endpoint and mode, fallbacks last.
+    pub(super) fn candidates(&self, stage: Stage, class: &RequestClass) -> &[LimitId] {
+        let place = index_place(class.endpoint.0 as usize, class.mode, stage);
+        self.index.get(place).map_or(&[], |&list| &self.lists[list as usize])
+    }
+
+    pub(super) fn salt(&self, id: LimitId) -> Id {
+        self.limits[id.index()].salt
+    }
+
+    pub(super) fn endpoint_key(&self, id: EndpointId) -> Id {
+        self.endpoints[id.0 as usize].id
+    }
+
+    /// Limits by the tag their partitions carry, see [`Engine::census`](super::Engine::census).
+    pub(super) fn tags(&self) -> HashMap<u32, LimitId> {
+        (0..).map(LimitId).zip(self.limits.iter()).map(|(id, compiled)| (tag(compiled.salt), id)).collect()
+    }
+}
+
+/// The short name of a limit that its partitions carry. Two limits may share one by chance (about 1 in 4 billion a pair);
+/// only gauges would be off then.
+pub(super) fn tag(salt: Id) -> u32 {
+    (salt.0[0] >> 32) as u32
+}
+
+fn salt(seed: &Seed, limit: &Limit) -> Id {
+    let name = format!("{}\0{}", limit.limiter.mechanism().as_str(), limit.name);
+    seed.id(IdKind::Limit, name.as_bytes())
+}
+
+fn index_place(endpoint: usize, mode: Mode, stage: Stage) -> usize {
+    (endpoint * Mode::ALL.len() + mode as usize) * Stage::ALL.len() + stage as usize
+}
+
+/// Lists are shared: hundreds of endpoints meet the same few.
+fn build_index(limits: &[CompiledLimit], endpoints: usize) -> (Box<[Box<[LimitId]>]>, Box<[u32]>) {
+    let mut index = vec![Vec::new(); endpoints * Mode::ALL.len() * Stage::ALL.len()];
+    let fallbacks_last = [false, true];
+    for fallback in fallbacks_last {
+        for (id, compiled) in (0..).map(LimitId).zip(limits).filter(|(_, compiled)| compiled.limit.fallback == fallback)
+        {
+            for place in places(&compiled.limit, endpoints) {
+                index[place].push(id);
+            }
+        }
+    }
+    let mut known: HashMap<Vec<LimitId>, u32> = HashMap::new();
+    let mut lists: Vec<Box<[LimitId]>> = Vec::new();
+    let index = index
+        .into_iter()
+        .map(|list| {
+            *known.entry(list).or_insert_with_key(|list| {
+                lists.push(list.clone().into());
+                u32::try_from(lists.len() - 1).unwrap_or(u32::MAX)
+            })
+        })
+        .collect();
+    (lists.into(), index)
+}
+
+/// Every place of the index where the limit can apply.
+fn places(limit: &Limit, endpoints: usize) -> Vec<usize> {
+    let named: Vec<u32> = match &limit.when.endpoints {
+        Some(set) => set.iter().map(|id| id.0).filter(|&id| (id as usize) < endpoints).collect(),
+        None => (0..u32::try_from(endpoints).unwrap_or(u32::MAX)).collect(),
+    };
+    named
+        .into_iter()
+        .flat_map(|endpoint| Mode::ALL.map(|mode| (endpoint, mode)))
+        .filter(|&(endpoint, mode)| !limit.when.rules_out(EndpointId(endpoint), mode))
+        .map(|(endpoint, mode)| index_place(endpoint as usize, mode, limit.stage))
+        .collect()
+}
+
+/// Which mechanisms of a stage already cover the request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Covered {
+    enforced: [bool; Mechanism::COUNT],
+    any: [bool; Mechanism::COUNT],
+}
+
+impl Covered {
+    /// Whether a fallback limit finds its mechanism covered. A shadow limit never takes a request from an enforced fallback.
+    pub(super) fn exempts(&self, limit: &Limit) -> bool {
+        let mechanism = limit.limiter.mechanism() as usize;
+        limit.fallback && if limit.enforce { self.enforced[mechanism] } else { self.any[mechanism] }
+    }
+
+    /// Notes that `limit` applies. Fallbacks do not cover: several of them may apply together.
+    pub(super) fn note(&mut self, limit: &Limit) {
+        if !limit.fallback {
+            let mechanism = limit.limiter.mechanism() as usize;
+            self.any[mechanism] = true;
+            self.enforced[mechanism] |= limit.enforce;
+        }
+    }
+}

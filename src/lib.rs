@@ -1,0 +1,5 @@
+//! Tollgate: an HTTP reverse-proxy gateway that enforces Stripe-style API limits.
+
+#![forbid(unsafe_code)]
+
+pub mod engine;
