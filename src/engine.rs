@@ -28,7 +28,7 @@ pub mod time;
 
 pub use cells::Count;
 pub use class::{Access, EndpointId, Id, IdKind, Mode, ProfileId, RequestClass, RouteId, Seed};
-pub use decision::{Outcome, Rejection, Step, Verdict, Witness};
+pub use decision::{Outcome, Rejection, Step, Witness};
 pub use hold::Hold;
 pub use limiter::{Concurrency, Gcra, Limiter, Mechanism};
 pub use policy::{Condition, EndpointClass, Exempt, Limit, LimitId, Part, Policy, Profile, Stage, Unmet};
@@ -97,22 +97,23 @@ impl Engine {
 
     /// Lets `class` meet all stages in order. Unlike [`stage`](Engine::stage), the witness also hears of the limits that the
     /// index rules out, in the order of the configuration after those that were looked at.
+    ///
+    /// # Errors
+    /// The first limit that has no room. The request holds nothing then.
     pub fn walk(
         self: &Arc<Self>,
         policy: &Policy,
         class: &RequestClass,
         now: Nanos,
         witness: &mut impl Witness,
-    ) -> Verdict {
+    ) -> Result<Hold, Rejection> {
         let mut hold = Hold::new(Arc::clone(self));
         for stage in Stage::ALL {
             let verdict = self.stage(policy, stage, class, now, &mut hold, witness);
             tell_ruled_out(policy, stage, class, witness);
-            if let Err(rejection) = verdict {
-                return Verdict::Reject(rejection);
-            }
+            verdict?;
         }
-        Verdict::Admit(hold)
+        Ok(hold)
     }
 
     /// What a limit would say to `class` now, without taking anything. For limits that apply; see [`Limit::applies`].

@@ -1,6 +1,5 @@
 //! What the engine answers, and how it tells the story of it.
 
-use super::hold::Hold;
 use super::policy::{Exempt, LimitId, Stage};
 use super::time::Nanos;
 
@@ -14,15 +13,6 @@ pub struct Rejection {
     /// The first moment at which this limit would admit the same request if nothing else happened. `None` where it cannot be
     /// known (a slot comes back when another request ends) or will never come (rate 0, cost above the burst).
     pub retry_at: Option<Nanos>,
-}
-
-/// What became of a request after all stages.
-#[derive(Debug)]
-pub enum Verdict {
-    /// Admitted, and what it holds.
-    Admit(Hold),
-    /// Refused; everything it had taken is given back already.
-    Reject(Rejection),
 }
 
 /// What one limit said to one request.

@@ -210,8 +210,14 @@ pub struct Policy {
     limits: Box<[CompiledLimit]>,
     endpoints: Box<[CompiledEndpoint]>,
     profiles: Box<[Profile]>,
+    index: Index,
+}
+
+/// Which limits can apply, by endpoint, mode and stage. Lists are shared: hundreds of endpoints meet the same few.
+#[derive(Debug)]
+struct Index {
     lists: Box<[Box<[LimitId]>]>,
-    index: Box<[u32]>,
+    places: Box<[u32]>,
 }
 
 #[derive(Debug)]
@@ -238,9 +244,9 @@ impl Policy {
             .into_iter()
             .map(|class| CompiledEndpoint { id: seed.id(IdKind::Endpoint, class.name.as_bytes()), class })
             .collect();
-        let (lists, index) = build_index(&limits, endpoints.len());
+        let index = build_index(&limits, endpoints.len());
         let profiles = if profiles.is_empty() { vec![Profile::default()] } else { profiles };
-        Policy { limits, endpoints, profiles: profiles.into(), lists, index }
+        Policy { limits, endpoints, profiles: profiles.into(), index }
     }
 
     /// How many limits there are.
@@ -292,7 +298,7 @@ impl Policy {
     /// The limits of a stage that can apply to requests of this endpoint and mode, fallbacks last.
     pub(super) fn candidates(&self, stage: Stage, class: &RequestClass) -> &[LimitId] {
         let place = index_place(class.endpoint.0 as usize, class.mode, stage);
-        self.index.get(place).map_or(&[], |&list| &self.lists[list as usize])
+        self.index.places.get(place).map_or(&[], |&list| &self.index.lists[list as usize])
     }
 
     pub(super) fn salt(&self, id: LimitId) -> Id {
@@ -324,8 +330,7 @@ fn index_place(endpoint: usize, mode: Mode, stage: Stage) -> usize {
     (endpoint * Mode::ALL.len() + mode as usize) * Stage::ALL.len() + stage as usize
 }
 
-/// Lists are shared: hundreds of endpoints meet the same few.
-fn build_index(limits: &[CompiledLimit], endpoints: usize) -> (Box<[Box<[LimitId]>]>, Box<[u32]>) {
+fn build_index(limits: &[CompiledLimit], endpoints: usize) -> Index {
     let mut index = vec![Vec::new(); endpoints * Mode::ALL.len() * Stage::ALL.len()];
     let fallbacks_last = [false, true];
     for fallback in fallbacks_last {
@@ -338,7 +343,7 @@ fn build_index(limits: &[CompiledLimit], endpoints: usize) -> (Box<[Box<[LimitId
     }
     let mut known: HashMap<Vec<LimitId>, u32> = HashMap::new();
     let mut lists: Vec<Box<[LimitId]>> = Vec::new();
-    let index = index
+    let places = index
         .into_iter()
         .map(|list| {
             *known.entry(list).or_insert_with_key(|list| {
@@ -347,7 +352,7 @@ fn build_index(limits: &[CompiledLimit], endpoints: usize) -> (Box<[Box<[LimitId
             })
         })
         .collect();
-    (lists.into(), index)
+    Index { lists: lists.into(), places }
 }
 
 /// Every place of the index where the limit can apply.
