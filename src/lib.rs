@@ -3,5 +3,9 @@
 #![forbid(unsafe_code)]
 
 pub mod clock;
+pub mod config;
+pub mod endpoints;
 pub mod engine;
 pub mod metrics;
+pub mod path;
+pub mod server;
