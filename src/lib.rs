@@ -2,4 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod endpoints;
 pub mod engine;
+
+pub mod path;
