@@ -3,3 +3,5 @@
 #![forbid(unsafe_code)]
 
 pub mod engine;
+pub mod mock;
+pub mod server;
