@@ -7,6 +7,7 @@ import argparse
 import faulthandler
 import os
 import pathlib
+import signal
 import sys
 import threading
 import unittest
@@ -14,14 +15,19 @@ import unittest
 import support
 
 
-def end_everything():
-    """The last resort: shows where the threads stand, ends the children, and fails."""
-    print("client tests: out of time", file=sys.stderr)
-    faulthandler.dump_traceback()
+def end_everything(reason):
+    """The last resort: says why, ends the children, and fails. No test's own cleanup runs any more."""
+    print(f"client tests: {reason}", file=sys.stderr)
     for program in list(support.RUNNING):
         program.kill()
     print("0 passed, 1 failed", flush=True)
     os._exit(1)
+
+
+def out_of_time():
+    """Shows where the threads stand before everything ends."""
+    faulthandler.dump_traceback()
+    end_everything("out of time")
 
 
 class Result(unittest.TextTestResult):
@@ -51,9 +57,11 @@ def main():
     parser.add_argument("-k", dest="patterns", action="append", help="only tests whose id contains this")
     parser.add_argument("--deadline", type=float, default=480.0, help="seconds for everything")
     options = parser.parse_args()
-    watchdog = threading.Timer(options.deadline, end_everything)
+    watchdog = threading.Timer(options.deadline, out_of_time)
     watchdog.daemon = True
     watchdog.start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: end_everything(f"stopped by {signal.Signals(number).name}"))
 
     loader = unittest.TestLoader()
     if options.patterns:

@@ -84,7 +84,7 @@ class StandIn(Case):
         refused = outcome["refused"]
         self.assertGreaterEqual(outcome["admitted"], 25, "the burst of a test account is 25")
         error = refused[0]
-        self.assertEqual((error.http_status, error.code), (429, "rate_limit"))
+        self.assertEqual((error.http_status, error.error.code), (429, "rate_limit"))
         self.assertEqual(error.error.type, "invalid_request_error")
         headers = {name.lower(): value for name, value in error.headers.items()}
         self.assertEqual(headers["stripe-rate-limited-reason"], "global-rate")
