@@ -205,8 +205,8 @@ impl Engine {
         }
         Place {
             key: Key::new(self.seed.hash(message.bytes())),
-            // The limit's own hash is nobody else's: partition keys are hashes of longer messages.
-            overflow: Key::new(salt),
+            // Nobody else's: partition keys are hashes of longer messages. The mode keeps live and test traffic apart.
+            overflow: Key::new(Id([salt.0[0], salt.0[1] ^ class.mode as u64])),
             tag: policy::tag(salt),
         }
     }
