@@ -135,7 +135,8 @@ impl Engine {
         }
     }
 
-    /// Forgets partitions whose loss changes no answer: full buckets, no slot taken. Holds one of 256 locks at a time.
+    /// Forgets partitions whose loss changes no answer: buckets that have been full for a second (requests under way may have
+    /// read the clock earlier than the sweep), limits without a slot taken. Holds one of 256 locks at a time.
     /// Returns how many were forgotten.
     pub fn sweep(&self, now: Nanos) -> usize {
         self.cells.sweep(now)

@@ -3,7 +3,7 @@
 //! Invariants:
 //! - A cell changes by compare-exchange under a shard's read lock; it is made, converted to new figures and removed under the
 //!   write lock. So nobody sees half a cell, and no request meets a cell that is being forgotten.
-//! - A cell is forgotten only when a new one would give the same answers: a full bucket, no slot taken.
+//! - A cell is forgotten only when a new one would give the same answers: a bucket full for a second already, no slot taken.
 //! - At most `max` cells, and the overflow cells. At that bound a partition that is new shares one overflow cell with all other
 //!   new partitions of its limit and mode: strict, never a fresh bucket.
 //!
@@ -174,6 +174,10 @@ pub(super) struct Cells {
     max: usize,
 }
 
+/// How far a request's `now` may lie behind a sweep's: threads read the clock, then they may have to wait for a core. A bucket
+/// that is full for the sweep but not yet for such a request is kept.
+const SKEW_NS: u64 = 1_000_000_000;
+
 /// More shards than cores could use: a sweep holds one shard's lock at a time, and with many it holds it briefly.
 const SHARDS: usize = 256;
 
@@ -293,6 +297,7 @@ impl Cells {
 
     /// Forgets idle partitions, one shard at a time. Returns how many.
     pub(super) fn sweep(&self, now: Nanos) -> usize {
+        let now = Nanos(now.0.saturating_sub(SKEW_NS));
         let mut forgotten = 0;
         self.map.retain(|_, cell| {
             let idle = cell.is_idle(now);

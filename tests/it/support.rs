@@ -5,5 +5,5 @@ mod world;
 
 pub(crate) use clocks::{ManualClock, RealClock};
 pub(crate) use world::{
-    Figures, LimitSpec, MatchSpec, PartSpec, RequestSpec, class, has_id, policy, profile_of, rate, seed, slots,
+    Figures, LimitSpec, MatchSpec, PartSpec, RequestSpec, class, has_id, policy, rate, seed, slots,
 };

@@ -82,7 +82,8 @@ impl Gcra {
     /// Decides on `cost` tokens for a bucket whose theoretical arrival time is `tat`. Pure: the caller stores the result.
     #[must_use]
     pub fn draw(&self, tat: Nanos, now: Nanos, cost: u32) -> Draw {
-        let Some(increment_ns) = self.emission_ns.get().checked_mul(u64::from(cost)).filter(|&ns| ns <= self.depth_ns) else {
+        let Some(increment_ns) = self.emission_ns.get().checked_mul(u64::from(cost)).filter(|&ns| ns <= self.depth_ns)
+        else {
             return Draw::Refused { retry_at: None };
         };
         // Another thread whose clock reading is newer may have moved `tat` further than `now` allows: that is waited for.

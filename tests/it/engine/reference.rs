@@ -70,13 +70,7 @@ pub(super) struct PartitionName(Partition);
 
 impl Reference {
     /// Lets request number `number` meet `limits` at `now_ns`.
-    pub(super) fn request(
-        &mut self,
-        limits: &[LimitSpec],
-        request: &RequestSpec,
-        number: u64,
-        now_ns: u64,
-    ) -> Verdict {
+    pub(super) fn request(&mut self, limits: &[LimitSpec], request: &RequestSpec, number: u64, now_ns: u64) -> Verdict {
         let mut verdict = Verdict::default();
         let mut before = self.clone();
         for stage in Stage::ALL {

@@ -26,7 +26,7 @@ pub(crate) fn has_id(endpoint: &str) -> bool {
 }
 
 /// Which set of figures an account has; 0 is the base.
-pub(crate) fn profile_of(account: &str) -> usize {
+fn profile_of(account: &str) -> usize {
     match account {
         "acct_gold" => 1,
         "acct_slow" => 2,
