@@ -64,6 +64,12 @@ impl Engine {
         Engine { seed, cells: Cells::new(max_partitions) }
     }
 
+    /// The secret that ids for this engine are made with.
+    #[must_use]
+    pub fn seed(&self) -> Seed {
+        self.seed
+    }
+
     /// Lets `class` meet the limits of one stage at `now`. What they give is added to `hold`.
     ///
     /// # Errors

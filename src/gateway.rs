@@ -1,0 +1,84 @@
+//! FLOOR 3: ★ the stack of one request.
+//!
+//! Read [`stack`] top to bottom: it is the order in which a request meets the layers. Each layer changes the request's type
+//! (`Request` → [`Observed`] → [`Authenticated`] → [`Classified`]), so a request that was not classified cannot reach a limiter,
+//! and nothing is fetched from extensions. No layer is boxed and none waits: until [`forward`] the whole stack is one call.
+
+pub mod access_log;
+pub mod admit;
+pub mod authenticate;
+pub mod body;
+pub mod classify;
+pub mod context;
+pub mod exchange;
+pub mod forward;
+pub mod headers;
+pub mod hygiene;
+pub mod ids;
+pub mod observe;
+pub mod refusal;
+pub mod respond;
+pub mod step;
+pub mod target;
+pub mod words;
+
+pub use body::GatewayBody;
+pub use context::{Authenticated, Authority, Classified, Home, Observed, Shared, Snapshot};
+pub use exchange::Peer;
+pub use observe::Refused;
+
+use crate::engine::Stage;
+use admit::Admit;
+use authenticate::Authenticate;
+use classify::Classify;
+use http::{Request, Response};
+use observe::ObserveLayer;
+use respond::RespondLayer;
+use std::convert::Infallible;
+use std::rc::Rc;
+use step::StepLayer;
+use tower::{Service, ServiceBuilder};
+
+/// The stages of the stack's five `Admit` layers, top to bottom. A test holds it to [`Stage::ALL`], the order of the engine.
+pub const ADMIT_ORDER: [Stage; 5] = [
+    Stage::GlobalRate,
+    Stage::GlobalConcurrency,
+    Stage::EndpointRate,
+    Stage::EndpointConcurrency,
+    Stage::Resource,
+];
+
+/// The layers that every request passes, around `forward`. One for each connection; clones are cheap.
+pub fn stack<B, F>(
+    home: &Rc<Home>,
+    peer: &Rc<Peer>,
+    forward: F,
+) -> impl Service<
+    Request<B>,
+    Response = Response<GatewayBody>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response<GatewayBody>, Infallible>> + use<B, F>,
+> + Clone
++ use<B, F>
+where
+    F: Service<Classified<B>, Response = Response<GatewayBody>, Error = Refused> + Clone,
+{
+    let [global_rate, global_concurrency, endpoint_rate, endpoint_concurrency, resource] = ADMIT_ORDER;
+    ServiceBuilder::new()
+        // Outermost, so that every refusal from below becomes an answer, a panic's included.
+        .layer(RespondLayer { home: Rc::clone(home) })
+        // Above everything that can refuse, so that every request is recorded.
+        .layer(ObserveLayer { home: Rc::clone(home), peer: Rc::clone(peer) })
+        // First of all who it is: nothing is looked up, counted or kept for a key that nobody issued.
+        .layer(StepLayer::<_, Observed<B>>::new(Authenticate))
+        // Limits decide by class alone, so this is the last place that reads the request.
+        .layer(StepLayer::<_, Authenticated<B>>::new(Classify))
+        // The account's whole traffic before any part of it, rates before slots: a refusal at a rate touches no slot.
+        .layer(StepLayer::<_, Classified<B>>::new(Admit(global_rate)))
+        .layer(StepLayer::<_, Classified<B>>::new(Admit(global_concurrency)))
+        .layer(StepLayer::<_, Classified<B>>::new(Admit(endpoint_rate)))
+        .layer(StepLayer::<_, Classified<B>>::new(Admit(endpoint_concurrency)))
+        // Single objects last: the narrowest limit is asked only when the wider ones have room.
+        .layer(StepLayer::<_, Classified<B>>::new(Admit(resource)))
+        .service(forward)
+}

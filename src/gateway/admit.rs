@@ -1,0 +1,48 @@
+//! One stage of limits. Five of these, one a stage, in the order of [`Stage::ALL`].
+
+use super::context::Classified;
+use super::observe::Refused;
+use super::refusal::Refusal;
+use super::step::Step;
+use crate::engine::{self, Outcome, Stage, Witness};
+use crate::metrics::LimitCounters;
+
+/// Lets a request meet the limits of one stage.
+#[derive(Clone, Copy, Debug)]
+pub struct Admit(pub Stage);
+
+impl<B> Step<Classified<B>> for Admit {
+    type Next = Classified<B>;
+
+    fn take(&self, mut classified: Classified<B>) -> Result<Classified<B>, Refused> {
+        let Classified { exchange, class, held, .. } = &mut classified;
+        let engine = &exchange.home.shared.engine;
+        let snapshot = &exchange.view.snapshot;
+        let policy = &snapshot.config.policy;
+        let mut counted = Counted { policy, limits: &snapshot.limits };
+        // All stages decide at the moment the request began: one clock read a request.
+        let verdict = engine.stage(policy, self.0, class, exchange.started, held.hold(), &mut counted);
+        match verdict {
+            Ok(()) => Ok(classified),
+            Err(rejection) => Err(Refused::new(Refusal::Rejected(rejection), classified.exchange)),
+        }
+    }
+}
+
+/// Counts what each limit said.
+struct Counted<'a> {
+    policy: &'a engine::Policy,
+    limits: &'a [LimitCounters],
+}
+
+impl Witness for Counted<'_> {
+    fn saw(&mut self, step: engine::Step) {
+        let engine::Step::Decided { limit, outcome } = step else { return };
+        let Some(counters) = self.limits.get(limit.index()) else { return };
+        match outcome {
+            Outcome::Admitted { .. } => counters.admit.inc(),
+            Outcome::Rejected { .. } if self.policy.limit(limit).enforce => counters.reject.inc(),
+            Outcome::Rejected { .. } => counters.shadow_reject.inc(),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! API key -> principal. Nothing is kept of a key that nobody issued.
+
+use super::context::{Authenticated, Authority, Observed};
+use super::observe::Refused;
+use super::refusal::{BadRequest, Refusal, Unauthenticated};
+use super::step::Step;
+use super::{hygiene, target};
+use crate::keys::{self, KeyState, Principal};
+use http::{HeaderMap, Request, header};
+use jiff::Timestamp;
+use std::sync::Arc;
+
+/// Refuses what is ambiguous, makes the path canonical, finds the key's principal.
+#[derive(Clone, Copy, Debug)]
+pub struct Authenticate;
+
+impl<B> Step<Observed<B>> for Authenticate {
+    type Next = Authenticated<B>;
+
+    fn take(&self, observed: Observed<B>) -> Result<Authenticated<B>, Refused> {
+        let Observed { request, mut exchange } = observed;
+        let request = match acceptable(request) {
+            Ok(request) => request,
+            Err(bad) => return Err(Refused::new(Refusal::BadRequest(bad), exchange)),
+        };
+        if let Some(draft) = &mut exchange.draft {
+            draft.path = request.uri().path().into();
+        }
+        let authority = &exchange.view.snapshot.authority;
+        let principal = match find(authority, request.headers(), || exchange.home.shared.time.wall()) {
+            Ok(principal) => principal,
+            Err(cause) => return Err(Refused::new(Refusal::Unauthenticated(cause), exchange)),
+        };
+        exchange.mode = Some(principal.mode);
+        if let Some(draft) = &mut exchange.draft {
+            draft.principal = Some(Arc::clone(&principal));
+        }
+        Ok(Authenticated { request, exchange, principal })
+    }
+}
+
+/// The request with its canonical target, when nothing about it is ambiguous.
+fn acceptable<B>(request: Request<B>) -> Result<Request<B>, BadRequest> {
+    let (mut parts, body) = request.into_parts();
+    hygiene::check(&parts)?;
+    target::make_canonical(&mut parts)?;
+    Ok(Request::from_parts(parts, body))
+}
+
+fn find(
+    authority: &Authority,
+    headers: &HeaderMap,
+    wall: impl FnOnce() -> Timestamp,
+) -> Result<Arc<Principal>, Unauthenticated> {
+    let header = headers.get(header::AUTHORIZATION).ok_or(Unauthenticated::NoKey)?;
+    let secret = keys::from_authorization(header.as_bytes()).map_err(|_| Unauthenticated::Malformed)?;
+    let keyring = match authority {
+        Authority::Keys(keyring) => keyring,
+        Authority::Passthrough(passthrough) => {
+            return Ok(Arc::new(passthrough.principal(&secret)));
+        }
+    };
+    let masked = || secret.masked().into();
+    let principal = keyring.find(&secret).ok_or_else(|| Unauthenticated::Unknown { masked: masked() })?;
+    // The clock is read only for keys that can expire.
+    let now = if principal.expires_at.is_some() { wall() } else { Timestamp::MIN };
+    match principal.state(now) {
+        KeyState::Active => Ok(Arc::clone(principal)),
+        KeyState::Revoked => Err(Unauthenticated::Revoked { masked: masked() }),
+        KeyState::Expired => Err(Unauthenticated::Expired { masked: masked() }),
+    }
+}

@@ -1,0 +1,127 @@
+//! The response's body on its way to the client. While it lives, the request's slots are held and its record is open.
+
+use super::context::Held;
+use super::exchange::{CLIENT_GONE, Exchange};
+use crate::upstream::{BodyFault, Connection, Tick};
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// The body of any answer of the gateway.
+pub enum GatewayBody {
+    /// The gateway's own.
+    Own(Option<Bytes>),
+    /// An upstream's, passed on as it comes.
+    Forwarded(Forwarded),
+}
+
+/// An upstream's body with what must outlive it.
+pub struct Forwarded {
+    inner: Incoming,
+    tick: Tick,
+    /// Taken when the last byte has been handed on.
+    rest: Option<Box<Rest>>,
+}
+
+/// What ends with the exchange, in this order: the connection goes back, the slots go back, the record is closed.
+struct Rest {
+    connection: Option<Connection>,
+    _held: Held,
+    exchange: Exchange,
+}
+
+impl GatewayBody {
+    /// A body of the gateway's own.
+    #[must_use]
+    pub fn own(bytes: impl Into<Bytes>) -> GatewayBody {
+        GatewayBody::Own(Some(bytes.into()).filter(|bytes: &Bytes| !bytes.is_empty()))
+    }
+
+    /// An upstream's body.
+    #[must_use]
+    pub fn forwarded(inner: Incoming, tick: Tick, connection: Connection, held: Held, exchange: Exchange) -> GatewayBody {
+        let rest = Box::new(Rest { connection: Some(connection), _held: held, exchange });
+        let mut forwarded = Forwarded { inner, tick, rest: Some(rest) };
+        if forwarded.inner.is_end_stream() {
+            forwarded.end();
+        }
+        GatewayBody::Forwarded(forwarded)
+    }
+}
+
+impl Forwarded {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.tick.reset();
+                if self.inner.is_end_stream() {
+                    self.end();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                self.end();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.fail(BodyFault::Upstream(error))))),
+            Poll::Pending if self.rest.is_none() => Poll::Pending,
+            Poll::Pending => match self.tick.poll_expired(cx) {
+                Poll::Ready(()) => Poll::Ready(Some(Err(self.fail(BodyFault::UpstreamIdle)))),
+                Poll::Pending => Poll::Pending,
+            },
+        }
+    }
+
+    /// The whole body has been handed on: only then is the upstream's connection fit for another request.
+    fn end(&mut self) {
+        let Some(mut rest) = self.rest.take() else { return };
+        if let (Some(connection), Some(route)) = (rest.connection.take(), rest.exchange.route) {
+            let config = &rest.exchange.view.snapshot.config;
+            let upstream = config.routes.get(route.0 as usize).and_then(|route| config.upstreams.get(route.upstream));
+            rest.exchange.home.pool.give_back(connection, upstream.map_or(0, |upstream| upstream.max_idle));
+        }
+    }
+
+    /// The body breaks off: the client's connection is aborted, never ended cleanly, so that it cannot take part for whole.
+    fn fail(&mut self, fault: BodyFault) -> BodyFault {
+        tracing::debug!(%fault, "a response broke off");
+        self.rest = None;
+        fault
+    }
+}
+
+impl Drop for Forwarded {
+    fn drop(&mut self) {
+        if let Some(rest) = &mut self.rest {
+            rest.exchange.status = CLIENT_GONE;
+        }
+    }
+}
+
+impl Body for GatewayBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        match &mut *self {
+            GatewayBody::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            GatewayBody::Forwarded(forwarded) => forwarded.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            GatewayBody::Own(bytes) => bytes.is_none(),
+            GatewayBody::Forwarded(forwarded) => forwarded.inner.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            GatewayBody::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            GatewayBody::Forwarded(forwarded) => forwarded.inner.size_hint(),
+        }
+    }
+}

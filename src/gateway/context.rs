@@ -1,0 +1,254 @@
+//! What one request carries through the layers, and where it lives.
+//!
+//! [`Shared`] is the process, [`Home`] one thread, [`View`] one thread's look at one [`Snapshot`] of the configuration, and
+//! [`Exchange`] one request. A request keeps the view it began with: a reload never changes the rules under it.
+
+use super::access_log::AccessLog;
+use super::exchange::Exchange;
+use super::ids::RequestIds;
+use crate::config::Config;
+use crate::clock::Time;
+use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, RouteId};
+use crate::keys::{Keyring, Passthrough, Principal};
+use crate::metrics::{LimitCounters, Metrics, RouteTimers};
+use crate::upstream::{Pool, ServerId, Servers};
+use arc_swap::ArcSwap;
+use http::Request;
+use prometheus::IntCounter;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use tokio_rustls::TlsAcceptor;
+
+/// What all threads share.
+pub struct Shared {
+    /// The state of all limits.
+    pub engine: Arc<Engine>,
+    /// Where the time comes from.
+    pub time: Time,
+    /// All metrics.
+    pub metrics: Arc<Metrics>,
+    /// Every upstream server ever configured, so that a reload keeps its connections.
+    pub servers: Servers,
+    /// Client connections open now.
+    pub connections: AtomicUsize,
+    current: ArcSwap<Snapshot>,
+    version: AtomicU64,
+}
+
+impl Shared {
+    /// The process's state with its first configuration.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>, time: Time, metrics: Arc<Metrics>, servers: Servers, first: Snapshot) -> Shared {
+        Shared {
+            engine,
+            time,
+            metrics,
+            servers,
+            connections: AtomicUsize::new(0),
+            current: ArcSwap::from_pointee(first),
+            version: AtomicU64::new(0),
+        }
+    }
+
+    /// The running configuration.
+    #[must_use]
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Puts a new configuration in place: requests that begin from now on see it.
+    pub fn replace(&self, next: Snapshot) {
+        self.current.store(Arc::new(next));
+        self.version.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Who may come in.
+pub enum Authority {
+    /// Known keys.
+    Keys(Keyring),
+    /// Any key.
+    Passthrough(Passthrough),
+}
+
+/// One configuration with all that is derived from it once.
+pub struct Snapshot {
+    /// The configuration itself.
+    pub config: Config,
+    /// The keys, or none needed.
+    pub authority: Authority,
+    /// The servers of each upstream of the configuration.
+    pub upstreams: Box<[Box<[ServerId]>]>,
+    /// The counters of each limit.
+    pub limits: Box<[LimitCounters]>,
+    /// The timers of each route.
+    pub routes: Box<[RouteTimers]>,
+    /// The access log, when one is configured.
+    pub access_log: Option<Arc<AccessLog>>,
+    /// TLS to clients, when it is configured.
+    pub tls: Option<TlsAcceptor>,
+}
+
+impl Snapshot {
+    /// Derives what a configuration needs to serve.
+    #[must_use]
+    pub fn new(
+        config: Config,
+        authority: Authority,
+        metrics: &Metrics,
+        servers: &Servers,
+        access_log: Option<Arc<AccessLog>>,
+        tls: Option<TlsAcceptor>,
+    ) -> Snapshot {
+        let upstreams = config.upstreams.iter().map(|upstream| servers.intern(upstream)).collect();
+        let limits = metrics.limits(&config.policy);
+        let routes = config.routes.iter().map(|route| metrics.route(&route.name)).collect();
+        Snapshot { config, authority, upstreams, limits, routes, access_log, tls }
+    }
+}
+
+/// One thread's look at a snapshot, with the counters it has met so far.
+pub struct View {
+    /// The snapshot.
+    pub snapshot: Arc<Snapshot>,
+    requests: RefCell<HashMap<RequestLabels, IntCounter>>,
+}
+
+/// What tells one `tollgate_requests_total` from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestLabels {
+    /// `None` where no route was found.
+    pub route: Option<RouteId>,
+    /// `None` where the key was refused.
+    pub mode: Option<Mode>,
+    /// `None` where the endpoint was not looked for.
+    pub access: Option<Access>,
+    /// The status answered.
+    pub status: u16,
+}
+
+/// The route label of requests that were refused before a route was looked for.
+const NO_ROUTE: &str = "none";
+
+impl View {
+    fn new(snapshot: Arc<Snapshot>) -> View {
+        View { snapshot, requests: RefCell::default() }
+    }
+
+    /// Counts one answered request.
+    pub fn count(&self, metrics: &Metrics, labels: RequestLabels) {
+        let mut known = self.requests.borrow_mut();
+        let counter = known.entry(labels).or_insert_with(|| {
+            let route = labels.route.and_then(|id| self.snapshot.config.routes.get(id.0 as usize));
+            let route = route.map_or(NO_ROUTE, |route| &route.name);
+            metrics.requests(route, labels.mode, labels.access, labels.status)
+        });
+        counter.inc();
+    }
+}
+
+/// What one thread's requests share. Not `Send`: nothing here is locked.
+pub struct Home {
+    /// The process.
+    pub shared: Arc<Shared>,
+    /// This thread's upstream connections.
+    pub pool: Pool,
+    /// This thread's request ids.
+    pub ids: RequestIds,
+    view: RefCell<(u64, Rc<View>)>,
+}
+
+impl Home {
+    /// A thread's part.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Rc<Home> {
+        let version = shared.version.load(Ordering::Acquire);
+        let view = Rc::new(View::new(shared.current()));
+        let ids = RequestIds::new();
+        Rc::new(Home { pool: Pool::new(shared.time.clone()), ids, view: RefCell::new((version, view)), shared })
+    }
+
+    /// The view of the newest configuration.
+    #[must_use]
+    pub fn view(&self) -> Rc<View> {
+        let version = self.shared.version.load(Ordering::Acquire);
+        let mut view = self.view.borrow_mut();
+        if view.0 != version {
+            *view = (version, Rc::new(View::new(self.shared.current())));
+        }
+        Rc::clone(&view.1)
+    }
+
+    /// The present moment.
+    #[must_use]
+    pub fn now(&self) -> Nanos {
+        self.shared.time.now()
+    }
+}
+
+/// A request whose answer will be recorded.
+pub struct Observed<B> {
+    /// As it came.
+    pub request: Request<B>,
+    /// The record of it.
+    pub exchange: Exchange,
+}
+
+/// A request with a good key.
+pub struct Authenticated<B> {
+    /// As it came.
+    pub request: Request<B>,
+    /// The record of it.
+    pub exchange: Exchange,
+    /// Whom the key names.
+    pub principal: Arc<Principal>,
+}
+
+/// A request that limits can decide about.
+pub struct Classified<B> {
+    /// With its canonical path.
+    pub request: Request<B>,
+    /// The record of it.
+    pub exchange: Exchange,
+    /// Whom the key names.
+    pub principal: Arc<Principal>,
+    /// What decides.
+    pub class: RequestClass,
+    /// What it has taken so far.
+    pub held: Held,
+}
+
+/// A hold that knows the time, so that dropping it anywhere gives back all that is due: see [`Hold`].
+pub struct Held {
+    hold: Hold,
+    home: Rc<Home>,
+}
+
+impl Held {
+    /// A hold on nothing yet.
+    #[must_use]
+    pub fn new(home: &Rc<Home>) -> Held {
+        Held { hold: Hold::new(Arc::clone(&home.shared.engine)), home: Rc::clone(home) }
+    }
+
+    /// The hold itself, for the engine to add to.
+    pub fn hold(&mut self) -> &mut Hold {
+        &mut self.hold
+    }
+
+    /// The request is forwarded: its tokens are spent, its slots stay until the response's last byte.
+    pub fn commit(&mut self) {
+        self.hold.commit();
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if !self.hold.is_committed() && !self.hold.is_empty() {
+            self.hold.cancel(self.home.now());
+        }
+    }
+}

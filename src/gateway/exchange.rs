@@ -1,0 +1,181 @@
+//! The record of one request, from its head to the last byte of its answer.
+
+use super::access_log::Line;
+use super::context::{Home, RequestLabels, View};
+use crate::engine::{Access, EndpointId, Mode, Nanos, Rejection, RouteId};
+use crate::keys::Principal;
+use crate::metrics::seconds;
+use http::{HeaderMap, HeaderValue, Method, Request};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// The status recorded when the client left before it had its answer, as nginx has it.
+pub const CLIENT_GONE: u16 = 499;
+
+/// What is known of a request so far. It rides with the request, then with the response's body; wherever it is dropped, the
+/// request has ended and is recorded, exactly once: counters, timers, access log.
+pub struct Exchange {
+    /// The thread it lives on.
+    pub home: Rc<Home>,
+    /// The configuration it began with.
+    pub view: Rc<View>,
+    /// When its head was complete.
+    pub started: Nanos,
+    /// Its id: the client's or the gateway's own.
+    pub request_id: HeaderValue,
+    /// Who is at the other end of the connection.
+    pub peer: Rc<Peer>,
+    /// The client's address: the peer's, or behind trusted proxies the one they name.
+    pub client: IpAddr,
+    /// The route, once known.
+    pub route: Option<RouteId>,
+    /// The mode, once known.
+    pub mode: Option<Mode>,
+    /// The access, once known.
+    pub access: Option<Access>,
+    /// The endpoint, once known.
+    pub endpoint: Option<EndpointId>,
+    /// When the request was handed to the upstream.
+    pub sent: Option<Nanos>,
+    /// When the head of the upstream's answer came.
+    pub answered: Option<Nanos>,
+    /// The status answered.
+    pub status: u16,
+    /// The limit that refused.
+    pub rejection: Option<Rejection>,
+    /// For the access log, when there is one.
+    pub draft: Option<Box<Draft>>,
+}
+
+/// The other end of a client's connection.
+#[derive(Debug)]
+pub struct Peer {
+    /// Its address.
+    pub address: IpAddr,
+    /// The same, as `X-Forwarded-For` has it.
+    pub header: HeaderValue,
+    /// Whether the connection is TLS.
+    pub secure: bool,
+}
+
+impl Peer {
+    /// A peer at `address`. IPv4 addresses that come in IPv6 clothing are taken as what they are.
+    #[must_use]
+    pub fn new(address: IpAddr, secure: bool) -> Peer {
+        let address = address.to_canonical();
+        let header = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
+        Peer { address, header, secure }
+    }
+}
+
+/// What only the access log needs.
+#[derive(Debug)]
+pub struct Draft {
+    /// Wall time of the request's head.
+    pub at: jiff::Timestamp,
+    /// As sent.
+    pub method: Method,
+    /// Canonical once known; until then what could be read of it.
+    pub path: Box<str>,
+    /// Whom the key names.
+    pub principal: Option<Arc<Principal>>,
+    /// The account acted for.
+    pub connected: Option<Box<str>>,
+    /// The partition values that limits of this endpoint count by, by name.
+    pub values: Vec<(Box<str>, Box<str>)>,
+}
+
+impl Exchange {
+    /// Begins the record of a request that came from `peer`.
+    pub fn begin<B>(home: &Rc<Home>, peer: &Rc<Peer>, request: &Request<B>) -> Exchange {
+        let started = home.now();
+        let view = home.view();
+        let client = client_address(peer, &view, request.headers());
+        home.shared.metrics.exchanges.inc();
+        let draft = view.snapshot.access_log.is_some().then(|| {
+            Box::new(Draft {
+                at: home.shared.time.wall(),
+                method: request.method().clone(),
+                path: request.uri().path().into(),
+                principal: None,
+                connected: None,
+                values: Vec::new(),
+            })
+        });
+        Exchange {
+            request_id: request_id(home, request),
+            home: Rc::clone(home),
+            view,
+            started,
+            peer: Rc::clone(peer),
+            client,
+            route: None,
+            mode: None,
+            access: None,
+            endpoint: None,
+            sent: None,
+            answered: None,
+            status: CLIENT_GONE,
+            rejection: None,
+            draft,
+        }
+    }
+
+    fn record(&mut self) {
+        let ended = self.home.now();
+        let metrics = &self.home.shared.metrics;
+        metrics.exchanges.dec();
+        let labels = RequestLabels { route: self.route, mode: self.mode, access: self.access, status: self.status };
+        self.view.count(metrics, labels);
+        if let Some(timers) = self.route.and_then(|route| self.view.snapshot.routes.get(route.0 as usize)) {
+            timers.request.observe(seconds(ended - self.started));
+            if let (Some(sent), Some(answered)) = (self.sent, self.answered) {
+                timers.upstream.observe(seconds(answered - sent));
+                timers.overhead.observe(seconds(sent - self.started));
+            }
+        }
+        if let (Some(draft), Some(log)) = (self.draft.take(), &self.view.snapshot.access_log) {
+            log.write(&Line { exchange: self, draft: &draft, ended }, metrics);
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.status = http::StatusCode::INTERNAL_SERVER_ERROR.as_u16();
+        }
+        self.record();
+    }
+}
+
+/// The rightmost address that no trusted proxy has; the peer's where it is not a trusted proxy itself.
+fn client_address(peer: &Peer, view: &View, headers: &HeaderMap) -> IpAddr {
+    let trusted = &view.snapshot.config.server.trusted_proxies;
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
+    let mut client = peer.address;
+    if trusted.is_empty() || !is_trusted(client) {
+        return client;
+    }
+    for value in headers.get_all("x-forwarded-for").iter().rev() {
+        for item in value.to_str().unwrap_or_default().rsplit(',') {
+            let Ok(address) = item.trim().parse::<IpAddr>() else { return client };
+            client = address.to_canonical();
+            if !is_trusted(client) {
+                return client;
+            }
+        }
+    }
+    client
+}
+
+/// The client's own id where it is fit to be carried on, else a new one.
+fn request_id<B>(home: &Home, request: &Request<B>) -> HeaderValue {
+    const MAX_BYTES: usize = 128;
+    let fit = |value: &&HeaderValue| {
+        let bytes = value.as_bytes();
+        (1..=MAX_BYTES).contains(&bytes.len()) && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+    };
+    request.headers().get("request-id").filter(fit).cloned().unwrap_or_else(|| home.ids.request_id())
+}

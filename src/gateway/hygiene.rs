@@ -1,0 +1,141 @@
+//! What makes a request ambiguous is refused before anything is read from it.
+//!
+//! The connection's own scanner refuses most of this on HTTP/1 already; here it holds whatever the request came over.
+
+use super::headers::DECIDING;
+use super::refusal::BadRequest;
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode, Version, header};
+
+/// Refuses a head that two readers could read differently.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check(parts: &Parts) -> Result<(), BadRequest> {
+    check_method(&parts.method)?;
+    for name in &DECIDING {
+        if parts.headers.get_all(name).iter().nth(1).is_some() {
+            return Err(BadRequest::new("A header that may be sent only once was sent more than once."));
+        }
+    }
+    if parts.headers.contains_key(header::CONTENT_LENGTH) && parts.headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(BadRequest::new("A request cannot have both Content-Length and Transfer-Encoding."));
+    }
+    check_expect(&parts.headers)?;
+    check_host(parts)
+}
+
+/// The host a request is for, without port; empty where HTTP/1.0 names none.
+pub fn host(parts: &Parts) -> &str {
+    let text = match parts.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => parts.headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default(),
+    };
+    strip_port(text)
+}
+
+fn strip_port(host: &str) -> &str {
+    match host.rfind(':') {
+        Some(colon) if host[colon + 1..].bytes().all(|byte| byte.is_ascii_digit()) => &host[..colon],
+        _ => host,
+    }
+}
+
+fn check_method(method: &Method) -> Result<(), BadRequest> {
+    let refused = matches!(*method, Method::CONNECT | Method::TRACE);
+    if refused {
+        let message = "This method is not supported here.";
+        return Err(BadRequest { status: StatusCode::METHOD_NOT_ALLOWED, message });
+    }
+    if method.as_str().len() > 32 {
+        return Err(BadRequest { status: StatusCode::NOT_IMPLEMENTED, message: "This method is not known." });
+    }
+    Ok(())
+}
+
+fn check_expect(headers: &HeaderMap) -> Result<(), BadRequest> {
+    let fine = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if headers.get_all(header::EXPECT).iter().all(fine) {
+        return Ok(());
+    }
+    Err(BadRequest { status: StatusCode::EXPECTATION_FAILED, message: "This expectation cannot be met." })
+}
+
+fn check_host(parts: &Parts) -> Result<(), BadRequest> {
+    let header = match parts.headers.get(header::HOST) {
+        Some(value) => Some(value.to_str().map_err(|_| BadRequest::new("The Host header is not valid."))?),
+        None => None,
+    };
+    if header.is_some_and(|host| !is_valid_host(host)) {
+        return Err(BadRequest::new("The Host header is not valid."));
+    }
+    match (parts.uri.authority(), header) {
+        (Some(authority), _) if authority.as_str().contains('@') => {
+            Err(BadRequest::new("The request target must not hold user information."))
+        }
+        (Some(authority), Some(host)) if !authority.as_str().eq_ignore_ascii_case(host) => {
+            Err(BadRequest::new("The Host header contradicts the request target."))
+        }
+        (None, None) if parts.version > Version::HTTP_10 => Err(BadRequest::new("A Host header is required.")),
+        _ => Ok(()),
+    }
+}
+
+/// `uri-host [ ":" port ]` of RFC 9110 §7.2, the host not empty.
+fn is_valid_host(text: &str) -> bool {
+    let host = strip_port(text);
+    let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match inner {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::Request;
+
+    fn parts(build: impl FnOnce(http::request::Builder) -> http::request::Builder) -> Parts {
+        build(Request::builder().uri("/v1/charges")).body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn hosts() {
+        for good in ["a", "api.example.com:8080", "127.0.0.1", "[::1]:80", "A-b_c"] {
+            assert_eq!(check(&parts(|request| request.header("host", good))), Ok(()), "{good}");
+        }
+        for bad in ["", ":80", "a/../b?x", "a b", "a@b", "[::1", "[zz]", "a:b", "a,b:1x"] {
+            assert!(check(&parts(|request| request.header("host", bad))).is_err(), "{bad}");
+        }
+        assert!(check(&parts(|request| request)).is_err());
+        assert_eq!(check(&parts(|request| request.version(Version::HTTP_10))), Ok(()));
+        assert!(check(&parts(|request| request.header("host", "a").header("host", "a"))).is_err());
+        let absolute = |host: &'static str| parts(move |request| request.uri("http://a.example/x").header("host", host));
+        assert_eq!(check(&absolute("A.example")), Ok(()));
+        assert!(check(&absolute("b.example")).is_err());
+        assert_eq!(host(&absolute("a.example")), "a.example");
+        assert_eq!(host(&parts(|request| request.header("host", "[::1]:80"))), "[::1]");
+    }
+
+    #[test]
+    fn what_decides_comes_once() {
+        for name in DECIDING {
+            let twice = parts(|request| request.header("host", "a").header(&name, "1").header(&name, "1"));
+            assert!(check(&twice).is_err(), "{name}");
+        }
+        let both = parts(|request| {
+            request.header("host", "a").header("content-length", "1").header("transfer-encoding", "chunked")
+        });
+        assert!(check(&both).is_err());
+    }
+
+    #[test]
+    fn methods_and_expectations() {
+        for method in ["CONNECT", "TRACE", "ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGH"] {
+            assert!(check(&parts(|request| request.method(method).header("host", "a"))).is_err(), "{method}");
+        }
+        assert!(check(&parts(|request| request.header("host", "a").header("expect", "200-ok"))).is_err());
+        assert_eq!(check(&parts(|request| request.header("host", "a").header("expect", "100-Continue"))), Ok(()));
+    }
+}

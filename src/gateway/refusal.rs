@@ -1,0 +1,158 @@
+//! Every answer the gateway makes itself, as one closed type. Adding a kind does not compile until its status, its words and
+//! its metric label exist.
+
+use crate::engine::Rejection;
+use http::StatusCode;
+
+/// An answer that is the gateway's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No key, or one that is not good.
+    Unauthenticated(Unauthenticated),
+    /// A good key that may not do this.
+    Forbidden(Forbidden),
+    /// No route takes this host and path.
+    NoRoute {
+        /// For the message, as Stripe words it.
+        method: Box<str>,
+        /// The canonical path.
+        path: Box<str>,
+    },
+    /// A limit has no room.
+    Rejected(Rejection),
+    /// The request is malformed, ambiguous or too large.
+    BadRequest(BadRequest),
+    /// The upstream gave no usable answer.
+    Upstream(UpstreamFailure),
+    /// A defect of the gateway: a panic was caught.
+    Internal,
+}
+
+/// Why a key is not good. Keys appear masked only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unauthenticated {
+    /// No `Authorization` header.
+    NoKey,
+    /// An `Authorization` header that holds no key.
+    Malformed,
+    /// A key nobody issued.
+    Unknown {
+        /// The key, masked.
+        masked: Box<str>,
+    },
+    /// A key past its `expires_at`.
+    Expired {
+        /// The key, masked.
+        masked: Box<str>,
+    },
+    /// A key that was revoked.
+    Revoked {
+        /// The key, masked.
+        masked: Box<str>,
+    },
+}
+
+/// What a good key may not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forbidden {
+    /// Its `allow` list lacks the endpoint.
+    Endpoint {
+        /// The key's id.
+        key_id: Box<str>,
+        /// The endpoint's name.
+        endpoint: Box<str>,
+        /// The account it belongs to.
+        account: Box<str>,
+    },
+    /// It may not act for this account.
+    Account {
+        /// The key's id.
+        key_id: Box<str>,
+        /// The account asked for.
+        connected: Box<str>,
+    },
+}
+
+/// What is wrong with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadRequest {
+    /// 4xx, or 501 and 505.
+    pub status: StatusCode,
+    /// For the client, in words.
+    pub message: &'static str,
+}
+
+impl BadRequest {
+    /// A plain 400.
+    #[must_use]
+    pub const fn new(message: &'static str) -> BadRequest {
+        BadRequest { status: StatusCode::BAD_REQUEST, message }
+    }
+}
+
+/// How an upstream failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamFailure {
+    /// No server could be connected to: nothing was sent.
+    Unreachable,
+    /// No server took the connection within `connect_timeout`: nothing was sent.
+    ConnectTimedOut,
+    /// The connection broke, or what came was not HTTP: whether the request took effect is unknown.
+    Broken,
+    /// No answer within `response_timeout`: whether the request took effect is unknown.
+    TimedOut,
+}
+
+impl UpstreamFailure {
+    /// 502 where the upstream is down or broke off, 504 where it was too slow.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            UpstreamFailure::Unreachable | UpstreamFailure::Broken => StatusCode::BAD_GATEWAY,
+            UpstreamFailure::ConnectTimedOut | UpstreamFailure::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// Whether the request may have taken effect all the same.
+    #[must_use]
+    pub fn outcome_is_unknown(self) -> bool {
+        matches!(self, UpstreamFailure::Broken | UpstreamFailure::TimedOut)
+    }
+}
+
+impl Refusal {
+    /// The status of the answer.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Refusal::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+            Refusal::Forbidden(_) => StatusCode::FORBIDDEN,
+            Refusal::NoRoute { .. } => StatusCode::NOT_FOUND,
+            Refusal::Rejected(_) => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::BadRequest(bad) => bad.status,
+            Refusal::Upstream(failure) => failure.status(),
+            Refusal::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The `cause` label of `tollgate_auth_failures_total`, for refusals that are about the key.
+    #[must_use]
+    pub fn auth_failure(&self) -> Option<&'static str> {
+        match self {
+            Refusal::Unauthenticated(cause) => Some(match cause {
+                Unauthenticated::NoKey => "no_key",
+                Unauthenticated::Malformed => "malformed",
+                Unauthenticated::Unknown { .. } => "unknown",
+                Unauthenticated::Expired { .. } => "expired",
+                Unauthenticated::Revoked { .. } => "revoked",
+            }),
+            Refusal::Forbidden(Forbidden::Endpoint { .. }) => Some("endpoint"),
+            Refusal::Forbidden(Forbidden::Account { .. }) => Some("account"),
+            Refusal::NoRoute { .. }
+            | Refusal::Rejected(_)
+            | Refusal::BadRequest(_)
+            | Refusal::Upstream(_)
+            | Refusal::Internal => None,
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! A refusal becomes one HTTP answer, here and nowhere else: Stripe-shaped JSON, the reason, when to come back.
+
+use super::body::GatewayBody;
+use super::context::Home;
+use super::headers::REQUEST_ID;
+use super::observe::Refused;
+use super::refusal::Refusal;
+use super::words::{self, Words};
+use crate::config::{Responses, ShouldRetry};
+use crate::engine::{Access, Limiter, Nanos, Rejection};
+use futures_util::FutureExt;
+use futures_util::future::{CatchUnwind, Either, Ready, ready};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Request, Response, StatusCode};
+use pin_project_lite::pin_project;
+use serde::Serialize;
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use tower::{Layer, Service};
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const SHOULD_RETRY: HeaderName = HeaderName::from_static("stripe-should-retry");
+
+/// The layer.
+#[derive(Clone)]
+pub struct RespondLayer {
+    /// The thread.
+    pub home: Rc<Home>,
+}
+
+impl<S> Layer<S> for RespondLayer {
+    type Service = Respond<S>;
+
+    fn layer(&self, inner: S) -> Respond<S> {
+        Respond { home: Rc::clone(&self.home), inner }
+    }
+}
+
+/// The service. It never fails: a refusal is an answer, and so is a caught panic.
+#[derive(Clone)]
+pub struct Respond<S> {
+    home: Rc<Home>,
+    inner: S,
+}
+
+impl<S, B> Service<Request<B>> for Respond<S>
+where
+    S: Service<Request<B>, Response = Response<GatewayBody>, Error = Refused>,
+{
+    type Response = Response<GatewayBody>;
+    type Error = Infallible;
+    type Future = Either<Responding<S::Future>, Ready<Result<Response<GatewayBody>, Infallible>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let inner = &mut self.inner;
+        match std::panic::catch_unwind(AssertUnwindSafe(|| inner.call(request))) {
+            Ok(future) => {
+                let future = AssertUnwindSafe(future).catch_unwind();
+                Either::Left(Responding { future, home: Rc::clone(&self.home) })
+            }
+            Err(_) => Either::Right(ready(Ok(internal(&self.home)))),
+        }
+    }
+}
+
+pin_project! {
+    /// The future of [`Respond`].
+    pub struct Responding<F> {
+        #[pin]
+        future: CatchUnwind<AssertUnwindSafe<F>>,
+        home: Rc<Home>,
+    }
+}
+
+impl<F> Future for Responding<F>
+where
+    F: Future<Output = Result<Response<GatewayBody>, Refused>>,
+{
+    type Output = Result<Response<GatewayBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        this.future.poll(cx).map(|outcome| {
+            Ok(match outcome {
+                Ok(Ok(response)) => response,
+                Ok(Err(refused)) => answer(&refused),
+                Err(_) => internal(this.home),
+            })
+        })
+    }
+}
+
+/// What a panic becomes. Its request's record and slots went while it unwound.
+fn internal(home: &Home) -> Response<GatewayBody> {
+    home.shared.metrics.panics.inc();
+    let words = words::of(&Refusal::Internal, None);
+    let mut response = render(StatusCode::INTERNAL_SERVER_ERROR, &words, &home.ids.request_id());
+    response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    response
+}
+
+fn answer(refused: &Refused) -> Response<GatewayBody> {
+    let Refused { refusal, exchange } = refused;
+    let config = &exchange.view.snapshot.config;
+    let words = words::of(refusal, Some(config));
+    let mut response = render(refusal.status(), &words, &exchange.request_id);
+    let headers = response.headers_mut();
+    match refusal {
+        Refusal::Rejected(rejection) => {
+            describe_rejection(headers, rejection, &config.responses, config.policy.limit(rejection.limit), exchange.home.now());
+        }
+        Refusal::Unauthenticated(_) => {
+            let realm = config.auth.realm.replace(['"', '\\'], "");
+            insert(headers, header::WWW_AUTHENTICATE, &format!("Basic realm=\"{realm}\""));
+        }
+        Refusal::BadRequest(_) => {
+            // Its framing may be in doubt: nothing more is read from this connection.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Refusal::Upstream(failure) => {
+            if failure.outcome_is_unknown() && exchange.access == Some(Access::Write) {
+                headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+            }
+        }
+        Refusal::Forbidden(_) | Refusal::NoRoute { .. } | Refusal::Internal => {}
+    }
+    response
+}
+
+fn describe_rejection(
+    headers: &mut HeaderMap,
+    rejection: &Rejection,
+    responses: &Responses,
+    limit: &crate::engine::Limit,
+    now: Nanos,
+) {
+    headers.insert(responses.reason_header.clone(), HeaderValue::from_static(rejection.stage.reason()));
+    match responses.should_retry {
+        ShouldRetry::Absent => {}
+        ShouldRetry::True => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"))),
+        ShouldRetry::False => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"))),
+    }
+    let retry_after = retry_after_seconds(rejection, &limit.limiter, now);
+    if let (true, Some(seconds)) = (responses.retry_after, retry_after) {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if responses.ratelimit_headers {
+        let name = words::structured_string(&limit.name);
+        insert(headers, RATE_LIMIT_POLICY, &format!("{name}{}", words::policy_parameters(&limit.limiter)));
+        let reset = retry_after.map(|seconds| format!(";t={seconds}")).unwrap_or_default();
+        insert(headers, RATE_LIMIT, &format!("{name};r=0{reset}"));
+    }
+}
+
+/// Whole seconds until the limit would admit the same request, rounded up and at least 1. A slot comes back at nobody knows
+/// what time: then it is 1. `None` where waiting does not help.
+fn retry_after_seconds(rejection: &Rejection, limiter: &Limiter, now: Nanos) -> Option<u64> {
+    const SECOND_NS: u64 = 1_000_000_000;
+    match (rejection.retry_at, limiter) {
+        (Some(at), _) => Some(at.since(now).div_ceil(SECOND_NS).max(1)),
+        (None, Limiter::Concurrency(figures)) if figures.slots > 0 => Some(1),
+        (None, _) => None,
+    }
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    error: &'a Words,
+}
+
+/// One JSON answer in one line, its keys in Stripe's order.
+#[must_use]
+pub fn render(status: StatusCode, words: &Words, request_id: &HeaderValue) -> Response<GatewayBody> {
+    let json = serde_json::to_vec(&Envelope { error: words }).unwrap_or_default();
+    let mut response = Response::new(GatewayBody::own(json));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(REQUEST_ID, request_id.clone());
+    response
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}

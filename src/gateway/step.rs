@@ -1,0 +1,69 @@
+//! A layer that decides at once: it turns a request into one of another type, or refuses it. No future of its own, no box.
+
+use super::observe::Refused;
+use futures_util::future::{Either, Ready, ready};
+use std::marker::PhantomData;
+use std::task::{Context, Poll};
+use tower::{Layer, Service};
+
+/// One step of a request: its input type, its output type and what lies between.
+pub trait Step<Request> {
+    /// What the next layer gets.
+    type Next;
+
+    /// Takes the step.
+    ///
+    /// # Errors
+    /// The refusal, with the record of the request.
+    fn take(&self, request: Request) -> Result<Self::Next, Refused>;
+}
+
+/// The layer of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct StepLayer<T, Request> {
+    step: T,
+    request: PhantomData<fn(Request)>,
+}
+
+impl<T, Request> StepLayer<T, Request> {
+    /// A layer that takes `step` before the layers below it.
+    pub fn new(step: T) -> Self {
+        StepLayer { step, request: PhantomData }
+    }
+}
+
+impl<T: Clone, Request, S> Layer<S> for StepLayer<T, Request> {
+    type Service = Stepped<T, S>;
+
+    fn layer(&self, inner: S) -> Stepped<T, S> {
+        Stepped { step: self.step.clone(), inner }
+    }
+}
+
+/// The service of a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Stepped<T, S> {
+    step: T,
+    inner: S,
+}
+
+impl<T, Request, S> Service<Request> for Stepped<T, S>
+where
+    T: Step<Request>,
+    S: Service<T::Next, Error = Refused>,
+{
+    type Response = S::Response;
+    type Error = Refused;
+    type Future = Either<S::Future, Ready<Result<S::Response, Refused>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refused>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        match self.step.take(request) {
+            Ok(next) => Either::Left(self.inner.call(next)),
+            Err(refused) => Either::Right(ready(Err(refused))),
+        }
+    }
+}

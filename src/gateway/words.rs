@@ -1,0 +1,230 @@
+//! The words of a refusal: Stripe's where it has some, and always which limit, which figure, counted by what.
+
+use super::refusal::{Forbidden, Refusal, Unauthenticated, UpstreamFailure};
+use crate::config::{Config, Extractor};
+use crate::engine::{Concurrency, Gcra, Limit, Limiter, Mode, Part, Rejection};
+use serde::Serialize;
+use std::borrow::Cow;
+use std::fmt::Write;
+use std::time::Duration;
+
+/// The `error` object. Keys that Stripe leaves out are left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Words {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    doc_url: Option<Cow<'static, str>>,
+    message: Cow<'static, str>,
+    #[serde(rename = "type")]
+    kind: &'static str,
+}
+
+const INVALID_REQUEST: &str = "invalid_request_error";
+const API_ERROR: &str = "api_error";
+
+impl Words {
+    /// An `invalid_request_error` without a code.
+    #[must_use]
+    pub fn invalid_request(message: impl Into<Cow<'static, str>>) -> Words {
+        Words { code: None, doc_url: None, message: message.into(), kind: INVALID_REQUEST }
+    }
+
+    fn api_error(message: &'static str) -> Words {
+        Words { code: None, doc_url: None, message: message.into(), kind: API_ERROR }
+    }
+}
+
+/// What to say of a refusal.
+#[must_use]
+pub fn of(refusal: &Refusal, config: Option<&Config>) -> Words {
+    match refusal {
+        Refusal::Unauthenticated(cause) => unauthenticated(cause),
+        Refusal::Forbidden(forbidden) => forbid(forbidden),
+        Refusal::NoRoute { method, path } => Words::invalid_request(format!(
+            "Unrecognized request URL ({method}: {path}). No route of this gateway takes this host and path."
+        )),
+        Refusal::Rejected(rejection) => match config {
+            Some(config) => rejected(rejection, config),
+            None => Words { code: Some("rate_limit"), ..Words::invalid_request("Request rate limit exceeded.") },
+        },
+        Refusal::BadRequest(bad) => Words::invalid_request(bad.message),
+        Refusal::Upstream(failure) => Words::api_error(match failure {
+            UpstreamFailure::Unreachable => "The API behind this gateway cannot be reached. The request was not sent.",
+            UpstreamFailure::ConnectTimedOut => {
+                "The API behind this gateway did not take a connection in time. The request was not sent."
+            }
+            UpstreamFailure::Broken => {
+                "The API behind this gateway broke off before it answered. Whether the request took effect is unknown."
+            }
+            UpstreamFailure::TimedOut => {
+                "The API behind this gateway did not answer in time. Whether the request took effect is unknown."
+            }
+        }),
+        Refusal::Internal => Words::api_error("Something went wrong in this gateway."),
+    }
+}
+
+fn unauthenticated(cause: &Unauthenticated) -> Words {
+    match cause {
+        Unauthenticated::NoKey => Words::invalid_request(
+            "You did not provide an API key. You need to provide your API key in the Authorization header, using Bearer auth \
+             (e.g. 'Authorization: Bearer YOUR_SECRET_KEY').",
+        ),
+        Unauthenticated::Malformed => Words::invalid_request(
+            "You did not provide an API key, though you did set your Authorization header. Using Bearer auth, your \
+             Authorization header should look something like 'Authorization: Bearer YOUR_SECRET_KEY'.",
+        ),
+        Unauthenticated::Unknown { masked } | Unauthenticated::Revoked { masked } => {
+            Words::invalid_request(format!("Invalid API Key provided: {masked}"))
+        }
+        Unauthenticated::Expired { masked } => Words {
+            code: Some("api_key_expired"),
+            doc_url: Some("https://stripe.com/docs/error-codes/api-key-expired".into()),
+            ..Words::invalid_request(format!("Expired API Key provided: {masked}"))
+        },
+    }
+}
+
+fn forbid(forbidden: &Forbidden) -> Words {
+    match forbidden {
+        Forbidden::Endpoint { key_id, endpoint, account } => Words::invalid_request(format!(
+            "The provided key '{key_id}' does not have the required permissions for this endpoint on account '{account}'. \
+             Allowing '{endpoint}' for it would let this request continue."
+        )),
+        Forbidden::Account { key_id, connected } => Words {
+            code: Some("account_invalid"),
+            doc_url: Some("https://stripe.com/docs/error-codes/account-invalid".into()),
+            ..Words::invalid_request(format!(
+                "The provided key '{key_id}' does not have access to account '{connected}' (or that account does not exist). \
+                 Application access may have been revoked."
+            ))
+        },
+    }
+}
+
+fn rejected(rejection: &Rejection, config: &Config) -> Words {
+    let limit = config.policy.limit(rejection.limit);
+    let message = format!(
+        "Request rate limit exceeded: the limit '{}' admits {}{}. You can learn more about rate limits here \
+         https://stripe.com/docs/rate-limits.",
+        limit.name,
+        figure(&limit.limiter),
+        counted_by(limit, config),
+    );
+    let message = match limit.when.mode {
+        Some(Mode::Test) => message.replacen("Request", "Testmode request", 1),
+        _ => message,
+    };
+    Words {
+        code: Some("rate_limit"),
+        doc_url: Some(config.responses.doc_url.clone().into()),
+        ..Words::invalid_request(message)
+    }
+}
+
+/// A limiter's figures in words.
+#[must_use]
+pub fn figure(limiter: &Limiter) -> String {
+    match limiter {
+        Limiter::Gcra(figures) if figures.burst() == figures.count() => rate(figures),
+        Limiter::Gcra(figures) => format!("{} with bursts of {}", rate(figures), figures.burst()),
+        Limiter::Concurrency(Concurrency { slots: 1 }) => "1 request at a time".to_owned(),
+        Limiter::Concurrency(Concurrency { slots }) => format!("{slots} requests at a time"),
+    }
+}
+
+fn rate(figures: &Gcra) -> String {
+    let noun = if figures.count() == 1 { "request" } else { "requests" };
+    match unit(figures.period()) {
+        Some(unit) => format!("{} {noun} per {unit}", figures.count()),
+        None => format!("{} {noun} per {}", figures.count(), humantime::format_duration(figures.period())),
+    }
+}
+
+fn unit(period: Duration) -> Option<&'static str> {
+    match (period.as_secs(), period.subsec_nanos()) {
+        (1, 0) => Some("second"),
+        (60, 0) => Some("minute"),
+        (3_600, 0) => Some("hour"),
+        (86_400, 0) => Some("day"),
+        _ => None,
+    }
+}
+
+/// `per`, in words.
+fn counted_by(limit: &Limit, config: &Config) -> String {
+    let mut text = String::new();
+    for (place, part) in limit.per.iter().enumerate() {
+        text.push_str(if place == 0 { " per " } else { " and " });
+        match part {
+            Part::Account => text.push_str("account"),
+            Part::ConnectedAccount => text.push_str("connected account"),
+            Part::Key => text.push_str("key"),
+            Part::Ip => text.push_str("address"),
+            Part::Endpoint => text.push_str("endpoint"),
+            Part::Value(id) => match config.extractors.get(id.0 as usize) {
+                Some(Extractor::Path(name)) => drop(write!(text, "{{{name}}} of the path")),
+                Some(Extractor::Header(name)) => drop(write!(text, "value of the header {name}")),
+                None => text.push_str("value"),
+            },
+        }
+    }
+    text
+}
+
+/// The parameters of a policy in `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10): quota, its unit where it is not
+/// requests over time, and the window in whole seconds.
+#[must_use]
+pub fn policy_parameters(limiter: &Limiter) -> String {
+    match limiter {
+        Limiter::Gcra(figures) => {
+            let period = figures.period();
+            if period.subsec_nanos() == 0 && period.as_secs() > 0 {
+                format!(";q={};w={}", figures.count(), period.as_secs())
+            } else {
+                let per_second = 1_000_000_000 / figures.emission_ns();
+                format!(";q={per_second};w=1")
+            }
+        }
+        Limiter::Concurrency(figures) => format!(";q={};qu=\"concurrent-requests\"", figures.slots),
+    }
+}
+
+/// A string of structured fields (RFC 9651 §3.3.3).
+#[must_use]
+pub fn structured_string(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for letter in text.chars().filter(|letter| (' '..='~').contains(letter)) {
+        if matches!(letter, '"' | '\\') {
+            quoted.push('\\');
+        }
+        quoted.push(letter);
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_in_words() {
+        let rate = |count, seconds, burst| figure(&Limiter::Gcra(Gcra::new(count, Duration::from_secs(seconds), burst)));
+        assert_eq!(rate(15, 1, 15), "15 requests per second");
+        assert_eq!(rate(1, 60, 5), "1 request per minute with bursts of 5");
+        assert_eq!(rate(5, 10, 5), "5 requests per 10s");
+        assert_eq!(figure(&Limiter::Concurrency(Concurrency { slots: 30 })), "30 requests at a time");
+    }
+
+    #[test]
+    fn structured_fields() {
+        assert_eq!(structured_string("a\"b\\cé"), r#""a\"b\\c""#);
+        let gcra = |count, millis| Limiter::Gcra(Gcra::new(count, Duration::from_millis(millis), count));
+        assert_eq!(policy_parameters(&gcra(15, 1_000)), ";q=15;w=1");
+        assert_eq!(policy_parameters(&gcra(5, 100)), ";q=50;w=1");
+        assert_eq!(policy_parameters(&gcra(0, 0)), ";q=0;w=1");
+    }
+}

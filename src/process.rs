@@ -1,0 +1,245 @@
+//! FLOOR 4: a whole gateway: load, start, reload, drain.
+//!
+//! Workers serve ([`crate::server`]); one more thread, the control thread, answers the admin listener, forgets idle partitions
+//! and watches the files. Embedding programs use [`Gateway`] as the command line does.
+
+mod load;
+mod watch;
+
+pub use load::{LoadError, Source};
+
+use crate::admin;
+use crate::clock::Time;
+use crate::engine::{Clock, Engine};
+use crate::gateway::ids::random_seed;
+use crate::gateway::{Shared, Snapshot};
+use crate::metrics::Metrics;
+use crate::server::{self, Phase, Workers};
+use crate::upstream::Servers;
+use load::{Loaded, Loader};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use tokio::sync::watch as phase_watch;
+
+/// Why a gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration, or a file it names.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A socket, a thread.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// Two metrics of one name: a defect.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// A running gateway. Dropping it does not end it: call [`Gateway::drain`] or [`Gateway::stop`], then [`Gateway::join`].
+pub struct Gateway {
+    control: Arc<Control>,
+    addresses: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+    workers: Workers,
+    control_thread: JoinHandle<()>,
+}
+
+/// What a handle and the control thread both use.
+struct Control {
+    shared: Arc<Shared>,
+    loader: Mutex<Loader>,
+    phase: phase_watch::Sender<Phase>,
+}
+
+impl Gateway {
+    /// Loads the configuration, listens and serves.
+    ///
+    /// # Errors
+    /// Every mistake in the configuration; an address that cannot be listened on.
+    pub fn start(source: Source) -> Result<Gateway, StartError> {
+        let seed = random_seed();
+        let mut loader = Loader::new(source, seed);
+        let loaded = loader.load(None)?;
+        let (metrics, servers, time) = (Arc::new(Metrics::new()?), Servers::default(), Time::system());
+        let settings = loaded.config.server.clone();
+        let threads = match settings.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        };
+        let admin_listener = loaded.config.admin.listen.map(bind_admin).transpose()?;
+        let engine = Arc::new(Engine::new(seed, settings.max_partitions));
+        let snapshot = snapshot(loaded, &metrics, &servers);
+        metrics.reloaded(true, time.wall().as_second());
+        let shared = Arc::new(Shared::new(engine, time, metrics, servers, snapshot));
+        let listeners = server::bind(&settings.listen, threads)?;
+        let addresses = listeners.iter().take(1).flatten().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
+        let (phase, watched) = phase_watch::channel(Phase::Serving);
+        let workers = Workers::start(&shared, listeners, &watched)?;
+        let admin = admin_listener.as_ref().map(TcpListener::local_addr).transpose()?;
+        let control = Arc::new(Control { shared, loader: Mutex::new(loader), phase });
+        let control_thread = start_control(Arc::clone(&control), admin_listener, watched)?;
+        Ok(Gateway { control, addresses, admin, workers, control_thread })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where the admin listener is.
+    #[must_use]
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// What all its threads share, for programs that embed it.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.control.shared
+    }
+
+    /// A handle that can reload and end the gateway from another thread.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle(Arc::clone(&self.control))
+    }
+
+    /// Waits for its end, which comes after [`Handle::drain`] or [`Handle::stop`].
+    pub fn join(self) {
+        self.workers.join();
+        self.control.phase.send_replace(Phase::Stopping);
+        if self.control_thread.join().is_err() {
+            tracing::error!("the control thread panicked");
+        }
+    }
+}
+
+/// Steers a running gateway.
+#[derive(Clone)]
+pub struct Handle(Arc<Control>);
+
+impl Handle {
+    /// Loads the configuration anew. Connections stay; requests that begin from now on see the new one; limits keep their
+    /// state by name.
+    ///
+    /// # Errors
+    /// Every mistake; the last good configuration goes on serving then.
+    pub fn reload(&self) -> Result<(), LoadError> {
+        self.0.reload()
+    }
+
+    /// Accepts nothing new and lets what is in flight end, for at most `drain_timeout`.
+    pub fn drain(&self) {
+        self.0.phase.send_if_modified(|phase| {
+            let serving = *phase == Phase::Serving;
+            if serving {
+                *phase = Phase::Draining;
+            }
+            serving
+        });
+    }
+
+    /// Ends at once.
+    pub fn stop(&self) {
+        self.0.phase.send_replace(Phase::Stopping);
+    }
+}
+
+impl Control {
+    fn reload(&self) -> Result<(), LoadError> {
+        let mut loader = self.loader.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.shared.current();
+        let metrics = &self.shared.metrics;
+        let wall = self.shared.time.wall().as_second();
+        let loaded = match loader.load(current.access_log.as_ref()) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                metrics.reloaded(false, wall);
+                tracing::error!("the configuration is refused, the last good one stays:\n{error}");
+                return Err(error);
+            }
+        };
+        warn_of_restart(&current, &loaded);
+        metrics.forget_limits(&current.config.policy, &loaded.config.policy);
+        self.shared.replace(snapshot(loaded, metrics, &self.shared.servers));
+        metrics.reloaded(true, wall);
+        tracing::info!("the configuration is reloaded");
+        Ok(())
+    }
+
+    fn files(&self) -> Vec<std::path::PathBuf> {
+        self.shared.current().config.files.clone()
+    }
+}
+
+fn snapshot(loaded: Loaded, metrics: &Metrics, servers: &Servers) -> Snapshot {
+    let Loaded { config, authority, access_log, tls } = loaded;
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    Snapshot::new(config, authority, metrics, servers, access_log, tls)
+}
+
+/// Says what a reload cannot change.
+fn warn_of_restart(current: &Snapshot, loaded: &Loaded) {
+    let (old, new) = (&current.config, &loaded.config);
+    let fixed = [
+        ("server.listen", old.server.listen != new.server.listen),
+        ("server.threads", old.server.threads != new.server.threads),
+        ("server.max_partitions", old.server.max_partitions != new.server.max_partitions),
+        ("admin.listen", old.admin.listen != new.admin.listen),
+    ];
+    for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
+        tracing::warn!("`{key}` has changed: it takes effect at the next start");
+    }
+}
+
+fn bind_admin(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address} (admin): {error}")))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn start_control(
+    control: Arc<Control>,
+    admin: Option<TcpListener>,
+    phase: phase_watch::Receiver<Phase>,
+) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("control".to_owned()).spawn(move || runtime.block_on(control_loop(control, admin, phase)))
+}
+
+/// Until the gateway has ended: admin, sweeps, reloads, the bound on draining.
+async fn control_loop(control: Arc<Control>, admin: Option<TcpListener>, mut phase: phase_watch::Receiver<Phase>) {
+    if let Some(listener) = admin {
+        match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => drop(tokio::spawn(admin::serve(listener, Arc::clone(&control.shared), phase.clone()))),
+            Err(error) => tracing::error!(%error, "cannot serve the admin listener"),
+        }
+    }
+    tokio::spawn(sweep(Arc::clone(&control.shared)));
+    tokio::spawn(watch::follow(Arc::clone(&control)));
+    // An error means that the gateway's handle is gone without a word: then it ends as if stopped.
+    let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+    let drain_timeout = control.shared.current().config.server.drain_timeout;
+    tokio::select! {
+        _ = phase.wait_for(|phase| *phase == Phase::Stopping) => {}
+        () = tokio::time::sleep(drain_timeout) => {
+            tracing::warn!("what is still in flight after the drain timeout is cut off");
+            control.phase.send_replace(Phase::Stopping);
+        }
+    }
+}
+
+/// Forgets idle partitions every `sweep_interval`.
+async fn sweep(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(shared.current().config.server.sweep_interval).await;
+        let forgotten = shared.engine.sweep(shared.time.now());
+        tracing::debug!(forgotten, left = shared.engine.partitions(), "swept");
+    }
+}

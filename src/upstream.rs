@@ -1,0 +1,178 @@
+//! FLOOR 2: connections to upstream servers, one pool a thread.
+//!
+//! A pool is a stack per server: the connection that came back last goes out first, so that few stay warm and the rest age
+//! out. Nothing is locked and no task is woken to hand a connection on. Bounds: `max_idle` idle connections a server and
+//! thread; one that waited longer than `idle_timeout` is closed; heads of answers are at most [`MAX_HEAD_BYTES`] and
+//! [`MAX_HEADERS`] long.
+
+mod body;
+mod connect;
+
+pub use body::{BodyFault, RequestBody, Tick};
+pub use connect::ConnectError;
+
+use crate::clock::Time;
+use crate::config::Upstream;
+use crate::engine::{Clock, Nanos, time::nanos_of};
+use connect::Target;
+use hyper::client::conn::http1::SendRequest;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+/// Bytes of the head of an upstream's answer.
+pub const MAX_HEAD_BYTES: usize = 64 * 1024;
+/// Header fields of an upstream's answer.
+pub const MAX_HEADERS: usize = 100;
+
+/// A server's place among all servers the process ever knew: stable over reloads, so that a reload keeps connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ServerId(u32);
+
+/// All servers ever configured. They are few: a reload adds at most the new ones.
+#[derive(Debug, Default)]
+pub struct Servers {
+    known: RwLock<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    targets: Vec<Arc<Target>>,
+    ids: HashMap<Target, ServerId>,
+}
+
+impl Servers {
+    /// The ids of an upstream's servers, in order.
+    #[must_use]
+    pub fn intern(&self, upstream: &Upstream) -> Box<[ServerId]> {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        upstream
+            .servers
+            .iter()
+            .map(|server| {
+                let target = Target::new(server, upstream);
+                if let Some(&id) = known.ids.get(&target) {
+                    return id;
+                }
+                let id = ServerId(u32::try_from(known.targets.len()).unwrap_or(u32::MAX));
+                known.targets.push(Arc::new(target.clone()));
+                known.ids.insert(target, id);
+                id
+            })
+            .collect()
+    }
+
+    fn target(&self, id: ServerId) -> Option<Arc<Target>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.targets.get(id.0 as usize).cloned()
+    }
+}
+
+/// A connection that is out: give it back after a whole exchange, or drop it to close it.
+pub struct Connection {
+    /// Sends requests, one at a time.
+    pub sender: SendRequest<RequestBody>,
+    server: ServerId,
+    /// Whether it has served a request before, so that it may have been closed meanwhile.
+    pub reused: bool,
+}
+
+struct Idle {
+    sender: SendRequest<RequestBody>,
+    since: Nanos,
+}
+
+/// One thread's idle connections.
+pub struct Pool {
+    time: Time,
+    idle: RefCell<Vec<Vec<Idle>>>,
+    turn: std::cell::Cell<usize>,
+}
+
+impl Pool {
+    /// An empty pool.
+    #[must_use]
+    pub fn new(time: Time) -> Pool {
+        Pool { time, idle: RefCell::default(), turn: std::cell::Cell::new(0) }
+    }
+
+    /// The order in which to try an upstream's servers: round robin, then on.
+    pub fn order<'a>(&self, servers: &'a [ServerId]) -> impl Iterator<Item = ServerId> + use<'a> {
+        let turn = self.turn.get();
+        self.turn.set(turn.wrapping_add(1));
+        let start = if servers.is_empty() { 0 } else { turn % servers.len() };
+        servers[start..].iter().chain(&servers[..start]).copied()
+    }
+
+    /// An idle connection that can take a request now.
+    #[must_use]
+    pub fn take(&self, server: ServerId, idle_timeout: Duration) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        let stack = idle.get_mut(server.0 as usize)?;
+        let oldest = Nanos(self.time.now().0.saturating_sub(nanos_of(idle_timeout)));
+        for place in (0..stack.len()).rev() {
+            let idle = &stack[place];
+            if idle.since < oldest {
+                // What lies below waited even longer.
+                stack.drain(..=place);
+                return None;
+            }
+            if idle.sender.is_closed() {
+                stack.remove(place);
+            } else if idle.sender.is_ready() {
+                let Idle { sender, .. } = stack.remove(place);
+                return Some(Connection { sender, server, reused: true });
+            }
+            // Neither: it is still finishing its last exchange.
+        }
+        None
+    }
+
+    /// A new connection.
+    ///
+    /// # Errors
+    /// When the server cannot be reached within `timeout`.
+    pub async fn connect(
+        &self,
+        servers: &Servers,
+        server: ServerId,
+        timeout: Duration,
+    ) -> Result<Connection, ConnectError> {
+        let target = servers.target(server).ok_or(ConnectError::Unreachable)?;
+        let sender = tokio::time::timeout(timeout, target.connect()).await.map_err(|_| ConnectError::TimedOut)??;
+        Ok(Connection { sender, server, reused: false })
+    }
+
+    /// Takes a connection back after a whole exchange. The oldest goes when there are more than `max_idle`.
+    pub fn give_back(&self, connection: Connection, max_idle: usize) {
+        let Connection { sender, server, .. } = connection;
+        if sender.is_closed() || max_idle == 0 {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        let place = server.0 as usize;
+        if idle.len() <= place {
+            idle.resize_with(place + 1, Vec::new);
+        }
+        let stack = &mut idle[place];
+        if stack.len() >= max_idle {
+            stack.remove(0);
+        }
+        stack.push(Idle { sender, since: self.time.now() });
+    }
+
+    /// Closes connections that have been idle for longer than `idle_timeout`, whatever their server.
+    pub fn expire(&self, idle_timeout: Duration) {
+        let oldest = Nanos(self.time.now().0.saturating_sub(nanos_of(idle_timeout)));
+        for stack in self.idle.borrow_mut().iter_mut() {
+            stack.retain(|idle| idle.since >= oldest && !idle.sender.is_closed());
+        }
+    }
+
+    /// Idle connections now.
+    #[must_use]
+    pub fn idle(&self) -> usize {
+        self.idle.borrow().iter().map(Vec::len).sum()
+    }
+}

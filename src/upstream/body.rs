@@ -1,0 +1,106 @@
+//! The request's body on its way to the upstream: streamed frame by frame, never gathered.
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// What went wrong with a body on its way through.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyFault {
+    /// The client's framing was bad, or the client left in the middle.
+    #[error("the client's body could not be read")]
+    Client(#[source] hyper::Error),
+    /// The client sent nothing for too long.
+    #[error("the client's body did not come in time")]
+    ClientIdle,
+    /// The upstream broke off.
+    #[error("the upstream's body could not be read")]
+    Upstream(#[source] hyper::Error),
+    /// The upstream sent nothing for too long.
+    #[error("the upstream's body did not come in time")]
+    UpstreamIdle,
+}
+
+/// Bounds the time between two frames. The timer exists only while a body makes its reader wait.
+pub struct Tick {
+    limit: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Tick {
+    /// At most `limit` between two frames.
+    #[must_use]
+    pub fn new(limit: Duration) -> Tick {
+        Tick { limit, timer: None }
+    }
+
+    /// A frame came.
+    pub fn reset(&mut self) {
+        self.timer = None;
+    }
+
+    /// None came yet: whether it has been too long.
+    pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = self.limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit)));
+        timer.as_mut().poll(cx)
+    }
+}
+
+/// The client's body, passed on as it comes.
+pub struct RequestBody {
+    inner: Incoming,
+    tick: Tick,
+    progress: Option<Rc<Cell<Instant>>>,
+}
+
+impl RequestBody {
+    /// Passes `inner` on; fails when it pauses for longer than `idle`. `progress`, where given, holds the moment of the last
+    /// frame, so that an upload that moves on is not taken for an upstream that does not answer.
+    #[must_use]
+    pub fn new(inner: Incoming, idle: Duration, progress: Option<Rc<Cell<Instant>>>) -> RequestBody {
+        RequestBody { inner, tick: Tick::new(idle), progress }
+    }
+
+    /// Gives the client's body back.
+    #[must_use]
+    pub fn into_inner(self) -> Incoming {
+        self.inner
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                self.tick.reset();
+                if let Some(progress) = &self.progress {
+                    progress.set(Instant::now());
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyFault::Client)))
+            }
+            Poll::Pending => {
+                ready!(self.tick.poll_expired(cx));
+                Poll::Ready(Some(Err(BodyFault::ClientIdle)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
