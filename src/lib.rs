@@ -4,5 +4,5 @@
 
 pub mod endpoints;
 pub mod engine;
-
+pub mod keys;
 pub mod path;
