@@ -12,7 +12,7 @@
 //! - No secret is ever in a `Debug`, a `Display` or an error.
 
 mod authorization;
-//EDIT
+pub mod edit;
 mod file;
 mod generate;
 mod passthrough;
@@ -21,7 +21,7 @@ mod secret;
 
 pub use authorization::{AuthorizationError, MAX_AUTHORIZATION_BYTES, from_authorization};
 pub use file::{KeysMistake, MAX_FILE_BYTES, ReadError, read};
-pub use generate::{GenerateError, generate, has_valid_checksum};
+pub use generate::{GenerateError, generate, has_valid_checksum, new_id};
 pub use passthrough::Passthrough;
 pub use principal::{Allow, ConnectedAccounts, KeyKind, KeyState, Principal};
 pub use secret::{Digest, MAX_SECRET_BYTES, Secret, SecretError, masked};

@@ -34,17 +34,35 @@ pub fn generate(kind: KeyKind, mode: Mode) -> Result<Secret<'static>, GenerateEr
     // Sized at once: a string that grows leaves copies behind.
     let mut text = Zeroizing::new(String::with_capacity(prefix.len() + RANDOM_CHARACTERS + CHECKSUM_CHARACTERS));
     text.push_str(&prefix);
-    let wanted = prefix.len() + RANDOM_CHARACTERS;
-    while text.len() < wanted {
-        let mut bytes = Zeroizing::new([0_u8; 64]);
-        getrandom::fill(&mut *bytes).map_err(GenerateError::Random)?;
-        let missing = wanted - text.len();
-        // 248 is four times 62: without the rest, every character is equally likely.
-        text.extend(bytes.iter().filter(|&&byte| byte < 248).take(missing).map(|&byte| base62(u32::from(byte))));
-    }
+    push_random(&mut text, RANDOM_CHARACTERS)?;
     let checksum = checksum(&text);
     text.extend(checksum);
     Ok(Secret::from_owned(text)?)
+}
+
+/// The id of a new key: `key_` and 95 random bits, so that it need not be looked up whether it is taken.
+///
+/// # Errors
+/// When the operating system gives no random numbers.
+pub fn new_id() -> Result<String, GenerateError> {
+    let mut id = "key_".to_owned();
+    push_random(&mut id, 16)?;
+    Ok(id)
+}
+
+/// Appends `missing` random characters, all equally likely.
+fn push_random(text: &mut String, mut missing: usize) -> Result<(), GenerateError> {
+    let mut bytes = Zeroizing::new([0_u8; 64]);
+    while missing > 0 {
+        getrandom::fill(&mut *bytes).map_err(GenerateError::Random)?;
+        // 248 is four times 62; what lies above would make some characters likelier.
+        let even = bytes.iter().filter(|&&byte| byte < 248).take(missing);
+        for &byte in even {
+            text.push(base62(u32::from(byte)));
+            missing -= 1;
+        }
+    }
+    Ok(())
 }
 
 /// Whether a text ends in the checksum that [`generate`] gives. Says nothing about whether such a key exists; keys made elsewhere
