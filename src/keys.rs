@@ -1,0 +1,124 @@
+//! FLOOR 2: from an API key to the principal it names.
+//!
+//! A keys file holds the SHA-256 of each secret, never the secret. That is enough, without salt or a slow hash, because secrets
+//! are random with far more than 112 bits (NIST SP 800-63B §5.1.2.2 on look-up secrets); a slow hash before authentication
+//! would be a lever for whoever wants the gateway busy.
+//!
+//! - An unknown key leaves no trace: finding nothing changes nothing, and nothing is counted or kept by key.
+//! - The index is by the digest's first half. Who watches its timing learns about the digest of a guess, which tells nothing
+//!   about the secret; the whole digest is compared in constant time.
+//! - A revoked or expired key is found too, so that its holder can be told so.
+//! - A [`Keyring`] is immutable in use: a reload makes a new one and swaps it in. Time comes in as an argument.
+//! - No secret is ever in a `Debug`, a `Display` or an error.
+
+mod authorization;
+pub mod edit;
+mod file;
+mod generate;
+mod passthrough;
+mod principal;
+mod secret;
+
+pub use authorization::{AuthorizationError, MAX_AUTHORIZATION_BYTES, from_authorization};
+pub use file::{KeysMistake, MAX_FILE_BYTES, ReadError, read};
+pub use generate::{GenerateError, generate, has_valid_checksum, new_id};
+pub use passthrough::Passthrough;
+pub use principal::{Allow, ConnectedAccounts, KeyKind, KeyState, Principal};
+pub use secret::{Digest, MAX_SECRET_BYTES, Secret, SecretError, masked};
+
+use crate::endpoints::glob_matches;
+use crate::engine::Seed;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// All keys of a keys file.
+#[derive(Clone, Debug, Default)]
+pub struct Keyring {
+    /// By the first half of the digest, with the whole one to compare. The map's hash is seeded by the standard library.
+    by_digest: HashMap<[u8; 16], (Digest, Arc<Principal>)>,
+}
+
+impl Keyring {
+    /// Reads the text of a keys file. `seed` makes the engine's ids.
+    ///
+    /// Restricted keys may do nothing until [`bind`](Keyring::bind) has been called.
+    ///
+    /// # Errors
+    /// Every mistake in it, in the order of the file. A text without any `keys` is one: an emptied file must not lock everybody
+    /// out unnoticed. `keys = []` says that there are none.
+    pub fn parse(text: &str, seed: &Seed) -> Result<Keyring, Vec<KeysMistake>> {
+        file::parse(text, seed)
+    }
+
+    /// The principal that a secret names, revoked or expired ones too; see [`Principal::state`]. Allocates nothing.
+    #[must_use]
+    pub fn find(&self, secret: &Secret<'_>) -> Option<&Arc<Principal>> {
+        let digest = secret.digest();
+        let (known, principal) = self.by_digest.get(&digest.prefix())?;
+        (*known == digest).then_some(principal)
+    }
+
+    /// Settles what keys with an `allow` list may use, given the names of all endpoints in the order of their ids. To be called
+    /// anew whenever those change. Equal lists are worked out once and shared.
+    pub fn bind(&mut self, names: &[&str]) {
+        let mut known: HashMap<Box<[Box<str>]>, Arc<[u64]>> = HashMap::new();
+        for (_, principal) in self.by_digest.values_mut() {
+            if !matches!(principal.allow, Allow::Only { .. }) {
+                continue;
+            }
+            if let Allow::Only { globs, endpoints } = &mut Arc::make_mut(principal).allow {
+                *endpoints = match known.get(&**globs) {
+                    Some(bits) => Arc::clone(bits),
+                    None => Arc::clone(known.entry(globs.clone()).or_insert(fitting(globs, names))),
+                };
+            }
+        }
+    }
+
+    /// The globs of all keys that fit none of these names: most likely a slip of the pen. Sorted, each once.
+    #[must_use]
+    pub fn idle_globs(&self, names: &[&str]) -> Vec<&str> {
+        let globs = self.principals().filter_map(|principal| match &principal.allow {
+            Allow::Only { globs, .. } => Some(globs.iter()),
+            Allow::Everything => None,
+        });
+        let mut globs: Vec<&str> = globs.flatten().map(|glob| &**glob).collect();
+        globs.sort_unstable();
+        globs.dedup();
+        globs.retain(|glob| !names.iter().any(|name| glob_matches(glob, name)));
+        globs
+    }
+
+    /// All principals, in no order.
+    pub fn principals(&self) -> impl Iterator<Item = &Principal> {
+        self.by_digest.values().map(|(_, principal)| &**principal)
+    }
+
+    /// How many keys there are, good or not.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.by_digest.len()
+    }
+
+    /// Whether there is no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.by_digest.is_empty()
+    }
+}
+
+/// A bit for each name that fits one of the globs.
+fn fitting(globs: &[Box<str>], names: &[&str]) -> Arc<[u64]> {
+    names
+        .chunks(64)
+        .map(|chunk| {
+            chunk
+                .iter()
+                .rev()
+                .fold(0, |word, name| word << 1 | u64::from(globs.iter().any(|glob| glob_matches(glob, name))))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;
