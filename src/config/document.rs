@@ -185,7 +185,7 @@ fn take_from_array(array: &mut DeArray<'_>, is_it: &impl Fn(Range<usize>) -> boo
         return true;
     }
     let Some(fault) = array.iter().position(|value| is_it(value.span())) else { return false };
-    let rest = std::mem::take(array).into_iter().enumerate().filter(|&(nth, _)| nth != fault);
+    let rest = std::mem::replace(array, DeArray::new()).into_iter().enumerate().filter(|&(nth, _)| nth != fault);
     *array = rest.map(|(_, value)| value).collect();
     true
 }
