@@ -13,14 +13,14 @@
 //!
 //! How a bad head is answered: hyper takes an end of file while a request is in flight for a client that left, and drops the
 //! request. So after a bad head the reader pends until all earlier requests are answered and flushed, and only then reports
-//! the end. The owner tells by [`Answers`] when a response body has ended. hyper's connection then completes, the owner takes
-//! the reader back and, when [`Guarded::unanswered`] has a fault, sends it with [`refuse`]:
+//! the end. The owner tells by [`Answers`] when a response body has ended. hyper's connection then completes, without closing
+//! the writing side (the guard sees to that); the owner takes the guard back and sends what it owes with [`refuse`]:
 //!
 //! ```ignore
 //! let guarded = Guarded::new(stream, WireLimits::default());
 //! let answers = guarded.answers();       // in the service: response.map(|body| answers.follow(body))
 //! let mut connection = http1::Builder::new().serve_connection(TokioIo::new(guarded), service);
-//! let result = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;   // not `without_shutdown`: it drops the reader on an error
+//! let result = Pin::new(&mut connection).await;       // or polled beside a drain that calls `graceful_shutdown`
 //! let guarded = connection.into_parts().io.into_inner();
 //! if let Some(fault) = guarded.unanswered() { refuse(&mut guarded.into_inner(), fault, &[], &body).await?; }
 //! ```
@@ -301,7 +301,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
         Poll::Ready(Ok(()))
     }
 
+    /// Leaves the writing side open while an answer is owed.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+        let guard = self.get_mut();
+        if guard.ended { Pin::new(&mut guard.io).poll_flush(cx) } else { Pin::new(&mut guard.io).poll_shutdown(cx) }
     }
 }

@@ -179,7 +179,8 @@ fn is_http11(version: &[u8]) -> Result<bool, WireFault> {
 
 /// Digits only, no leading zero, and below 2^63: what no upstream can read as another number.
 fn content_length(value: &[u8]) -> Result<u64, WireFault> {
-    let plain = !value.is_empty() && value.iter().all(u8::is_ascii_digit) && (value.len() == 1 || !value.starts_with(b"0"));
+    let plain =
+        !value.is_empty() && value.iter().all(u8::is_ascii_digit) && (value.len() == 1 || !value.starts_with(b"0"));
     let number = std::str::from_utf8(value).ok().filter(|_| plain).and_then(|digits| digits.parse::<i64>().ok());
     number.and_then(|number| u64::try_from(number).ok()).ok_or(WireFault::ContentLength)
 }

@@ -1,0 +1,198 @@
+//! A real hyper server behind the guard.
+
+use super::properties::good_request;
+use super::*;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use proptest::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::sync::Semaphore;
+
+/// What the service saw on one connection.
+struct Seen {
+    calls: Cell<usize>,
+    finished: Cell<usize>,
+    body_faults: RefCell<Vec<Option<WireFault>>>,
+    /// One permit lets one request be answered.
+    gate: Semaphore,
+}
+
+impl Seen {
+    fn with_permits(permits: usize) -> Rc<Seen> {
+        Rc::new(Seen {
+            calls: Cell::new(0),
+            finished: Cell::new(0),
+            body_faults: RefCell::default(),
+            gate: Semaphore::new(permits),
+        })
+    }
+
+    async fn answer(self: Rc<Seen>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        self.calls.set(self.calls.get() + 1);
+        let path = request.uri().path().to_owned();
+        let collected = request.into_body().collect().await;
+        self.gate.acquire().await.unwrap().forget();
+        self.finished.set(self.finished.get() + 1);
+        match collected {
+            Ok(body) => Response::new(Full::from(format!("{path} {}", body.to_bytes().len()))),
+            Err(error) => {
+                self.body_faults.borrow_mut().push(fault_of(&error));
+                Response::builder().status(400).body(Full::from("bad body")).unwrap()
+            }
+        }
+    }
+}
+
+/// Serves one connection as the gateway does. The verdict that was refused at the end, if any.
+async fn serve(io: DuplexStream, seen: Rc<Seen>) -> Option<WireFault> {
+    let guarded = Guarded::new(io, WireLimits::default());
+    let answers = guarded.answers();
+    let service = service_fn(move |request| {
+        let (seen, answers) = (Rc::clone(&seen), answers.clone());
+        async move { Ok::<_, std::convert::Infallible>(seen.answer(request).await.map(|body| answers.follow(body))) }
+    });
+    let mut connection = http1::Builder::new().serve_connection(TokioIo::new(guarded), service);
+    let _ = Pin::new(&mut connection).await;
+    let guarded = connection.into_parts().io.into_inner();
+    let fault = guarded.unanswered()?;
+    refuse(&mut guarded.into_inner(), fault, &[], b"{\"error\":{}}").await.ok()?;
+    Some(fault)
+}
+
+fn statuses(answers: &str) -> Vec<&str> {
+    answers.match_indices("HTTP/1.1 ").map(|(at, _)| &answers[at + 9..at + 12]).collect()
+}
+
+/// Sends all of `bytes`, then reads to the end. `room` is what the connection holds each way.
+async fn exchange(bytes: &[u8], room: usize, seen: &Rc<Seen>) -> (String, Option<WireFault>) {
+    let (client, server) = duplex(room);
+    let (mut reader, mut writer) = tokio::io::split(client);
+    let mut answers = Vec::new();
+    let talk = async {
+        let (sent, read) = tokio::join!(writer.write_all(bytes), reader.read_to_end(&mut answers));
+        let _ = (sent, read.unwrap());
+    };
+    let (_, fault) = tokio::join!(talk, serve(server, Rc::clone(seen)));
+    (String::from_utf8(answers).unwrap(), fault)
+}
+
+const GOOD: &str = "POST /good HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}";
+const BAD: &str = "GET /#x HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_head_is_answered_in_json_and_hyper_never_sees_it() {
+    let seen = Seen::with_permits(9);
+    let (answer, fault) = exchange(BAD.as_bytes(), 4096, &seen).await;
+    assert_eq!((statuses(&answer), fault), (vec!["400"], Some(WireFault::TargetFragment)));
+    assert!(answer.ends_with("\r\n\r\n{\"error\":{}}"), "{answer}");
+    assert_eq!(seen.calls.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_before_a_bad_one_are_answered_first() {
+    let bytes = format!("{GOOD}{GOOD}GET / HTTP/1.1\r\nHost: a\r\n\r\n{BAD}{GOOD}");
+    // The smallest room makes hyper wait for the client at every write.
+    for room in [1, 16, 64, 4096] {
+        let seen = Seen::with_permits(9);
+        let (answers, fault) = exchange(bytes.as_bytes(), room, &seen).await;
+        assert_eq!(statuses(&answers), ["200", "200", "200", "400"], "room for {room}: {answers}");
+        assert_eq!((seen.calls.get(), fault), (3, Some(WireFault::TargetFragment)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_in_flight_outlives_the_bad_one_behind_it() {
+    let (mut client, server) = duplex(4096);
+    let seen = Seen::with_permits(0);
+    let test = async {
+        client.write_all(format!("{GOOD}{BAD}").as_bytes()).await.unwrap();
+        // Everything that can happen without the permit has happened when the paused clock moves.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!((seen.calls.get(), seen.finished.get()), (1, 0));
+        seen.gate.add_permits(1);
+        let mut answers = String::new();
+        client.read_to_string(&mut answers).await.unwrap();
+        answers
+    };
+    let (answers, fault) = tokio::join!(test, serve(server, Rc::clone(&seen)));
+    assert_eq!((statuses(&answers), fault), (vec!["200", "400"], Some(WireFault::TargetFragment)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_leaves_behind_a_bad_head_is_noticed_at_once() {
+    let (mut client, server) = duplex(4096);
+    let seen = Seen::with_permits(0);
+    let test = async {
+        client.write_all(format!("{GOOD}{BAD}").as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(seen.calls.get(), 1);
+        drop(client);
+    };
+    // Nothing ever lets the request finish, so only the client's end can end this.
+    let ((), fault) = tokio::join!(test, serve(server, Rc::clone(&seen)));
+    assert_eq!((fault, seen.finished.get()), (None, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_chunk_fails_the_body_and_closes() {
+    let seen = Seen::with_permits(9);
+    let bytes =
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0x5\r\nhello\r\n0\r\n\r\n";
+    let (answers, fault) = exchange(format!("{GOOD}{bytes}{GOOD}").as_bytes(), 4096, &seen).await;
+    assert_eq!((statuses(&answers), fault), (vec!["200", "400"], None));
+    assert_eq!((seen.calls.get(), &*seen.body_faults.borrow()), (2, &vec![Some(WireFault::ChunkSize)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_trailer_fails_the_body() {
+    let seen = Seen::with_permits(9);
+    let bytes = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nAuthorization: Bearer a\r\n\r\n";
+    let (answers, _) = exchange(bytes, 4096, &seen).await;
+    assert_eq!(statuses(&answers), ["400"]);
+    assert_eq!(*seen.body_faults.borrow(), [Some(WireFault::TrailerName)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_refused_behind_an_answer_that_closes() {
+    let seen = Seen::with_permits(9);
+    let bytes = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n{BAD}");
+    let (answers, fault) = exchange(bytes.as_bytes(), 4096, &seen).await;
+    assert_eq!((statuses(&answers), fault), (vec!["200"], None));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Changes a few bytes of a good request. When the guard lets it pass, hyper must hand it to the service: an answer of
+    /// hyper's own would have an empty body.
+    #[test]
+    fn hyper_refuses_nothing_that_passes(
+        request in good_request(),
+        changes in proptest::collection::vec((any::<u16>(), any::<u8>()), 0..4),
+    ) {
+        let mut bytes = request;
+        for (place, byte) in changes {
+            let place = usize::from(place) * bytes.len() / (usize::from(u16::MAX) + 1);
+            bytes[place] = byte;
+        }
+        let passed = pass([&bytes[..]], 1 << 16, WireLimits::default());
+        prop_assume!(passed.verdict.is_none() && passed.requests > 0);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        let seen = Seen::with_permits(99);
+        runtime.block_on(async {
+            let (mut client, server) = duplex(1 << 16);
+            client.write_all(&bytes).await.unwrap();
+            // The client stays, and the paused clock ends the wait as soon as nothing can happen any more.
+            let _ = tokio::time::timeout(Duration::from_secs(9), serve(server, Rc::clone(&seen))).await;
+        });
+        prop_assert!(seen.calls.get() > 0, "{:?}", String::from_utf8_lossy(&bytes));
+    }
+}
