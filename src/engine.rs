@@ -135,7 +135,8 @@ impl Engine {
         }
     }
 
-    /// Forgets partitions whose loss changes no answer: full buckets, no slot taken. Holds one of 256 locks at a time.
+    /// Forgets partitions whose loss changes no answer: buckets that have been full for a second (requests under way may have
+    /// read the clock earlier than the sweep), limits without a slot taken. Holds one of 256 locks at a time.
     /// Returns how many were forgotten.
     pub fn sweep(&self, now: Nanos) -> usize {
         self.cells.sweep(now)
@@ -205,8 +206,8 @@ impl Engine {
         }
         Place {
             key: Key::new(self.seed.hash(message.bytes())),
-            // The limit's own hash is nobody else's: partition keys are hashes of longer messages.
-            overflow: Key::new(salt),
+            // Nobody else's: partition keys are hashes of longer messages. The mode keeps live and test traffic apart.
+            overflow: Key::new(Id([salt.0[0], salt.0[1] ^ class.mode as u64])),
             tag: policy::tag(salt),
         }
     }

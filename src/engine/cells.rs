@@ -3,9 +3,9 @@
 //! Invariants:
 //! - A cell changes by compare-exchange under a shard's read lock; it is made, converted to new figures and removed under the
 //!   write lock. So nobody sees half a cell, and no request meets a cell that is being forgotten.
-//! - A cell is forgotten only when a new one would give the same answers: a full bucket, no slot taken.
-//! - At most `max` cells. At that bound a partition that is new shares one overflow cell with all other new partitions of its
-//!   limit: strict, never a fresh bucket.
+//! - A cell is forgotten only when a new one would give the same answers: a bucket full for a second already, no slot taken.
+//! - At most `max` cells, and the overflow cells. At that bound a partition that is new shares one overflow cell with all other
+//!   new partitions of its limit and mode: strict, never a fresh bucket.
 //!
 //! Every atomic stands for itself (no other memory is published through it), so all orderings are relaxed.
 
@@ -18,6 +18,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::num::NonZeroU64;
 use std::sync::atomic::AtomicUsize;
 
 /// A partition's key: a keyed hash of the limit, the mode and what the limit counts by.
@@ -63,7 +64,7 @@ impl Hasher for KeyHasher {
 pub(super) struct Place {
     /// Its key.
     pub(super) key: Key,
-    /// The key of its limit's overflow cell.
+    /// The key of the overflow cell of its limit and mode.
     pub(super) overflow: Key,
     /// Its limit's short name.
     pub(super) tag: u32,
@@ -71,15 +72,18 @@ pub(super) struct Place {
 
 /// The state of one partition.
 enum Cell {
-    Bucket { tag: u32, bucket: Bucket },
-    Slots { tag: u32, slots: Slots },
+    Bucket(Bucket),
+    Slots(Slots),
 }
+
+// The discriminant costs nothing: it is the value 0 of an emission interval. A million cells are worth watching.
+const _: () = assert!(size_of::<Cell>() <= 24 || cfg!(feature = "model-check"));
 
 impl Cell {
     fn is_idle(&self, now: Nanos) -> bool {
         match self {
-            Cell::Bucket { bucket, .. } => bucket.tat.load(Relaxed) <= now.0,
-            Cell::Slots { slots, .. } => slots.taken.load(Relaxed) == 0,
+            Cell::Bucket(bucket) => bucket.tat.load(Relaxed) <= now.0,
+            Cell::Slots(slots) => slots.taken.load(Relaxed) == 0,
         }
     }
 }
@@ -87,11 +91,27 @@ impl Cell {
 /// A token bucket's state.
 struct Bucket {
     tat: AtomicU64,
-    /// The emission interval that `tat` was counted with; other figures convert it first.
-    emission_ns: u64,
+    /// The figures that `tat` was counted with; others convert it first. A burst above `u32::MAX` is kept as that: no cost
+    /// reaches further.
+    emission_ns: NonZeroU64,
+    burst: u32,
+    tag: u32,
 }
 
 impl Bucket {
+    fn new(tag: u32, tat: Nanos, figures: &Gcra) -> Bucket {
+        Bucket { tat: AtomicU64::new(tat.0), emission_ns: figures.emission_ns(), burst: kept_burst(figures), tag }
+    }
+
+    fn has(&self, figures: &Gcra) -> bool {
+        self.emission_ns == figures.emission_ns() && self.burst == kept_burst(figures)
+    }
+
+    fn convert(&mut self, figures: &Gcra, now: Nanos) {
+        let tat = Nanos(self.tat.load(Relaxed));
+        *self = Bucket::new(self.tag, figures.converted(tat, self.emission_ns, now), figures);
+    }
+
     fn draw(&self, figures: &Gcra, now: Nanos, cost: u32) -> Draw {
         let mut seen = self.tat.load(Relaxed);
         loop {
@@ -104,16 +124,21 @@ impl Bucket {
         }
     }
 
-    fn refund(&self, refund_ns: u64, emission_ns: u64) {
+    fn refund(&self, refund_ns: u64, emission_ns: NonZeroU64) {
         let refund_ns = gcra::scale_down(refund_ns, self.emission_ns, emission_ns);
         // Cannot fail: the closure always returns a value.
         let _ = self.tat.fetch_update(Relaxed, Relaxed, |tat| Some(tat.saturating_sub(refund_ns)));
     }
 }
 
+fn kept_burst(figures: &Gcra) -> u32 {
+    u32::try_from(figures.burst()).unwrap_or(u32::MAX)
+}
+
 /// A concurrency limit's state.
 struct Slots {
     taken: AtomicU32,
+    tag: u32,
 }
 
 impl Slots {
@@ -149,6 +174,10 @@ pub(super) struct Cells {
     max: usize,
 }
 
+/// How far a request's `now` may lie behind a sweep's: threads read the clock, then they may have to wait for a core. A bucket
+/// that is full for the sweep but not yet for such a request is kept.
+const SKEW_NS: u64 = 1_000_000_000;
+
 /// More shards than cores could use: a sweep holds one shard's lock at a time, and with many it holds it briefly.
 const SHARDS: usize = 256;
 
@@ -161,8 +190,8 @@ impl Cells {
     /// Takes `cost` tokens from a bucket.
     pub(super) fn draw(&self, place: &Place, figures: &Gcra, now: Nanos, cost: u32) -> Answer<Draw> {
         if let Some(cell) = self.map.get(&place.key)
-            && let Cell::Bucket { bucket, .. } = cell.value()
-            && bucket.emission_ns == figures.emission_ns()
+            && let Cell::Bucket(bucket) = cell.value()
+            && bucket.has(figures)
         {
             return Answer { key: place.key, answer: bucket.draw(figures, now, cost) };
         }
@@ -176,10 +205,11 @@ impl Cells {
         let fresh = figures.draw(Nanos::ZERO, now, cost);
         match self.map.entry(key) {
             Entry::Occupied(mut cell) => {
-                let Cell::Bucket { bucket, .. } = cell.get_mut() else { return Answer { key, answer: fresh } };
-                let tat = Nanos(bucket.tat.load(Relaxed));
-                bucket.tat.store(figures.converted(tat, bucket.emission_ns, now).0, Relaxed);
-                bucket.emission_ns = figures.emission_ns();
+                let Cell::Bucket(bucket) = cell.get_mut() else { return Answer { key, answer: fresh } };
+                // Another thread may have converted it meanwhile: only once, since it rounds.
+                if !bucket.has(figures) {
+                    bucket.convert(figures, now);
+                }
                 Answer { key, answer: bucket.draw(figures, now, cost) }
             }
             Entry::Vacant(vacant) => {
@@ -192,8 +222,7 @@ impl Cells {
                     drop(vacant);
                     return self.draw(&place.overflowed(), figures, now, cost);
                 }
-                let bucket = Bucket { tat: AtomicU64::new(tat.0), emission_ns: figures.emission_ns() };
-                vacant.insert(Cell::Bucket { tag: place.tag, bucket });
+                vacant.insert(Cell::Bucket(Bucket::new(place.tag, tat, figures)));
                 Answer { key, answer: fresh }
             }
         }
@@ -202,7 +231,7 @@ impl Cells {
     /// Takes one slot; answers the count with it, or `None` when all are taken.
     pub(super) fn take_slot(&self, place: &Place, figures: Concurrency) -> Answer<Option<u32>> {
         if let Some(cell) = self.map.get(&place.key)
-            && let Cell::Slots { slots, .. } = cell.value()
+            && let Cell::Slots(slots) = cell.value()
         {
             return Answer { key: place.key, answer: slots.take(figures) };
         }
@@ -214,8 +243,8 @@ impl Cells {
         let key = place.key;
         match self.map.entry(key) {
             Entry::Occupied(cell) => match cell.get() {
-                Cell::Slots { slots, .. } => Answer { key, answer: slots.take(figures) },
-                Cell::Bucket { .. } => Answer { key, answer: None },
+                Cell::Slots(slots) => Answer { key, answer: slots.take(figures) },
+                Cell::Bucket(_) => Answer { key, answer: None },
             },
             Entry::Vacant(vacant) => {
                 let Some(taken) = figures.take(0) else { return Answer { key, answer: None } };
@@ -223,8 +252,7 @@ impl Cells {
                     drop(vacant);
                     return self.take_slot(&place.overflowed(), figures);
                 }
-                let slots = Slots { taken: AtomicU32::new(taken) };
-                vacant.insert(Cell::Slots { tag: place.tag, slots });
+                vacant.insert(Cell::Slots(Slots { taken: AtomicU32::new(taken), tag: place.tag }));
                 Answer { key, answer: Some(taken) }
             }
         }
@@ -233,16 +261,16 @@ impl Cells {
     /// Gives a slot back.
     pub(super) fn release(&self, key: Key) {
         if let Some(cell) = self.map.get(&key)
-            && let Cell::Slots { slots, .. } = cell.value()
+            && let Cell::Slots(slots) = cell.value()
         {
             slots.release();
         }
     }
 
     /// Gives `refund_ns` of a bucket's time back, counted with `emission_ns`.
-    pub(super) fn refund(&self, key: Key, refund_ns: u64, emission_ns: u64) {
+    pub(super) fn refund(&self, key: Key, refund_ns: u64, emission_ns: NonZeroU64) {
         if let Some(cell) = self.map.get(&key)
-            && let Cell::Bucket { bucket, .. } = cell.value()
+            && let Cell::Bucket(bucket) = cell.value()
         {
             bucket.refund(refund_ns, emission_ns);
         }
@@ -251,8 +279,9 @@ impl Cells {
     /// The bucket's theoretical arrival time with `figures`, as it is; nothing is taken.
     pub(super) fn peek_tat(&self, key: Key, figures: &Gcra, now: Nanos) -> Nanos {
         match self.map.get(&key).as_deref() {
-            Some(Cell::Bucket { bucket, .. }) => {
-                figures.converted(Nanos(bucket.tat.load(Relaxed)), bucket.emission_ns, now)
+            Some(Cell::Bucket(bucket)) => {
+                let tat = Nanos(bucket.tat.load(Relaxed));
+                if bucket.has(figures) { tat } else { figures.converted(tat, bucket.emission_ns, now) }
             }
             _ => Nanos::ZERO,
         }
@@ -261,13 +290,14 @@ impl Cells {
     /// Slots taken in a partition.
     pub(super) fn peek_slots(&self, key: Key) -> u32 {
         match self.map.get(&key).as_deref() {
-            Some(Cell::Slots { slots, .. }) => slots.taken.load(Relaxed),
+            Some(Cell::Slots(slots)) => slots.taken.load(Relaxed),
             _ => 0,
         }
     }
 
     /// Forgets idle partitions, one shard at a time. Returns how many.
     pub(super) fn sweep(&self, now: Nanos) -> usize {
+        let now = Nanos(now.0.saturating_sub(SKEW_NS));
         let mut forgotten = 0;
         self.map.retain(|_, cell| {
             let idle = cell.is_idle(now);
@@ -290,8 +320,8 @@ impl Cells {
         let mut census: HashMap<u32, Count> = HashMap::new();
         for cell in &self.map {
             let (tag, in_flight) = match cell.value() {
-                Cell::Bucket { tag, .. } => (*tag, 0),
-                Cell::Slots { tag, slots } => (*tag, slots.taken.load(Relaxed)),
+                Cell::Bucket(bucket) => (bucket.tag, 0),
+                Cell::Slots(slots) => (slots.tag, slots.taken.load(Relaxed)),
             };
             let count = census.entry(tag).or_default();
             count.partitions += 1;
@@ -300,7 +330,7 @@ impl Cells {
         census
     }
 
-    /// Room for one more cell; overflow cells (one a limit) always have room.
+    /// Room for one more cell; overflow cells (one a limit and mode) always have room.
     fn reserve(&self, place: &Place) -> bool {
         let before = self.len.fetch_add(1, Relaxed);
         let room = before < self.max || place.key == place.overflow;

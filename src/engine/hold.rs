@@ -4,6 +4,7 @@ use super::Engine;
 use super::cells::Key;
 use super::limiter::gcra;
 use super::time::Nanos;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 /// Everything that one request has taken from limits, in order.
@@ -36,7 +37,7 @@ pub(super) struct Taken {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    Tokens { cost: u32, emission_ns: u64, tat_after: Nanos },
+    Tokens { cost: u32, emission_ns: NonZeroU64, tat_after: Nanos },
     Slot,
 }
 
@@ -106,7 +107,7 @@ impl Hold {
                 What::Slot => self.engine.cells().release(taken.key),
                 What::Tokens { cost, emission_ns, tat_after } => {
                     if let Some(now) = now {
-                        let cost_ns = emission_ns.saturating_mul(u64::from(cost));
+                        let cost_ns = emission_ns.get().saturating_mul(u64::from(cost));
                         let refund_ns = gcra::refund_ns(tat_after, cost_ns, now);
                         self.engine.cells().refund(taken.key, refund_ns, emission_ns);
                     }

@@ -5,6 +5,7 @@
 //! `(tat - now) / T` tokens otherwise. A request of cost `c` is admitted when `max(tat, now) + c * T <= now + burst * T`.
 
 use crate::engine::time::{Nanos, nanos_of};
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 /// A token bucket's figures.
@@ -13,7 +14,7 @@ pub struct Gcra {
     count: u64,
     period: Duration,
     burst: u64,
-    emission_ns: u64,
+    emission_ns: NonZeroU64,
     depth_ns: u64,
 }
 
@@ -41,10 +42,10 @@ impl Gcra {
     #[must_use]
     pub fn new(count: u64, period: Duration, burst: u64) -> Gcra {
         let emission_ns = match count {
-            0 => u64::MAX,
-            _ => nanos_of(period).div_ceil(count).max(1),
+            0 => NonZeroU64::MAX,
+            _ => NonZeroU64::new(nanos_of(period).div_ceil(count)).unwrap_or(NonZeroU64::MIN),
         };
-        let depth_ns = if count == 0 { 0 } else { emission_ns.saturating_mul(burst) };
+        let depth_ns = if count == 0 { 0 } else { emission_ns.get().saturating_mul(burst) };
         Gcra { count, period, burst, emission_ns, depth_ns }
     }
 
@@ -68,7 +69,7 @@ impl Gcra {
 
     /// Nanoseconds in which one token is gained.
     #[must_use]
-    pub fn emission_ns(&self) -> u64 {
+    pub fn emission_ns(&self) -> NonZeroU64 {
         self.emission_ns
     }
 
@@ -81,12 +82,12 @@ impl Gcra {
     /// Decides on `cost` tokens for a bucket whose theoretical arrival time is `tat`. Pure: the caller stores the result.
     #[must_use]
     pub fn draw(&self, tat: Nanos, now: Nanos, cost: u32) -> Draw {
-        let Some(increment_ns) = self.emission_ns.checked_mul(u64::from(cost)).filter(|&ns| ns <= self.depth_ns) else {
+        let Some(increment_ns) = self.emission_ns.get().checked_mul(u64::from(cost)).filter(|&ns| ns <= self.depth_ns)
+        else {
             return Draw::Refused { retry_at: None };
         };
-        // A bucket lacks at most its burst: after a reload with a smaller one, `tat` may lie further off than these figures allow.
-        let lacking_until = tat.0.clamp(now.0, now.0.saturating_add(self.depth_ns));
-        let Some(next) = lacking_until.checked_add(increment_ns) else {
+        // Another thread whose clock reading is newer may have moved `tat` further than `now` allows: that is waited for.
+        let Some(next) = tat.max(now).0.checked_add(increment_ns) else {
             return Draw::Refused { retry_at: None };
         };
         if next - now.0 <= self.depth_ns {
@@ -98,13 +99,13 @@ impl Gcra {
     /// Whole tokens left at `now` in a bucket whose theoretical arrival time is `tat`.
     #[must_use]
     pub fn remaining(&self, tat: Nanos, now: Nanos) -> u64 {
-        self.depth_ns.saturating_sub(tat.since(now)) / self.emission_ns
+        self.depth_ns.saturating_sub(tat.since(now)) / self.emission_ns.get()
     }
 
     /// The theoretical arrival time of the same bucket after its figures became these: the tokens it lacks stay the same
     /// (rounded up), but it never lacks more than these figures' burst.
     #[must_use]
-    pub fn converted(&self, tat: Nanos, old_emission_ns: u64, now: Nanos) -> Nanos {
+    pub fn converted(&self, tat: Nanos, old_emission_ns: NonZeroU64, now: Nanos) -> Nanos {
         let lacking_ns = scale_up(tat.since(now), self.emission_ns, old_emission_ns);
         now.saturating_add(lacking_ns.min(self.depth_ns))
     }
@@ -120,20 +121,20 @@ pub fn refund_ns(tat_after: Nanos, cost_ns: u64, now: Nanos) -> u64 {
 }
 
 /// `ns * to / from`, rounded up, saturating.
-fn scale_up(ns: u64, to: u64, from: u64) -> u64 {
+fn scale_up(ns: u64, to: NonZeroU64, from: NonZeroU64) -> u64 {
     if to == from {
         return ns;
     }
-    let scaled = (u128::from(ns) * u128::from(to)).div_ceil(u128::from(from.max(1)));
+    let scaled = (u128::from(ns) * u128::from(to.get())).div_ceil(u128::from(from.get()));
     u64::try_from(scaled).unwrap_or(u64::MAX)
 }
 
 /// `ns * to / from`, rounded down, saturating: for what is given back.
-pub(crate) fn scale_down(ns: u64, to: u64, from: u64) -> u64 {
+pub(crate) fn scale_down(ns: u64, to: NonZeroU64, from: NonZeroU64) -> u64 {
     if to == from {
         return ns;
     }
-    let scaled = u128::from(ns) * u128::from(to) / u128::from(from.max(1));
+    let scaled = u128::from(ns) * u128::from(to.get()) / u128::from(from.get());
     u64::try_from(scaled).unwrap_or(u64::MAX)
 }
 
@@ -179,11 +180,11 @@ mod tests {
         let slow = Gcra::new(1, Duration::from_secs(86_400 * 365), u64::MAX);
         assert!(matches!(slow.draw(Nanos::ZERO, Nanos::ZERO, u32::MAX), Draw::Refused { .. }));
         let fast = Gcra::new(u64::MAX, Duration::from_secs(1), 5);
-        assert_eq!(fast.emission_ns(), 1);
+        assert_eq!(fast.emission_ns(), NonZeroU64::MIN);
         let free = per_second(0, 0);
         assert!(matches!(free.draw(Nanos::ZERO, Nanos::ZERO, 0), Draw::Taken { tat: Nanos::ZERO }));
         assert_eq!(per_second(0, 7).remaining(Nanos::ZERO, Nanos::ZERO), 0);
-        assert_eq!(Gcra::new(1, Duration::MAX, 1).emission_ns(), u64::MAX);
+        assert_eq!(Gcra::new(1, Duration::MAX, 1).emission_ns(), NonZeroU64::MAX);
     }
 
     #[test]
@@ -196,7 +197,7 @@ mod tests {
     #[test]
     fn conversion_keeps_what_was_spent() {
         let (old, new) = (per_second(10, 10), per_second(20, 20));
-        let five_spent = Nanos(5 * old.emission_ns());
+        let five_spent = Nanos(5 * old.emission_ns().get());
         assert_eq!(new.remaining(new.converted(five_spent, old.emission_ns(), Nanos::ZERO), Nanos::ZERO), 15);
         let smaller = per_second(10, 3);
         assert_eq!(smaller.remaining(smaller.converted(five_spent, old.emission_ns(), Nanos::ZERO), Nanos::ZERO), 0);

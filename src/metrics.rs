@@ -1,0 +1,287 @@
+//! FLOOR 1: every metric, its name, help and labels, declared once.
+//!
+//! No label ever holds a raw key, a path or an id: endpoints, limits and routes are named by the configuration, everything
+//! else is from a closed list. What is counted on the request path is resolved once per configuration, not per request.
+
+use crate::engine::{Access, LimitId, Mode, Policy, Stage};
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+use std::time::Duration;
+
+/// Upper bounds in seconds for whole exchanges and the upstream's share: 1 ms to 80 s.
+const EXCHANGE_SECONDS: &[f64] =
+    &[0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 80.0];
+/// Upper bounds in seconds for what the gateway adds: 5 µs to 100 ms.
+const OVERHEAD_SECONDS: &[f64] =
+    &[0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.01, 0.1];
+
+/// All metrics of a gateway.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// `tollgate_requests_total`
+    requests: IntCounterVec,
+    /// `tollgate_decisions_total`
+    decisions: IntCounterVec,
+    /// `tollgate_rejections_total`
+    rejections: IntCounterVec,
+    /// `tollgate_auth_failures_total`
+    auth_failures: IntCounterVec,
+    /// `tollgate_request_duration_seconds`
+    request_seconds: HistogramVec,
+    /// `tollgate_upstream_duration_seconds`
+    upstream_seconds: HistogramVec,
+    /// `tollgate_overhead_seconds`
+    overhead_seconds: HistogramVec,
+    /// `tollgate_in_flight`
+    in_flight: IntGaugeVec,
+    /// `tollgate_partitions`
+    partitions: IntGaugeVec,
+    /// `tollgate_config_reloads_total`
+    reloads: IntCounterVec,
+    /// `tollgate_config_last_success_timestamp_seconds`
+    last_reload: IntGaugeVec,
+    /// `tollgate_connections`: open client connections.
+    pub connections: IntGauge,
+    /// `tollgate_connections_refused_total`: client connections turned away at `max_connections`.
+    pub connections_refused: IntCounter,
+    /// `tollgate_panics_total`: panics caught while serving a request, each answered with a 500.
+    pub panics: IntCounter,
+    /// `tollgate_access_log_dropped_total`: lines not written because the writer fell behind.
+    pub log_dropped: IntCounter,
+    /// Exchanges being served, as `tollgate_in_flight{stage="all"}`.
+    pub exchanges: IntGauge,
+}
+
+/// The counters of one limit.
+#[derive(Clone, Debug)]
+pub struct LimitCounters {
+    /// Requests it had room for.
+    pub admit: IntCounter,
+    /// Requests it refused.
+    pub reject: IntCounter,
+    /// Requests it would have refused.
+    pub shadow_reject: IntCounter,
+    /// Requests it refused, by mode.
+    pub rejections: [IntCounter; 2],
+}
+
+/// The timers of one route.
+#[derive(Clone, Debug)]
+pub struct RouteTimers {
+    /// From the request's head to the response's last byte.
+    pub request: Histogram,
+    /// From handing the request to the upstream to the head of its answer.
+    pub upstream: Histogram,
+    /// What the gateway added.
+    pub overhead: Histogram,
+}
+
+/// The label of a request that was refused before its mode or access was known.
+pub const UNKNOWN: &str = "unknown";
+
+impl Metrics {
+    /// Fresh metrics in a registry of their own.
+    ///
+    /// # Errors
+    /// None in practice: only if two metrics had one name.
+    pub fn new() -> Result<Metrics, prometheus::Error> {
+        let registry = Registry::new();
+        let counter =
+            |name, help, labels: &[&str]| register(&registry, IntCounterVec::new(Opts::new(name, help), labels)?);
+        let gauge = |name, help, labels: &[&str]| register(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?);
+        let seconds = |name: &str, help: &str, bounds: &[f64]| {
+            let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
+            register(&registry, HistogramVec::new(options, &["route"])?)
+        };
+        let in_flight =
+            gauge("tollgate_in_flight", "Slots held, by stage; stage \"all\" counts exchanges.", &["stage"])?;
+        let exchanges = in_flight.with_label_values(&["all"]);
+        Ok(Metrics {
+            requests: counter(
+                "tollgate_requests_total",
+                "Requests answered, the gateway's own answers included. Status 499: the client left first.",
+                &["route", "mode", "access", "status"],
+            )?,
+            decisions: counter(
+                "tollgate_decisions_total",
+                "What each limit said to the requests it applied to: admit, reject, shadow_reject.",
+                &["limit", "verdict"],
+            )?,
+            rejections: counter(
+                "tollgate_rejections_total",
+                "Requests refused by a limit.",
+                &["reason", "limit", "mode"],
+            )?,
+            auth_failures: counter(
+                "tollgate_auth_failures_total",
+                "Requests refused because of their key.",
+                &["cause"],
+            )?,
+            request_seconds: seconds(
+                "tollgate_request_duration_seconds",
+                "From the request's head to the response's last byte.",
+                EXCHANGE_SECONDS,
+            )?,
+            upstream_seconds: seconds(
+                "tollgate_upstream_duration_seconds",
+                "From handing the request to the upstream to the head of its answer.",
+                EXCHANGE_SECONDS,
+            )?,
+            overhead_seconds: seconds(
+                "tollgate_overhead_seconds",
+                "What the gateway added to forwarded requests before the head of the answer went out.",
+                OVERHEAD_SECONDS,
+            )?,
+            partitions: gauge("tollgate_partitions", "Partitions with state.", &["limit"])?,
+            reloads: counter("tollgate_config_reloads_total", "Reloads of the configuration.", &["result"])?,
+            last_reload: gauge(
+                "tollgate_config_last_success_timestamp_seconds",
+                "When the running configuration was loaded.",
+                &["result"],
+            )?,
+            connections: register(&registry, IntGauge::new("tollgate_connections", "Open client connections.")?)?,
+            connections_refused: single(
+                &registry,
+                "tollgate_connections_refused_total",
+                "Client connections turned away at max_connections.",
+            )?,
+            panics: single(
+                &registry,
+                "tollgate_panics_total",
+                "Panics caught while serving, each answered with a 500.",
+            )?,
+            log_dropped: single(
+                &registry,
+                "tollgate_access_log_dropped_total",
+                "Access log lines dropped because the writer fell behind.",
+            )?,
+            in_flight,
+            exchanges,
+            registry,
+        })
+    }
+
+    /// The counters of every limit of a policy, by [`LimitId`].
+    #[must_use]
+    pub fn limits(&self, policy: &Policy) -> Box<[LimitCounters]> {
+        policy
+            .limits()
+            .map(|(_, limit)| LimitCounters {
+                admit: self.decisions.with_label_values(&[&limit.name, "admit"]),
+                reject: self.decisions.with_label_values(&[&limit.name, "reject"]),
+                shadow_reject: self.decisions.with_label_values(&[&limit.name, "shadow_reject"]),
+                rejections: Mode::ALL
+                    .map(|mode| self.rejections.with_label_values(&[limit.stage.reason(), &limit.name, mode.as_str()])),
+            })
+            .collect()
+    }
+
+    /// The timers of a route.
+    #[must_use]
+    pub fn route(&self, route: &str) -> RouteTimers {
+        RouteTimers {
+            request: self.request_seconds.with_label_values(&[route]),
+            upstream: self.upstream_seconds.with_label_values(&[route]),
+            overhead: self.overhead_seconds.with_label_values(&[route]),
+        }
+    }
+
+    /// The counter of answered requests with these labels.
+    #[must_use]
+    pub fn requests(&self, route: &str, mode: Option<Mode>, access: Option<Access>, status: u16) -> IntCounter {
+        let mode = mode.map_or(UNKNOWN, Mode::as_str);
+        let access = access.map_or(UNKNOWN, Access::as_str);
+        self.requests.with_label_values(&[route, mode, access, &status.to_string()])
+    }
+
+    /// The counter of refused keys for one cause.
+    #[must_use]
+    pub fn auth_failures(&self, cause: &str) -> IntCounter {
+        self.auth_failures.with_label_values(&[cause])
+    }
+
+    /// Notes a reload and, when it succeeded, when it was (Unix seconds).
+    pub fn reloaded(&self, succeeded: bool, unix_seconds: i64) {
+        let result = if succeeded { "success" } else { "failure" };
+        self.reloads.with_label_values(&[result]).inc();
+        if succeeded {
+            self.last_reload.with_label_values(&[result]).set(unix_seconds);
+        }
+    }
+
+    /// Sets the gauges that are taken at a scrape: partitions by limit, slots by stage.
+    pub fn take_census(&self, policy: &Policy, census: &std::collections::HashMap<LimitId, crate::engine::Count>) {
+        let mut slots = Stage::ALL.map(|stage| (stage, 0_u64));
+        for (id, limit) in policy.limits() {
+            let count = census.get(&id).copied().unwrap_or_default();
+            self.partitions.with_label_values(&[&limit.name]).set(gauge_value(count.partitions));
+            slots[limit.stage as usize].1 += count.in_flight;
+        }
+        for (stage, held) in slots {
+            self.in_flight.with_label_values(&[stage.reason()]).set(gauge_value(held));
+        }
+    }
+
+    /// Forgets the series of limits that a new policy no longer has, so that a scrape shows today's limits only.
+    pub fn forget_limits(&self, old: &Policy, new: &Policy) {
+        for (_, limit) in old.limits() {
+            if !new.limits().any(|(_, kept)| kept.name == limit.name) {
+                // A series that was never made is not an error here.
+                let _ = self.partitions.remove_label_values(&[&limit.name]);
+            }
+        }
+    }
+
+    /// The Prometheus text of everything.
+    ///
+    /// # Errors
+    /// When a metric cannot be written as text, which none of these can.
+    pub fn text(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// Seconds as Prometheus counts them.
+#[must_use]
+pub fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> Result<C, prometheus::Error> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
+}
+
+fn single(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+    register(registry, IntCounter::new(name, help)?)
+}
+
+fn gauge_value(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_register_once_and_print() {
+        let metrics = Metrics::new().unwrap();
+        metrics.requests("default", Some(Mode::Live), Some(Access::Read), 200).inc();
+        metrics.requests("none", None, None, 401).inc();
+        metrics.reloaded(true, 7);
+        metrics.reloaded(false, 8);
+        let text = metrics.text().unwrap();
+        assert!(
+            text.contains(r#"tollgate_requests_total{access="read",mode="live",route="default",status="200"} 1"#),
+            "{text}"
+        );
+        assert!(text.contains(r#"mode="unknown",route="none",status="401""#), "{text}");
+        assert!(text.contains(r#"tollgate_config_last_success_timestamp_seconds{result="success"} 7"#), "{text}");
+        assert!(text.contains(r#"tollgate_config_reloads_total{result="failure"} 1"#), "{text}");
+    }
+}

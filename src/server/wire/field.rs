@@ -1,0 +1,185 @@
+//! Lines and header fields: the syntax that heads and trailers share.
+
+use super::fault::WireFault;
+use memchr::memchr;
+
+/// A place in a message that is read line by line while it grows. Offsets count from the message's first byte, so the message
+/// may move in memory between calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lines {
+    /// Where the first line begins that is not taken yet.
+    pub(super) start: usize,
+    /// Up to where no LF was found, so that a message that comes byte by byte is searched once.
+    searched: usize,
+}
+
+impl Lines {
+    /// The next whole line without its CR LF, or `None` when it is not there yet.
+    ///
+    /// # Errors
+    /// `Err(None)` when the message is longer than `max` bytes before the line ends; otherwise the fault.
+    pub(super) fn next<'a>(&mut self, bytes: &'a [u8], max: usize) -> Result<Option<&'a [u8]>, Option<WireFault>> {
+        let fresh = bytes.get(self.searched..).unwrap_or_default();
+        let Some(offset) = memchr(b'\n', fresh) else {
+            self.searched = bytes.len();
+            return if bytes.len() > max { Err(None) } else { Ok(None) };
+        };
+        let feed = self.searched + offset;
+        if feed >= max {
+            return Err(None);
+        }
+        let line = bytes.get(self.start..feed).unwrap_or_default();
+        self.start = feed + 1;
+        self.searched = self.start;
+        line.strip_suffix(b"\r").map(Some).ok_or(Some(WireFault::BareLineFeed))
+    }
+}
+
+/// Splits a header line in its name and its value without surrounding blanks, and checks the bytes of both.
+pub(super) fn split(line: &[u8]) -> Result<(&[u8], &[u8]), WireFault> {
+    if matches!(line.first(), Some(b' ' | b'\t')) {
+        return Err(WireFault::Folded);
+    }
+    let (name, value) =
+        memchr(b':', line).and_then(|colon| line.split_at_checked(colon)).ok_or(WireFault::HeaderName)?;
+    if !is_token(name) {
+        return Err(WireFault::HeaderName);
+    }
+    let value = trim(value.get(1..).unwrap_or_default());
+    // One fold without an early end, so that the compiler makes vector code of it.
+    let bad = value.iter().fold(false, |bad, &byte| bad | ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f));
+    if bad { Err(WireFault::HeaderValue) } else { Ok((name, value)) }
+}
+
+/// Without the spaces and tabs at both ends, and no other kind of blank.
+pub(super) fn trim(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
+/// Whether `bytes` is a token: at least one byte, each a letter, a digit, or one of the marks that RFC 9110 §5.6.2 lists.
+pub(super) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
+}
+
+/// Whether `byte` may be in a token.
+pub(super) fn is_token_byte(byte: u8) -> bool {
+    TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
+}
+
+static TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            );
+        byte += 1;
+    }
+    table
+};
+
+/// A header that decides something, or that the guard reads. Each may come once only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Deciding {
+    Host,
+    ContentLength,
+    TransferEncoding,
+    ContentType,
+    Authorization,
+    StripeAccount,
+    StripeContext,
+    IdempotencyKey,
+    Expect,
+}
+
+impl Deciding {
+    const NAMES: [(Deciding, &'static [u8]); 9] = [
+        (Deciding::Host, b"host"),
+        (Deciding::ContentLength, b"content-length"),
+        (Deciding::TransferEncoding, b"transfer-encoding"),
+        (Deciding::ContentType, b"content-type"),
+        (Deciding::Authorization, b"authorization"),
+        (Deciding::StripeAccount, b"stripe-account"),
+        (Deciding::StripeContext, b"stripe-context"),
+        (Deciding::IdempotencyKey, b"idempotency-key"),
+        (Deciding::Expect, b"expect"),
+    ];
+
+    /// The header of this name, in any case, if it is one of them.
+    pub(super) fn of(name: &[u8]) -> Option<Deciding> {
+        // Lengths first: of an ordinary request's headers few get as far as a comparison.
+        Deciding::NAMES
+            .iter()
+            .find(|(_, known)| known.len() == name.len() && known.eq_ignore_ascii_case(name))
+            .map(|(deciding, _)| *deciding)
+    }
+
+    /// Its place in a set of bits.
+    pub(super) fn bit(self) -> u16 {
+        1 << (self as u16)
+    }
+}
+
+/// Names besides the deciding ones that nobody may send in a spelling with underscores: CGI-like upstreams read `A_B` as `A-B`.
+const SHADOWED: [&[u8]; 6] =
+    [b"x-real-ip", b"request-id", b"x-request-id", b"keep-alive", b"proxy-authorization", b"proxy-connection"];
+/// Beginnings of such names.
+const SHADOWED_FAMILIES: [&[u8]; 4] = [b"x-forwarded-", b"tollgate-", b"stripe-", b"http2-"];
+
+/// Whether `name` is spelled with underscores and would be, with dashes, a header that decides something or that the gateway
+/// sets itself.
+pub(super) fn is_shadow(name: &[u8]) -> bool {
+    if memchr(b'_', name).is_none() {
+        return false;
+    }
+    let deciding = Deciding::NAMES.iter().any(|(_, known)| known.len() == name.len() && dashed_prefix(name, known));
+    deciding
+        || SHADOWED.iter().any(|known| known.len() == name.len() && dashed_prefix(name, known))
+        || SHADOWED_FAMILIES.iter().any(|family| dashed_prefix(name, family))
+}
+
+/// Whether `name`, in lower case and with dashes for underscores, begins with `prefix`.
+fn dashed_prefix(name: &[u8], prefix: &[u8]) -> bool {
+    let dashed = name.iter().map(|&byte| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() });
+    name.len() >= prefix.len() && dashed.zip(prefix).all(|(byte, &known)| byte == known)
+}
+
+/// Names that must not come as trailers, by RFC 9110 §6.5.1 and because a gateway has decided on them long before.
+const NEVER_TRAILERS: [&[u8]; 21] = [
+    b"te",
+    b"via",
+    b"date",
+    b"range",
+    b"cookie",
+    b"pragma",
+    b"trailer",
+    b"upgrade",
+    b"set-cookie",
+    b"connection",
+    b"keep-alive",
+    b"request-id",
+    b"x-real-ip",
+    b"forwarded",
+    b"max-forwards",
+    b"cache-control",
+    b"content-range",
+    b"content-encoding",
+    b"www-authenticate",
+    b"x-http-method-override",
+    b"x-request-id",
+];
+const NEVER_TRAILER_FAMILIES: [&[u8]; 5] = [b"x-forwarded-", b"tollgate-", b"stripe-", b"proxy-", b"if-"];
+
+/// Whether a trailer of this name frames, routes, conditions or authenticates a message.
+pub(super) fn is_never_trailer(name: &[u8]) -> bool {
+    let begins = |family: &&[u8]| name.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family));
+    Deciding::of(name).is_some()
+        || is_shadow(name)
+        || NEVER_TRAILERS.iter().any(|known| known.eq_ignore_ascii_case(name))
+        || NEVER_TRAILER_FAMILIES.iter().any(begins)
+}

@@ -1,0 +1,84 @@
+//! Request targets and `Host`: which forms and bytes may pass.
+
+use super::fault::WireFault;
+use std::ops::Range;
+
+/// Checks a request target: origin-form, absolute-form of http or https, or `*` for OPTIONS. Answers where the authority of
+/// an absolute target stands in it.
+///
+/// Stricter than hyper in every byte, so that hyper never meets a target that it answers on its own.
+pub(super) fn check(target: &[u8], is_options: bool) -> Result<Option<Range<usize>>, WireFault> {
+    check_bytes(target)?;
+    if target.first() == Some(&b'/') || (target == b"*" && is_options) {
+        return Ok(None);
+    }
+    let authority_start = if starts_with(target, b"http://") {
+        7
+    } else if starts_with(target, b"https://") {
+        8
+    } else {
+        return Err(WireFault::TargetForm);
+    };
+    let rest = target.get(authority_start..).unwrap_or_default();
+    let length = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    let authority = rest.get(..length).unwrap_or_default();
+    if authority.contains(&b'@') {
+        return Err(WireFault::TargetUserInfo);
+    }
+    check_authority(authority)?;
+    Ok(Some(authority_start..authority_start + length))
+}
+
+fn starts_with(target: &[u8], scheme: &[u8]) -> bool {
+    target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme))
+}
+
+/// The path in ASCII; the query in UTF-8, as it goes through untouched.
+fn check_bytes(target: &[u8]) -> Result<(), WireFault> {
+    let split = memchr::memchr(b'?', target).unwrap_or(target.len());
+    let (path, query) = target.split_at_checked(split).ok_or(WireFault::TargetByte)?;
+    if memchr::memchr(b'#', target).is_some() {
+        return Err(WireFault::TargetFragment);
+    }
+    let is_refused = |byte: u8| (byte <= b' ') | (byte == 0x7f) | (byte == b'<') | (byte == b'>');
+    let path_is_bad = path.iter().fold(false, |bad, &byte| bad | is_refused(byte) | (byte == b'`') | (byte > 0x7f));
+    let query_is_bad = query.iter().fold(false, |bad, &byte| bad | is_refused(byte));
+    if path_is_bad || query_is_bad || std::str::from_utf8(query).is_err() {
+        return Err(WireFault::TargetByte);
+    }
+    Ok(())
+}
+
+/// Checks `host[:port]`: a name of letters, digits, `-`, `.`, `_` and `~`, an IPv4 address, or an IPv6 address in brackets;
+/// a port of 1 to 65535.
+///
+/// RFC 3986 also allows commas, percent signs and other marks in a registered name. No host of an API has them, and two
+/// parsers may read them as two things.
+pub(super) fn check_authority(authority: &[u8]) -> Result<(), WireFault> {
+    let (host_is_good, port) = if let Some(literal) = authority.strip_prefix(b"[") {
+        let end = literal.iter().position(|&byte| byte == b']').ok_or(WireFault::HostInvalid)?;
+        let (address, port) = literal.split_at_checked(end).ok_or(WireFault::HostInvalid)?;
+        let address = std::str::from_utf8(address).ok().and_then(|text| text.parse::<std::net::Ipv6Addr>().ok());
+        (address.is_some(), port.get(1..).unwrap_or_default())
+    } else {
+        let end = authority.iter().position(|&byte| byte == b':').unwrap_or(authority.len());
+        let (host, port) = authority.split_at_checked(end).ok_or(WireFault::HostInvalid)?;
+        (!host.is_empty() && host.iter().all(|&byte| is_name_byte(byte)), port)
+    };
+    let port_is_good = match port {
+        [] => true,
+        [b':', digits @ ..] => is_port(digits),
+        _ => false,
+    };
+    if host_is_good && port_is_good { Ok(()) } else { Err(WireFault::HostInvalid) }
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+fn is_port(digits: &[u8]) -> bool {
+    (1..=5).contains(&digits.len())
+        && digits.iter().all(u8::is_ascii_digit)
+        && std::str::from_utf8(digits).is_ok_and(|digits| digits.parse::<u16>().is_ok_and(|port| port > 0))
+}

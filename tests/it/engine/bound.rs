@@ -1,0 +1,105 @@
+//! At `max_partitions`: what is known keeps its own cell, what is new shares one, and nothing is lost or loosened.
+
+use crate::support::{LimitSpec, RequestSpec, class, policy, rate, seed, slots};
+use std::sync::Arc;
+use tollgate::engine::{Engine, Hold, LimitId, Mode, Nanos, Policy, RequestClass, Stage};
+
+const HOUR: Nanos = Nanos(3_600_000_000_000);
+
+fn account(number: usize) -> RequestClass {
+    class(&RequestSpec::of(&format!("acct_{number}")))
+}
+
+fn bounded(max_partitions: usize) -> Arc<Engine> {
+    Arc::new(Engine::new(seed(), max_partitions))
+}
+
+/// Whether a request is admitted; its tokens are spent.
+fn admits(engine: &Arc<Engine>, policy: &Policy, class: &RequestClass) -> bool {
+    hold(engine, policy, class).map(|mut hold| hold.commit()).is_some()
+}
+
+fn hold(engine: &Arc<Engine>, policy: &Policy, class: &RequestClass) -> Option<Hold> {
+    engine.walk(policy, class, Nanos::ZERO, &mut ()).ok()
+}
+
+#[test]
+fn new_partitions_share_one_bucket() {
+    let (engine, policy) = (bounded(3), policy(&[LimitSpec::new("rate", Stage::GlobalRate, rate(1, 2))]));
+    for number in 0..3 {
+        assert!(admits(&engine, &policy, &account(number)));
+    }
+    let admitted = (3..1_000).filter(|&number| admits(&engine, &policy, &account(number))).count();
+    assert_eq!(admitted, 2, "the burst of one bucket, not of a thousand");
+    assert_eq!(engine.partitions(), 4);
+    for number in 0..3 {
+        assert!(admits(&engine, &policy, &account(number)), "a known partition keeps its own bucket");
+        assert!(!admits(&engine, &policy, &account(number)));
+    }
+}
+
+#[test]
+fn each_limit_and_mode_shares_its_own() {
+    let mut endpoint = LimitSpec::new("endpoint", Stage::EndpointRate, rate(1, 1));
+    endpoint.when.endpoints = Some(vec!["payouts.create"]);
+    let policy = policy(&[LimitSpec::new("global", Stage::GlobalRate, rate(1, 3)), endpoint]);
+    let engine = bounded(0);
+    let payout = |number| RequestClass { endpoint: class(&payouts()).endpoint, ..account(number) };
+    assert!(admits(&engine, &policy, &payout(1)));
+    assert!(!admits(&engine, &policy, &payout(2)), "the endpoint's shared bucket is empty");
+    assert!(admits(&engine, &policy, &account(3)), "and the global one has got its token back");
+    assert!(admits(&engine, &policy, &account(4)));
+    assert!(!admits(&engine, &policy, &account(5)));
+    let test_mode = RequestClass { mode: Mode::Test, ..account(5) };
+    assert!(admits(&engine, &policy, &test_mode), "live traffic takes nothing from test traffic");
+}
+
+fn payouts() -> RequestSpec {
+    RequestSpec { endpoint: "payouts.create", ..RequestSpec::of("acct_1") }
+}
+
+#[test]
+fn shared_slots_and_tokens_come_back() {
+    let policy = policy(&[
+        LimitSpec::new("rate", Stage::GlobalRate, rate(1, 2)),
+        LimitSpec::new("slots", Stage::GlobalConcurrency, slots(2)),
+    ]);
+    let engine = bounded(0);
+    let (mut first, second) = (hold(&engine, &policy, &account(1)).unwrap(), hold(&engine, &policy, &account(2)));
+    assert!(hold(&engine, &policy, &account(3)).is_none());
+    first.cancel(Nanos::ZERO);
+    assert_eq!(in_flight(&engine, &policy), 1);
+    let third = hold(&engine, &policy, &account(3));
+    assert!(third.is_some(), "token and slot are back");
+    assert_eq!(in_flight(&engine, &policy), 2);
+    drop((first, second, third));
+    assert_eq!(in_flight(&engine, &policy), 0);
+}
+
+fn in_flight(engine: &Engine, policy: &Policy) -> u64 {
+    engine.census(policy).get(&LimitId(1)).map_or(0, |count| count.in_flight)
+}
+
+#[test]
+fn a_sweep_makes_room_again() {
+    let (engine, policy) = (bounded(2), policy(&[LimitSpec::new("rate", Stage::GlobalRate, rate(1, 1))]));
+    assert_eq!((0..10).filter(|&number| admits(&engine, &policy, &account(number))).count(), 3);
+    assert_eq!(engine.sweep(HOUR), 3);
+    assert_eq!(engine.partitions(), 0);
+    let later = |number| engine.walk(&policy, &account(number), HOUR, &mut ()).is_ok();
+    assert_eq!((10..20).filter(|&number| later(number)).count(), 3, "two of their own and the shared one");
+}
+
+#[test]
+fn a_refused_or_free_request_takes_no_room() {
+    let policy = policy(&[
+        LimitSpec::new("rate", Stage::GlobalRate, rate(1, 5)),
+        LimitSpec::new("closed", Stage::GlobalConcurrency, slots(0)),
+    ]);
+    let engine = bounded(1_000);
+    for number in 0..100 {
+        assert!(!admits(&engine, &policy, &RequestClass { cost: 0, ..account(number) }));
+        assert!(!admits(&engine, &policy, &RequestClass { cost: 6, ..account(number) }));
+    }
+    assert_eq!(engine.partitions(), 0);
+}
