@@ -1,3 +1,85 @@
 //! FLOOR 5: the commands.
+//!
+//! Every command returns an exit code: 0 done, 1 warnings where they were asked to matter, 2 not done. What a program reads
+//! goes to standard output, what people read to standard error.
 
+mod health;
 pub mod keys;
+mod run;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// An HTTP reverse-proxy gateway that enforces Stripe-style API limits.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The whole thing on one machine with no file: a mock API, the gateway in front of it, a key, a line to try.
+    /// Run the gateway.
+    Run(run::RunArgs),
+    /// Check a configuration: every mistake at once, with file, line, column and a hint.
+    /// Make, list and revoke API keys.
+    Keys(keys::KeysArgs),
+    /// Run a stand-in upstream with Stripe-shaped answers.
+    /// Ask a running gateway whether it is healthy; for container health checks.
+    Health(health::HealthArgs),
+    /// Print the JSON Schema of the configuration.
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
+}
+
+/// Runs what the command line asks for.
+#[must_use]
+pub fn main() -> ExitCode {
+    match run_command(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            // Nobody is left to tell when standard error is closed.
+            let _ = writeln!(std::io::stderr(), "tollgate: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run_command(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(args) => run::run(&args),
+        Command::Keys(args) => {
+            let now = crate::clock::Time::system().wall();
+            keys::run(&args, now, keys_file_of, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Health(args) => health::run(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "tollgate", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The keys file that a configuration names.
+fn keys_file_of(config: &std::path::Path) -> anyhow::Result<std::path::PathBuf> {
+    let loaded = crate::config::load(config, &crate::gateway::ids::random_seed())?;
+    loaded.auth.keys_file.ok_or_else(|| anyhow::anyhow!("{} names no [auth] keys_file", config.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

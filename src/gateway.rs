@@ -40,13 +40,8 @@ use step::StepLayer;
 use tower::{Service, ServiceBuilder};
 
 /// The stages of the stack's five `Admit` layers, top to bottom. A test holds it to [`Stage::ALL`], the order of the engine.
-pub const ADMIT_ORDER: [Stage; 5] = [
-    Stage::GlobalRate,
-    Stage::GlobalConcurrency,
-    Stage::EndpointRate,
-    Stage::EndpointConcurrency,
-    Stage::Resource,
-];
+pub const ADMIT_ORDER: [Stage; 5] =
+    [Stage::GlobalRate, Stage::GlobalConcurrency, Stage::EndpointRate, Stage::EndpointConcurrency, Stage::Resource];
 
 /// The layers that every request passes, around `forward`. One for each connection; clones are cheap.
 pub fn stack<B, F>(

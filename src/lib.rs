@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod endpoints;
@@ -9,6 +11,8 @@ pub mod engine;
 pub mod gateway;
 pub mod keys;
 pub mod metrics;
+pub mod mock;
 pub mod path;
+pub mod process;
 pub mod server;
 pub mod upstream;

@@ -210,7 +210,9 @@ fn start_control(
     phase: phase_watch::Receiver<Phase>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("control".to_owned()).spawn(move || runtime.block_on(control_loop(control, admin, phase)))
+    std::thread::Builder::new()
+        .name("control".to_owned())
+        .spawn(move || runtime.block_on(control_loop(control, admin, phase)))
 }
 
 /// Until the gateway has ended: admin, sweeps, reloads, the bound on draining.

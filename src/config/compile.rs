@@ -103,8 +103,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
     let (preset_endpoints, preset_limits) = (presets.endpoints, presets.limits);
     let endpoints =
         endpoints::compile(context, presets.operations, preset_endpoints, raw.endpoints.unwrap_or_default());
-    let (limits, values) =
-        limits::compile(context, preset_limits, raw.limits.unwrap_or_default(), &endpoints, &routes);
+    let (limits, values) = limits::compile(context, preset_limits, raw.limits.unwrap_or_default(), &endpoints, &routes);
     let (profiles, accounts) = overrides::compile(
         context,
         &raw.tiers.unwrap_or_default(),

@@ -50,7 +50,12 @@ struct Reader<'r> {
 }
 
 impl Reader<'_> {
-    fn section(&mut self, config: &mut RawConfig, key: &Spanned<std::borrow::Cow<'_, str>>, value: Spanned<DeValue<'_>>) {
+    fn section(
+        &mut self,
+        config: &mut RawConfig,
+        key: &Spanned<std::borrow::Cow<'_, str>>,
+        value: Spanned<DeValue<'_>>,
+    ) {
         match key.get_ref().as_ref() {
             "presets" => {
                 let item: Item<Option<_>> = self.item(value);
@@ -96,7 +101,11 @@ impl Reader<'_> {
     }
 
     /// `[[section]]`.
-    fn list<T: DeserializeOwned + Default>(&mut self, value: Spanned<DeValue<'_>>, section: &str) -> Option<Vec<Item<T>>> {
+    fn list<T: DeserializeOwned + Default>(
+        &mut self,
+        value: Spanned<DeValue<'_>>,
+        section: &str,
+    ) -> Option<Vec<Item<T>>> {
         let span = value.span();
         match value.into_inner() {
             DeValue::Array(items) => Some(items.into_iter().map(|item| self.item(item)).collect()),
@@ -278,7 +287,8 @@ mod tests {
     #[test]
     fn every_section_of_the_schema_is_read() {
         let schema = schemars::schema_for!(RawConfig);
-        let mut known: Vec<&str> = schema.get("properties").unwrap().as_object().unwrap().keys().map(String::as_str).collect();
+        let mut known: Vec<&str> =
+            schema.get("properties").unwrap().as_object().unwrap().keys().map(String::as_str).collect();
         let mut read = SECTIONS.to_vec();
         known.sort_unstable();
         read.sort_unstable();

@@ -265,7 +265,8 @@ mod tests {
         let place = Place { source: super::super::source::SourceId::FILE, span: 8..11 };
         report.add(Finding::error(place, "bad").expected("good").found("evil").hint("be good"));
         let printed = report.finish(&Sources::new("a.toml", "x = 1\r\nyé = 2")).to_string();
-        let wanted = "a.toml:2:2: error: bad\n    | yé = 2\n    |  ^^\n    expected: good\n    found: evil\n    hint: be good";
+        let wanted =
+            "a.toml:2:2: error: bad\n    | yé = 2\n    |  ^^\n    expected: good\n    found: evil\n    hint: be good";
         assert_eq!(printed, wanted);
     }
 }

@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn every_line_of_the_operations_is_read() {
-        let words = |line: &str| line.split('#').next().unwrap_or_default().split_whitespace().count().saturating_sub(1);
+        let words =
+            |line: &str| line.split('#').next().unwrap_or_default().split_whitespace().count().saturating_sub(1);
         let wanted: usize = OPERATIONS.lines().map(words).sum();
         let read = operations(OPERATIONS);
         assert_eq!(read.len(), wanted);

@@ -41,7 +41,13 @@ impl GatewayBody {
 
     /// An upstream's body.
     #[must_use]
-    pub fn forwarded(inner: Incoming, tick: Tick, connection: Connection, held: Held, exchange: Exchange) -> GatewayBody {
+    pub fn forwarded(
+        inner: Incoming,
+        tick: Tick,
+        connection: Connection,
+        held: Held,
+        exchange: Exchange,
+    ) -> GatewayBody {
         let rest = Box::new(Rest { connection: Some(connection), _held: held, exchange });
         let mut forwarded = Forwarded { inner, tick, rest: Some(rest) };
         if forwarded.inner.is_end_stream() {

@@ -27,7 +27,8 @@ impl<B> Step<Authenticated<B>> for Classify {
         let Authenticated { request, mut exchange, principal } = authenticated;
         let (parts, body) = request.into_parts();
         let view = std::rc::Rc::clone(&exchange.view);
-        let asked = Asked { config: &view.snapshot.config, seed: exchange.home.shared.engine.seed(), principal: &principal };
+        let asked =
+            Asked { config: &view.snapshot.config, seed: exchange.home.shared.engine.seed(), principal: &principal };
         let outcome = asked.classify(&parts, exchange.client);
         exchange.route = outcome.route;
         exchange.endpoint = outcome.endpoint;
@@ -189,7 +190,8 @@ fn connected_account(parts: &Parts) -> Result<Option<&str>, BadRequest> {
     const MAX_BYTES: usize = 255;
     let Some(value) = parts.headers.get(&STRIPE_ACCOUNT) else { return Ok(None) };
     let fit = |text: &&str| {
-        (1..=MAX_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+        (1..=MAX_BYTES).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
     };
     let text = value.to_str().ok().filter(fit);
     text.map(Some).ok_or(BadRequest::new("The Stripe-Account header does not name an account."))

@@ -6,8 +6,8 @@
 use super::access_log::AccessLog;
 use super::exchange::Exchange;
 use super::ids::RequestIds;
-use crate::config::Config;
 use crate::clock::Time;
+use crate::config::Config;
 use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, RouteId};
 use crate::keys::{Keyring, Passthrough, Principal};
 use crate::metrics::{LimitCounters, Metrics, RouteTimers};

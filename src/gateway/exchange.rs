@@ -175,7 +175,8 @@ fn request_id<B>(home: &Home, request: &Request<B>) -> HeaderValue {
     const MAX_BYTES: usize = 128;
     let fit = |value: &&HeaderValue| {
         let bytes = value.as_bytes();
-        (1..=MAX_BYTES).contains(&bytes.len()) && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+        (1..=MAX_BYTES).contains(&bytes.len())
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
     };
     request.headers().get("request-id").filter(fit).cloned().unwrap_or_else(|| home.ids.request_id())
 }

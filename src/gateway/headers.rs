@@ -57,11 +57,15 @@ fn is_protected(name: &HeaderName) -> bool {
 }
 
 /// Makes a client's head fit for the upstream: hop-by-hop fields go, the gateway's own are set.
-pub fn forward_request(headers: &mut HeaderMap, exchange: &Exchange, principal: &Principal, host: Option<&HeaderValue>) {
-    let wants_trailers = headers
-        .get_all(header::TE)
-        .iter()
-        .any(|value| value.to_str().is_ok_and(|te| te.split(',').any(|item| item.trim().eq_ignore_ascii_case("trailers"))));
+pub fn forward_request(
+    headers: &mut HeaderMap,
+    exchange: &Exchange,
+    principal: &Principal,
+    host: Option<&HeaderValue>,
+) {
+    let wants_trailers = headers.get_all(header::TE).iter().any(|value| {
+        value.to_str().is_ok_and(|te| te.split(',').any(|item| item.trim().eq_ignore_ascii_case("trailers")))
+    });
     remove_hop_by_hop(headers);
     for name in &NOT_FORWARDED {
         headers.remove(name);
@@ -80,7 +84,6 @@ pub fn forward_request(headers: &mut HeaderMap, exchange: &Exchange, principal: 
 /// Makes an upstream's head fit for the client.
 pub fn forward_response(headers: &mut HeaderMap, exchange: &Exchange) {
     remove_hop_by_hop(headers);
-    append(headers, header::VIA, "1.1 tollgate");
     if !headers.contains_key(REQUEST_ID) {
         headers.insert(REQUEST_ID, exchange.request_id.clone());
     }

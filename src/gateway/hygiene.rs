@@ -87,7 +87,10 @@ fn is_valid_host(text: &str) -> bool {
     let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     match inner {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte)),
+        None => {
+            !host.is_empty()
+                && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte))
+        }
     }
 }
 
@@ -111,7 +114,8 @@ mod tests {
         assert!(check(&parts(|request| request)).is_err());
         assert_eq!(check(&parts(|request| request.version(Version::HTTP_10))), Ok(()));
         assert!(check(&parts(|request| request.header("host", "a").header("host", "a"))).is_err());
-        let absolute = |host: &'static str| parts(move |request| request.uri("http://a.example/x").header("host", host));
+        let absolute =
+            |host: &'static str| parts(move |request| request.uri("http://a.example/x").header("host", host));
         assert_eq!(check(&absolute("A.example")), Ok(()));
         assert!(check(&absolute("b.example")).is_err());
         assert_eq!(host(&absolute("a.example")), "a.example");

@@ -93,9 +93,8 @@ pub fn random_seed() -> Seed {
         tracing::error!("the operating system gives no random numbers");
         std::process::abort();
     }
-    let half = |range: std::ops::Range<usize>| {
-        bytes[range].iter().fold(0_u64, |number, &byte| number << 8 | u64::from(byte))
-    };
+    let half =
+        |range: std::ops::Range<usize>| bytes[range].iter().fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
     Seed([half(0..8), half(8..16)])
 }
 

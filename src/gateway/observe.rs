@@ -3,8 +3,8 @@
 use super::context::{Home, Observed};
 use super::exchange::{Exchange, Peer};
 use super::refusal::Refusal;
-use futures_util::future::Map;
 use futures_util::FutureExt;
+use futures_util::future::Map;
 use http::{Request, Response};
 use std::rc::Rc;
 use std::task::{Context, Poll};

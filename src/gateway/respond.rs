@@ -116,7 +116,13 @@ fn answer(refused: &Refused) -> Response<GatewayBody> {
     let headers = response.headers_mut();
     match refusal {
         Refusal::Rejected(rejection) => {
-            describe_rejection(headers, rejection, &config.responses, config.policy.limit(rejection.limit), exchange.home.now());
+            describe_rejection(
+                headers,
+                rejection,
+                &config.responses,
+                config.policy.limit(rejection.limit),
+                exchange.home.now(),
+            );
         }
         Refusal::Unauthenticated(_) => {
             let realm = config.auth.realm.replace(['"', '\\'], "");

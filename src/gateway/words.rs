@@ -212,7 +212,8 @@ mod tests {
 
     #[test]
     fn figures_in_words() {
-        let rate = |count, seconds, burst| figure(&Limiter::Gcra(Gcra::new(count, Duration::from_secs(seconds), burst)));
+        let rate =
+            |count, seconds, burst| figure(&Limiter::Gcra(Gcra::new(count, Duration::from_secs(seconds), burst)));
         assert_eq!(rate(15, 1, 15), "15 requests per second");
         assert_eq!(rate(1, 60, 5), "1 request per minute with bursts of 5");
         assert_eq!(rate(5, 10, 5), "5 requests per 10s");

@@ -101,8 +101,9 @@ impl Loader {
         let path = config.auth.keys_file.clone().unwrap_or_else(|| "keys.toml".into());
         let text = match &self.source {
             Source::Text { keys, .. } => keys.clone(),
-            Source::File(_) => std::fs::read_to_string(&path)
-                .map_err(|source| LoadError::Unreadable { path: path.clone(), source })?,
+            Source::File(_) => {
+                std::fs::read_to_string(&path).map_err(|source| LoadError::Unreadable { path: path.clone(), source })?
+            }
         };
         let mut keyring = Keyring::parse(&text, &self.seed).map_err(|mistakes| LoadError::Keys { path, mistakes })?;
         let names: Vec<&str> = config.endpoints.iter().map(|endpoint| &*endpoint.name).collect();
@@ -121,8 +122,8 @@ fn open_log(place: &config::AccessLog, open: Option<&Arc<AccessLog>>) -> Result<
     };
     match open {
         Some(log) if log.path() == path => Ok(Arc::clone(log)),
-        _ => AccessLog::open(path)
-            .map(Arc::new)
-            .map_err(|source| LoadError::AccessLog { path: path.to_owned(), source }),
+        _ => {
+            AccessLog::open(path).map(Arc::new).map_err(|source| LoadError::AccessLog { path: path.to_owned(), source })
+        }
     }
 }

@@ -5,7 +5,7 @@ use super::super::raw::{Item, Named, RawAccount, RawFigures, RawTier};
 use super::super::values::Located;
 use super::limits::{Facts, Limits, check_cost, limiter};
 use super::{Context, EndpointTable};
-use crate::engine::{Limiter, LimitId, Profile, ProfileId};
+use crate::engine::{LimitId, Limiter, Profile, ProfileId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 type RawOverrides = BTreeMap<Located<String>, Located<RawFigures>>;
@@ -90,8 +90,13 @@ fn overrides<T>(
         let Some((id, base)) = base else { continue };
         let [wanted, found] = [base.limit.limiter, limiter].map(|limiter| limiter.mechanism().as_str());
         if wanted != found {
-            let finding = Finding::error(facts.place, format!("the limit `{}` is a {wanted}, not a {found}", name.value));
-            context.error(finding.expected(format!("{wanted} = ...")).hint("an override gives other figures, not another mechanism"));
+            let finding =
+                Finding::error(facts.place, format!("the limit `{}` is a {wanted}, not a {found}", name.value));
+            context.error(
+                finding
+                    .expected(format!("{wanted} = ..."))
+                    .hint("an override gives other figures, not another mechanism"),
+            );
             continue;
         }
         check_cost(context, &facts, &limiter, base.limit.when.endpoints.as_ref(), endpoints);

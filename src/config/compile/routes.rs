@@ -9,7 +9,11 @@ use super::upstreams::Upstreams;
 use crate::engine::RouteId;
 use std::collections::{HashMap, HashSet};
 
-pub(super) fn compile(context: &mut Context<'_>, raw: &[Item<RawRoute>], upstreams: &Upstreams) -> (Vec<Route>, Router) {
+pub(super) fn compile(
+    context: &mut Context<'_>,
+    raw: &[Item<RawRoute>],
+    upstreams: &Upstreams,
+) -> (Vec<Route>, Router) {
     if raw.is_empty() {
         return default(context, upstreams);
     }
@@ -108,7 +112,8 @@ fn name(context: &mut Context<'_>, item: &Item<RawRoute>, route: &mut Route, nam
     let upstream = item.raw.upstream.as_ref().map_or("default", |upstream| &upstream.value);
     let prefix = &*route.path_prefix;
     let candidates = [if prefix.is_empty() { upstream } else { prefix }.to_owned(), format!("route-{}", nth + 1)];
-    let free = candidates.into_iter().find(|name| !names.contains(name)).unwrap_or_else(|| format!("route-{}-", nth + 1));
+    let free =
+        candidates.into_iter().find(|name| !names.contains(name)).unwrap_or_else(|| format!("route-{}-", nth + 1));
     names.insert(free.clone());
     route.name = free.into();
 }
@@ -122,7 +127,8 @@ fn path_prefix(context: &mut Context<'_>, item: &Item<RawRoute>, given: &Located
         let last = segments.peek().is_none();
         empty_inside |= (segment.is_empty() && !last) || segment == "." || segment == "..";
     }
-    let plain = prefix.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'\\' | b'*' | b'{' | b'}'));
+    let plain =
+        prefix.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'\\' | b'*' | b'{' | b'}'));
     if !prefix.starts_with('/') || prefix.starts_with("//") || empty_inside || !plain {
         let finding = Finding::error(item.at(&given.span), "not the beginning of a path")
             .expected("segments after a slash, such as \"/v1\"; no wildcard, no query, no dots for folders")
