@@ -4,6 +4,7 @@
 //! limits' state is shared. A connection lives and dies on the thread that accepted it.
 
 mod connection;
+mod lent;
 mod listen;
 pub mod tls;
 pub mod wire;

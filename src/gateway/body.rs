@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 /// The body of any answer of the gateway.
@@ -26,7 +27,7 @@ pub struct Forwarded {
 }
 
 /// What ends with the exchange, in this order: the connection goes back, the slots go back, the record is closed.
-struct Rest {
+pub(super) struct Rest {
     connection: Option<Connection>,
     _held: Held,
     exchange: Exchange,
@@ -88,6 +89,8 @@ impl Forwarded {
             let upstream = config.routes.get(route.0 as usize).and_then(|route| config.upstreams.get(route.upstream));
             rest.exchange.home.pool.give_back(connection, upstream.map_or(0, |upstream| upstream.max_idle));
         }
+        let peer = Rc::clone(&rest.exchange.peer);
+        peer.part(rest);
     }
 
     /// The body breaks off: the client's connection is aborted, never ended cleanly, so that it cannot take part for whole.

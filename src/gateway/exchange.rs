@@ -1,11 +1,13 @@
 //! The record of one request, from its head to the last byte of its answer.
 
 use super::access_log::Line;
+use super::body::Rest;
 use super::context::{Home, RequestLabels, View};
 use crate::engine::{Access, EndpointId, Mode, Nanos, Rejection, RouteId};
 use crate::keys::Principal;
 use crate::metrics::seconds;
 use http::{HeaderMap, HeaderValue, Method, Request};
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -49,7 +51,6 @@ pub struct Exchange {
 }
 
 /// The other end of a client's connection.
-#[derive(Debug)]
 pub struct Peer {
     /// Its address.
     pub address: IpAddr,
@@ -57,6 +58,8 @@ pub struct Peer {
     pub header: HeaderValue,
     /// Whether the connection is TLS.
     pub secure: bool,
+    /// Exchanges whose last byte is written but may not have left this process yet.
+    parting: RefCell<Vec<Box<Rest>>>,
 }
 
 impl Peer {
@@ -65,7 +68,17 @@ impl Peer {
     pub fn new(address: IpAddr, secure: bool) -> Peer {
         let address = address.to_canonical();
         let header = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
-        Peer { address, header, secure }
+        Peer { address, header, secure, parting: RefCell::default() }
+    }
+
+    /// Keeps what an ended exchange holds until [`Peer::let_go`].
+    pub(super) fn part(&self, rest: Box<Rest>) {
+        self.parting.borrow_mut().push(rest);
+    }
+
+    /// Everything written has left: exchanges that have ended give back what they hold.
+    pub fn let_go(&self) {
+        self.parting.borrow_mut().clear();
     }
 }
 

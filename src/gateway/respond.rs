@@ -13,7 +13,6 @@ use futures_util::future::{CatchUnwind, Either, Ready, ready};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
 use pin_project_lite::pin_project;
-use serde::Serialize;
 use std::convert::Infallible;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -178,16 +177,8 @@ fn retry_after_seconds(rejection: &Rejection, limiter: &Limiter, now: Nanos) -> 
     }
 }
 
-#[derive(Serialize)]
-struct Envelope<'a> {
-    error: &'a Words,
-}
-
-/// One JSON answer in one line, its keys in Stripe's order.
-#[must_use]
-pub fn render(status: StatusCode, words: &Words, request_id: &HeaderValue) -> Response<GatewayBody> {
-    let json = serde_json::to_vec(&Envelope { error: words }).unwrap_or_default();
-    let mut response = Response::new(GatewayBody::own(json));
+fn render(status: StatusCode, words: &Words, request_id: &HeaderValue) -> Response<GatewayBody> {
+    let mut response = Response::new(GatewayBody::own(words.to_json()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -20,6 +20,11 @@ pub struct Words {
     kind: &'static str,
 }
 
+#[derive(Serialize)]
+struct Envelope<'a> {
+    error: &'a Words,
+}
+
 const INVALID_REQUEST: &str = "invalid_request_error";
 const API_ERROR: &str = "api_error";
 
@@ -28,6 +33,13 @@ impl Words {
     #[must_use]
     pub fn invalid_request(message: impl Into<Cow<'static, str>>) -> Words {
         Words { code: None, doc_url: None, message: message.into(), kind: INVALID_REQUEST }
+    }
+
+    /// The whole answer's body: one line of JSON, its keys in Stripe's order.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        // Strings and nothing else: this cannot fail.
+        serde_json::to_vec(&Envelope { error: self }).unwrap_or_default()
     }
 
     fn api_error(message: &'static str) -> Words {

@@ -1,18 +1,23 @@
 //! One client connection: TLS where configured, the wire guard, HTTP/1.1, the stack.
 
 use super::Phase;
-use crate::gateway::{GatewayBody, Home, Peer, forward, stack};
+use super::lent::Lent;
+use super::wire::{self, Answers, Followed, Guarded, WireFault, WireLimits};
+use crate::gateway::context::{RequestLabels, View};
+use crate::gateway::{GatewayBody, Home, Peer, forward, stack, words};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use pin_project_lite::pin_project;
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
@@ -96,41 +101,105 @@ where
     let door = &place.0;
     let view = door.home.view();
     let server = &view.snapshot.config.server;
+    let peer = Rc::new(peer);
+    let guarded = Rc::new(RefCell::new(Guarded::new(stream, limits(server))));
     let forward = tower::service_fn(forward::forward);
-    let service = Adapter(RefCell::new(stack(&door.home, &Rc::new(peer), forward)));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(server.header_timeout)
-        .max_header_size(server.max_header_bytes)
-        .max_headers(server.max_headers)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = pin!(connection);
-    let mut phase = door.phase();
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        _ = phase.wait_for(|phase| *phase != Phase::Serving) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let answers = guarded.borrow().answers();
+    let service = Adapter { stack: RefCell::new(stack(&door.home, &peer, forward)), answers };
+    let ended = {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(server.idle_timeout)
+            .max_buf_size(server.max_header_bytes + READ_AHEAD_BYTES)
+            .max_header_size(server.max_header_bytes + READ_AHEAD_BYTES)
+            .max_headers(server.max_headers)
+            .serve_connection(TokioIo::new(Lent::new(&guarded, &peer)), service);
+        let mut connection = pin!(connection);
+        let mut phase = door.phase();
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            _ = phase.wait_for(|phase| *phase != Phase::Serving) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a client connection ended");
+    // hyper has let go of its part, so this is the last one.
+    let Some(guarded) = Rc::into_inner(guarded).map(RefCell::into_inner) else { return };
+    let fault = guarded.unanswered();
+    let mut stream = guarded.into_inner();
+    match (fault, ended) {
+        (Some(fault), _) => refuse(&view, &door.home, fault, &mut stream).await,
+        (None, Ok(())) => wire::linger(&mut stream).await,
+        // The answer broke off: the client must see that it did, so nothing is ended cleanly.
+        (None, Err(error)) => tracing::debug!(%error, "a client connection ended"),
+    }
+}
+
+/// What hyper may hold of a connection besides one whole head.
+const READ_AHEAD_BYTES: usize = 32 * 1024;
+
+fn limits(server: &crate::config::Server) -> WireLimits {
+    WireLimits {
+        max_head_bytes: server.max_header_bytes,
+        max_headers: server.max_headers,
+        max_target_bytes: server.max_uri_bytes,
+        ..WireLimits::default()
+    }
+}
+
+/// Answers a head that never became a request.
+async fn refuse<IO>(view: &View, home: &Home, fault: WireFault, stream: &mut IO)
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let labels = RequestLabels { route: None, mode: None, access: None, status: fault.status().as_u16() };
+    view.count(&home.shared.metrics, labels);
+    let body = words::Words::invalid_request(fault.message()).to_json();
+    let id = home.ids.request_id();
+    let headers = [("request-id", id.to_str().unwrap_or_default())];
+    if let Err(error) = wire::refuse(stream, fault, &headers, &body).await {
+        tracing::debug!(%error, "a client left before it was refused");
     }
 }
 
 /// The stack as hyper wants it: called through a shared reference. It is always ready, so nothing is cloned for a request.
-struct Adapter<S>(RefCell<S>);
+struct Adapter<S> {
+    stack: RefCell<S>,
+    answers: Answers,
+}
 
 impl<S, F> hyper::service::Service<Request<Incoming>> for Adapter<S>
 where
     S: Service<Request<Incoming>, Response = Response<GatewayBody>, Error = Infallible, Future = F>,
     F: Future<Output = Result<Response<GatewayBody>, Infallible>>,
 {
-    type Response = Response<GatewayBody>;
+    type Response = Response<Followed<GatewayBody>>;
     type Error = Infallible;
-    type Future = F;
+    type Future = Following<F>;
 
-    fn call(&self, request: Request<Incoming>) -> F {
-        self.0.borrow_mut().call(request)
+    fn call(&self, request: Request<Incoming>) -> Following<F> {
+        Following { future: self.stack.borrow_mut().call(request), answers: self.answers.clone() }
+    }
+}
+
+pin_project! {
+    /// Ties an answer to the connection's count of them.
+    struct Following<F> {
+        #[pin]
+        future: F,
+        answers: Answers,
+    }
+}
+
+impl<F> Future for Following<F>
+where
+    F: Future<Output = Result<Response<GatewayBody>, Infallible>>,
+{
+    type Output = Result<Response<Followed<GatewayBody>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        this.future.poll(cx).map_ok(|response| response.map(|body| this.answers.follow(body)))
     }
 }

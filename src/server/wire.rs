@@ -44,7 +44,7 @@ mod tests;
 
 pub use answers::{Answers, Followed};
 pub use fault::{WireFault, fault_of};
-pub use refuse::refuse;
+pub use refuse::{linger, refuse};
 
 use scan::Scanner;
 use std::io::{self, IoSlice};

@@ -34,6 +34,20 @@ where
     Ok(())
 }
 
+/// Ends a connection whose last answer is written: closes the writing side and reads on for at most one second or 64 KiB, so
+/// that a client that was still sending gets to read the answer before a reset destroys it.
+pub async fn linger<IO>(io: &mut IO)
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let close = async {
+        io.shutdown().await?;
+        drain(io).await
+    };
+    // However the client ends, the connection is done.
+    let _ = timeout(MAX_LINGER, close).await;
+}
+
 fn answer(fault: WireFault, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let status = fault.status();
     let mut answer = format!(
