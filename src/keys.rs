@@ -15,13 +15,15 @@ mod authorization;
 pub mod edit;
 mod file;
 mod generate;
+mod mistake;
 mod passthrough;
 mod principal;
 mod secret;
 
 pub use authorization::{AuthorizationError, MAX_AUTHORIZATION_BYTES, from_authorization};
-pub use file::{KeysMistake, MAX_FILE_BYTES, ReadError, read};
+pub use file::{MAX_FILE_BYTES, ReadError, read};
 pub use generate::{GenerateError, generate, has_valid_checksum, new_id};
+pub use mistake::KeysMistake;
 pub use passthrough::Passthrough;
 pub use principal::{Allow, ConnectedAccounts, KeyKind, KeyState, Principal};
 pub use secret::{Digest, MAX_SECRET_BYTES, Secret, SecretError, masked};

@@ -5,7 +5,8 @@
 //! that [`Keyring::parse`] would refuse.
 
 use crate::engine::{Mode, Seed};
-use crate::keys::file::{self, KeysMistake, ReadError, nearest};
+use crate::keys::file::{self, ReadError};
+use crate::keys::mistake::{KeysMistake, nearest};
 use crate::keys::principal::KeyKind;
 use crate::keys::secret::{Digest, looks_secret};
 use crate::keys::{Keyring, Principal};

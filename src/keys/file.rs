@@ -2,12 +2,12 @@
 
 use crate::engine::{Mode, Seed};
 use crate::keys::Keyring;
+use crate::keys::mistake::{KeysMistake, Places, nearest, shown};
 use crate::keys::principal::{Allow, ConnectedAccounts, KeyKind, Principal, is_id};
-use crate::keys::secret::{Digest, looks_secret, masked};
+use crate::keys::secret::{Digest, looks_secret};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::fmt;
 use std::io::Read as _;
 use std::ops::Range;
 use std::path::Path;
@@ -32,28 +32,6 @@ const FIELDS: [&str; 11] = [
     "created_at",
     "note",
 ];
-
-/// Something wrong in a keys file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeysMistake {
-    /// The line, from 1.
-    pub line: usize,
-    /// The column, in characters from 1.
-    pub column: usize,
-    /// What is wrong.
-    pub message: String,
-    /// What to do about it.
-    pub hint: Option<String>,
-}
-
-impl fmt::Display for KeysMistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.line, self.column, self.message)?;
-        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "; {hint}"))
-    }
-}
-
-impl std::error::Error for KeysMistake {}
 
 /// Why the text of a keys file could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -356,41 +334,5 @@ impl Reader<'_> {
             self.note(value.span(), "expected a time with its offset from UTC", Some(hint));
         }
         moment
-    }
-}
-
-/// What a message may repeat of the file: a secret in the wrong place is masked, a long text is cut.
-fn shown(text: &str) -> String {
-    if looks_secret(text) { masked(text) } else { text.chars().take(64).flat_map(char::escape_debug).collect() }
-}
-
-/// The candidate that is likely meant by a misspelled word.
-pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    let word: String = word.chars().take(64).collect();
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(&word, candidate), candidate))
-        .min_by_key(|&(distance, _)| distance)
-        .filter(|&(distance, candidate)| distance <= candidate.len() / 3 + 1)
-        .map(|(_, candidate)| candidate)
-}
-
-/// Where each line of a text begins.
-struct Places<'t> {
-    text: &'t str,
-    lines: Vec<usize>,
-}
-
-impl Places<'_> {
-    fn new(text: &str) -> Places<'_> {
-        let lines = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Places { text, lines }
-    }
-
-    /// Line and column of an offset, both from 1.
-    fn of(&self, offset: usize) -> (usize, usize) {
-        let line = self.lines.partition_point(|&start| start <= offset).max(1);
-        let start = self.lines.get(line - 1).copied().unwrap_or(0);
-        (line, self.text.get(start..offset).map_or(0, |before| before.chars().count()) + 1)
     }
 }
