@@ -9,7 +9,8 @@ use std::collections::{HashMap, HashSet};
 pub(super) fn limits(context: &mut Context<'_>, limits: &Limits, endpoints: &EndpointTable, profiles: &[Profile]) {
     for checked in limits.checked.iter().filter(|checked| !checked.damaged) {
         if let Some(why) = never_applies(&checked.limit, endpoints) {
-            let finding = Finding::warning(checked.place.clone(), format!("the limit `{}` never applies", checked.limit.name));
+            let finding =
+                Finding::warning(checked.place.clone(), format!("the limit `{}` never applies", checked.limit.name));
             context.report.add(finding.hint(why));
         }
     }
@@ -57,7 +58,10 @@ fn shadowed(context: &mut Context<'_>, limits: &Limits, profiles: &[Profile]) {
     for kind in kinds.into_values().filter(|kind| kind.len() > 1) {
         // The least in one figure and then the other: whatever is stricter than a limit in both, one of these is too, or none
         // is worth a warning.
-        let by_slope = kind.iter().copied().min_by(|a, b| figures(a).partial_cmp(&figures(b)).unwrap_or(std::cmp::Ordering::Equal));
+        let by_slope = kind
+            .iter()
+            .copied()
+            .min_by(|a, b| figures(a).partial_cmp(&figures(b)).unwrap_or(std::cmp::Ordering::Equal));
         let Some(strictest) = by_slope else { continue };
         let stricter = kind.iter().copied().filter(|checked| {
             let (this, that) = (figures(checked), figures(strictest));
@@ -67,7 +71,8 @@ fn shadowed(context: &mut Context<'_>, limits: &Limits, profiles: &[Profile]) {
     }
     idle.sort_by_key(|(checked, _)| checked.place.order());
     for (checked, strictest) in idle {
-        let message = format!("the limit `{}` never refuses: `{}` is as strict", checked.limit.name, strictest.limit.name);
+        let message =
+            format!("the limit `{}` never refuses: `{}` is as strict", checked.limit.name, strictest.limit.name);
         let finding = Finding::warning(checked.place.clone(), message);
         context.report.add(finding.hint("both count the same requests in the same way; leave the wider one out"));
     }

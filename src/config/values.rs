@@ -180,7 +180,9 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Size, String> {
-        text.parse::<bytesize::ByteSize>().map(|size| Size(size.as_u64())).map_err(|error| format!("not a size: {error}"))
+        text.parse::<bytesize::ByteSize>()
+            .map(|size| Size(size.as_u64()))
+            .map_err(|error| format!("not a size: {error}"))
     }
 }
 

@@ -57,7 +57,11 @@ impl<'a> Names<'a> {
             self.endpoints(context, source, list, &mut compiled);
         }
         compiled.condition.accounts = raw.account.as_ref().map(|list| {
-            list.value.0.iter().map(|account| context.seed.id(IdKind::Account, account.value.as_bytes())).collect::<HashSet<Id>>()
+            list.value
+                .0
+                .iter()
+                .map(|account| context.seed.id(IdKind::Account, account.value.as_bytes()))
+                .collect::<HashSet<Id>>()
         });
         if let Some(list) = &raw.route {
             self.routes(context, source, list, &mut compiled);
@@ -114,7 +118,8 @@ impl<'a> Names<'a> {
             return;
         }
         let finding = Finding::error(place, format!("no endpoint matches `{glob}`"));
-        let hint = "`*` stands for any characters, and the whole name or match must fit: \"payouts.*\", \"GET /v1/*/search\"";
+        let hint =
+            "`*` stands for any characters, and the whole name or match must fit: \"payouts.*\", \"GET /v1/*/search\"";
         context.error(finding.hint(hint));
     }
 
@@ -147,7 +152,7 @@ impl<'a> Names<'a> {
                 continue;
             }
             compiled.damaged = true;
-            if !context.damaged {
+            if !context.damage.touches("routes") {
                 let place = Place { source, span: written.span.clone() };
                 let mut known: Vec<&str> = self.routes.keys().copied().collect();
                 known.sort_unstable();
@@ -188,7 +193,8 @@ mod tests {
         ] {
             assert!(fits(glob, text), "{glob} {text}");
         }
-        for (glob, text) in [("payouts.*", "payout.create"), ("a*a", "a"), ("a*b*c", "acb"), ("a", "ab"), ("*b", "abc")] {
+        for (glob, text) in [("payouts.*", "payout.create"), ("a*a", "a"), ("a*b*c", "acb"), ("a", "ab"), ("*b", "abc")]
+        {
             assert!(!fits(glob, text), "{glob} {text}");
         }
     }

@@ -134,7 +134,8 @@ impl Builder {
         if let Some(same) = self.entries.get(slot) {
             if same.layer == layer {
                 let message = format!("the endpoint `{}` has the same method and path", same.endpoint.name);
-                return context.error(Finding::error(place.clone(), message).hint("requests could not tell the two apart"));
+                return context
+                    .error(Finding::error(place.clone(), message).hint("requests could not tell the two apart"));
             }
             if !named {
                 endpoint.name = same.endpoint.name.clone();
@@ -179,12 +180,13 @@ impl Builder {
         let id = |slot: usize| EndpointId(u32::try_from(slot).unwrap_or(u32::MAX));
         let template = |endpoint: &Endpoint| endpoint.template.as_ref().map(ToString::to_string);
         let of_cost = |(slot, endpoint): (usize, &Endpoint)| (endpoint.cost > 1).then(|| id(slot));
-        let by_match = endpoints.iter().enumerate().filter_map(|(slot, known)| Some((template(known)?, id(slot)))).collect();
+        let by_match =
+            endpoints.iter().enumerate().filter_map(|(slot, known)| Some((template(known)?, id(slot)))).collect();
         EndpointTable {
             by_match,
             costly: endpoints.iter().enumerate().filter_map(of_cost).collect(),
             by_name: self.by_name.into_iter().map(|(name, slot)| (name, id(slot))).collect(),
-            damaged: self.damaged || context.damaged,
+            damaged: self.damaged || context.damage.touches("endpoints"),
             endpoints,
             index: self.index,
             other,

@@ -177,7 +177,9 @@ pub(super) fn limiter(context: &mut Context<'_>, facts: &Facts<'_>, whose: &str)
             }
             Some(Limiter::Concurrency(Concurrency { slots: concurrency.value }))
         }
-        (Some(rate), None) => gcra(context, rate.value, &at(&rate.span), burst.as_ref().map(|b| (b.value, at(&b.span)))),
+        (Some(rate), None) => {
+            gcra(context, rate.value, &at(&rate.span), burst.as_ref().map(|b| (b.value, at(&b.span))))
+        }
         (None, None) => {
             if !facts.damaged {
                 let finding = Finding::error(facts.place.clone(), format!("{whose} lacks its figure"));

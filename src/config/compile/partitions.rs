@@ -86,7 +86,8 @@ impl Values {
                 }
             },
             Some((kind @ ("form" | "json" | "query"), _)) => {
-                let finding = Finding::error(place, format!("counting by a value of the {kind} comes with a later version"));
+                let finding =
+                    Finding::error(place, format!("counting by a value of the {kind} comes with a later version"));
                 context.error(finding.hint("use path.NAME or header.NAME"));
                 return None;
             }
@@ -150,7 +151,8 @@ impl Values {
             }
         }
         if let Some(endpoint) = crowded {
-            let message = format!("the limits of the endpoint `{}` count by more than {MAX_VALUES} values", endpoint.name);
+            let message =
+                format!("the limits of the endpoint `{}` count by more than {MAX_VALUES} values", endpoint.name);
             context.error(Finding::error(place, message).hint("let this limit apply to fewer endpoints"));
         }
     }

@@ -9,7 +9,11 @@ use super::upstreams::Upstreams;
 use crate::engine::RouteId;
 use std::collections::{HashMap, HashSet};
 
-pub(super) fn compile(context: &mut Context<'_>, raw: &[Item<RawRoute>], upstreams: &Upstreams) -> (Vec<Route>, Router) {
+pub(super) fn compile(
+    context: &mut Context<'_>,
+    raw: &[Item<RawRoute>],
+    upstreams: &Upstreams,
+) -> (Vec<Route>, Router) {
     if raw.is_empty() {
         return default(context, upstreams);
     }
@@ -30,7 +34,7 @@ pub(super) fn compile(context: &mut Context<'_>, raw: &[Item<RawRoute>], upstrea
         }
         routes.push(route);
     }
-    let damaged = context.damaged || raw.iter().any(|item| item.damaged);
+    let damaged = context.damage.all || raw.iter().any(|item| item.damaged);
     for (nth, upstream) in upstreams.upstreams.iter().enumerate().filter(|(nth, _)| !damaged && !used.contains(nth)) {
         let message = format!("no route leads to the upstream `{}`", upstream.name);
         if let Some(place) = upstreams.places.get(nth) {
@@ -42,7 +46,7 @@ pub(super) fn compile(context: &mut Context<'_>, raw: &[Item<RawRoute>], upstrea
 
 /// Without routes everything goes to the only upstream.
 fn default(context: &mut Context<'_>, upstreams: &Upstreams) -> (Vec<Route>, Router) {
-    if let (Some(second), false) = (upstreams.places.get(1), context.damaged) {
+    if let (Some(second), false) = (upstreams.places.get(1), context.damage.touches("routes")) {
         let count = upstreams.upstreams.len();
         let finding = Finding::error(second.clone(), format!("there are {count} upstreams and no routes"));
         context.error(finding.expected("[[routes]]\n              upstream = \"...\""));
@@ -81,7 +85,7 @@ fn upstream(context: &mut Context<'_>, item: &Item<RawRoute>, upstreams: &Upstre
     match &item.raw.upstream {
         Some(given) => match names().position(|name| name == given.value) {
             Some(place) => return place,
-            None if context.damaged => {}
+            None if context.damage.touches("upstreams") => {}
             None => context.unknown("upstream", item.at(&given.span), &given.value, names(), ""),
         },
         None if upstreams.upstreams.len() > 1 && !item.damaged => {
@@ -108,7 +112,8 @@ fn name(context: &mut Context<'_>, item: &Item<RawRoute>, route: &mut Route, nam
     let upstream = item.raw.upstream.as_ref().map_or("default", |upstream| &upstream.value);
     let prefix = &*route.path_prefix;
     let candidates = [if prefix.is_empty() { upstream } else { prefix }.to_owned(), format!("route-{}", nth + 1)];
-    let free = candidates.into_iter().find(|name| !names.contains(name)).unwrap_or_else(|| format!("route-{}-", nth + 1));
+    let free =
+        candidates.into_iter().find(|name| !names.contains(name)).unwrap_or_else(|| format!("route-{}-", nth + 1));
     names.insert(free.clone());
     route.name = free.into();
 }
@@ -122,7 +127,8 @@ fn path_prefix(context: &mut Context<'_>, item: &Item<RawRoute>, given: &Located
         let last = segments.peek().is_none();
         empty_inside |= (segment.is_empty() && !last) || segment == "." || segment == "..";
     }
-    let plain = prefix.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'\\' | b'*' | b'{' | b'}'));
+    let plain =
+        prefix.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'\\' | b'*' | b'{' | b'}'));
     if !prefix.starts_with('/') || prefix.starts_with("//") || empty_inside || !plain {
         let finding = Finding::error(item.at(&given.span), "not the beginning of a path")
             .expected("segments after a slash, such as \"/v1\"; no wildcard, no query, no dots for folders")

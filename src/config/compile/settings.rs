@@ -5,7 +5,8 @@ use super::super::model::{
     AccessLog, Admin, Auth, AuthMode, Level, Log, LogFormat, Responses, Server, ShouldRetry, Tls,
 };
 use super::super::raw::{
-    Item, RawAdmin, RawAuth, RawAuthMode, RawLevel, RawLog, RawLogFormat, RawResponses, RawServer, RawShouldRetry, RawTls,
+    Item, RawAdmin, RawAuth, RawAuthMode, RawLevel, RawLog, RawLogFormat, RawResponses, RawServer, RawShouldRetry,
+    RawTls,
 };
 use super::super::values::{Dur, Located, Size};
 use super::{Context, value};
@@ -43,7 +44,13 @@ impl Context<'_> {
         *given
     }
 
-    fn size<T>(&mut self, item: &Item<T>, field: Option<&Located<Size>>, default: u64, bounds: RangeInclusive<u64>) -> usize {
+    fn size<T>(
+        &mut self,
+        item: &Item<T>,
+        field: Option<&Located<Size>>,
+        default: u64,
+        bounds: RangeInclusive<u64>,
+    ) -> usize {
         let given = field.map_or(default, |located| located.value.0);
         if let Some(located) = field.filter(|located| !bounds.contains(&located.value.0)) {
             let show = |bytes: u64| bytesize::ByteSize(bytes).display().iec().to_string();
@@ -149,7 +156,9 @@ pub(super) fn admin(context: &mut Context<'_>, raw: Option<Item<RawAdmin>>, serv
             context.error(finding.hint("give it a port of its own, on a loopback address"));
         } else if !address.ip().is_loopback() {
             let finding = Finding::warning(place, "the admin can be reached from other machines, and asks for no key");
-            context.error(finding.hint(format!(r#"listen on "127.0.0.1:{}" unless the network is closed"#, address.port())));
+            context.error(
+                finding.hint(format!(r#"listen on "127.0.0.1:{}" unless the network is closed"#, address.port())),
+            );
         }
     }
     Admin { listen: given.value.0 }
@@ -163,7 +172,7 @@ pub(super) fn auth(context: &mut Context<'_>, raw: Option<Item<RawAuth>>) -> Aut
     };
     let keys_file = item.raw.keys_file.as_ref();
     match (mode, keys_file) {
-        (AuthMode::Keys, None) if !item.damaged && !context.damaged => {
+        (AuthMode::Keys, None) if !item.damaged && !context.damage.touches("auth") => {
             let finding = Finding::error(item.place(), "`auth` lacks `keys_file`, the file of known keys");
             let hint = r#"`tollgate keys new` makes one; mode = "passthrough" asks for none"#;
             context.error(finding.expected(r#"keys_file = "keys.toml""#).hint(hint));
@@ -214,7 +223,9 @@ pub(super) fn responses(context: &mut Context<'_>, raw: Option<Item<RawResponses
                 context.error(Finding::error(place, format!("the header `{}` has another use", given.value)));
             }
             Ok(name) => reason_header = name,
-            Err(_) => context.error(Finding::error(place, "not a header's name").expected("letters, digits and dashes")),
+            Err(_) => {
+                context.error(Finding::error(place, "not a header's name").expected("letters, digits and dashes"))
+            }
         }
     }
     let doc_url = value(&item.raw.doc_url, "https://stripe.com/docs/error-codes/rate-limit".to_owned());

@@ -17,7 +17,7 @@ pub(super) struct Upstreams {
 
 pub(super) fn compile(context: &mut Context<'_>, raw: Named<RawUpstream>) -> Upstreams {
     let mut compiled = Upstreams { upstreams: Vec::new(), places: Vec::new() };
-    if raw.0.is_empty() && !context.damaged {
+    if raw.0.is_empty() && !context.damage.touches("upstreams") {
         let finding = Finding::error(Place::start_of_file(), "there is no upstream to forward to");
         context.error(finding.expected("[upstreams.api]\n              servers = [\"http://127.0.0.1:9000\"]"));
     }
@@ -58,7 +58,8 @@ fn servers(context: &mut Context<'_>, name: &Located<String>, item: &Item<RawUps
             }
             Ok(server) => servers.push(server),
             Err((message, hint)) => {
-                let finding = Finding::error(item.at(&url.span), message).expected(r#""http://host:port" or "https://host:port""#);
+                let finding = Finding::error(item.at(&url.span), message)
+                    .expected(r#""http://host:port" or "https://host:port""#);
                 context.error(finding.found(format!("{:?}", url.value)).hint(hint));
             }
         }
@@ -99,12 +100,23 @@ mod tests {
 
     #[test]
     fn server_urls() {
-        let of = |url| server(url).map(|server| (server.scheme, server.host.to_string(), server.port)).map_err(|error| error.0);
+        let of = |url| {
+            server(url).map(|server| (server.scheme, server.host.to_string(), server.port)).map_err(|error| error.0)
+        };
         assert_eq!(of("http://10.0.0.1:9000"), Ok((Scheme::Http, "10.0.0.1".to_owned(), 9000)));
         assert_eq!(of("https://api.example.com/"), Ok((Scheme::Https, "api.example.com".to_owned(), 443)));
         assert_eq!(of("http://[::1]"), Ok((Scheme::Http, "::1".to_owned(), 80)));
         assert_eq!(of("http://[::1]:81"), Ok((Scheme::Http, "::1".to_owned(), 81)));
-        for bad in ["10.0.0.1:80", "ftp://a", "http://", "http://a/b", "http://u:p@a", "http://a:0", "http://a:99999", "http://a:"] {
+        for bad in [
+            "10.0.0.1:80",
+            "ftp://a",
+            "http://",
+            "http://a/b",
+            "http://u:p@a",
+            "http://a:0",
+            "http://a:99999",
+            "http://a:",
+        ] {
             assert!(of(bad).is_err(), "{bad}");
         }
     }
