@@ -1,4 +1,5 @@
 //! FLOOR 5: the commands.
+<<<<<<< HEAD
 //!
 //! Every command returns an exit code: 0 done, 1 warnings where they were asked to matter, 2 not done. What a program reads
 //! goes to standard output, what people read to standard error.
@@ -83,3 +84,8 @@ mod tests {
         Cli::command().debug_assert();
     }
 }
+=======
+
+pub mod check;
+pub mod schema;
+>>>>>>> h-config

@@ -16,6 +16,7 @@ pub(super) use endpoints::EndpointTable;
 pub(super) use limits::{Checked, Limits};
 
 use super::error::{ConfigErrors, Finding, Report, Severity};
+use super::raw::Damage;
 use super::source::{Place, SourceId, Sources};
 use super::values::Located;
 use super::{Config, document, lint, presets};
@@ -30,8 +31,8 @@ pub(super) struct Context<'a> {
     /// What files' paths are relative to.
     folder: PathBuf,
     files: Vec<PathBuf>,
-    /// The file's shape is in doubt: nothing is said to be missing.
-    damaged: bool,
+    /// What must not be said to be missing.
+    damage: Damage,
 }
 
 impl Context<'_> {
@@ -75,11 +76,14 @@ fn value<T: Clone>(field: &Option<Located<T>>, default: T) -> T {
 pub(super) fn compile(text: &str, file: &Path, seed: &Seed) -> Result<Config, ConfigErrors> {
     let mut sources = Sources::new(&file.display().to_string(), text);
     let mut report = Report::default();
-    let raw = document::read(text, SourceId::FILE, &mut report);
+    let mut raw = document::read(text, SourceId::FILE, &mut report);
     let presets = presets::read(raw.presets.as_ref(), &mut sources, &mut report);
     let folder = file.parent().map(Path::to_path_buf).unwrap_or_default();
     let files = vec![file.to_path_buf()];
-    let mut context = Context { report: &mut report, seed, folder, files, damaged: raw.damaged };
+    let mut context = Context { report: &mut report, seed, folder, files, damage: std::mem::take(&mut raw.damage) };
+    if presets.damaged {
+        context.damage.sections.extend(["presets", "endpoints", "limits"]);
+    }
     let mut config = build(&mut context, raw, presets);
     config.files = std::mem::take(&mut context.files);
     let refused = report.errors() > 0;

@@ -4,11 +4,12 @@
 //! each table is read by itself; when it fails, the key or value at fault is noted, taken out of the table, and the rest read
 //! again, until nothing is wrong with what is left. Each round takes something out, so it ends.
 
-use super::error::{Finding, Report, nearest};
-use super::raw::{Item, Named, RawConfig};
+use super::error::{Finding, Report, nearest, nearest_name};
+use super::raw::{Damage, Item, Named, RawConfig};
 use super::source::{Place, SourceId};
 use super::values::{Located, SEPARATOR};
 use serde::de::DeserializeOwned;
+use std::borrow::Cow;
 use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
@@ -32,14 +33,19 @@ const SECTIONS: [&str; 12] = [
 /// Reads one text. Mistakes go into `report`; what has none is in the result.
 pub(super) fn read(text: &str, source: SourceId, report: &mut Report) -> RawConfig {
     let (root, syntax) = DeTable::parse_recoverable(text);
-    let mut config = RawConfig { damaged: !syntax.is_empty(), ..RawConfig::default() };
+    let mut config = RawConfig::default();
+    config.damage = Damage { all: !syntax.is_empty(), sections: Vec::new() };
     for error in syntax {
         let span = error.span().unwrap_or_default();
         report.add(explain_syntax(Place { source, span }, error.message()));
     }
     let mut reader = Reader { source, report };
-    for (key, value) in root.into_inner() {
-        reader.section(&mut config, &key, value);
+    let root = root.into_inner();
+    let present: Vec<&'static str> = SECTIONS.into_iter().filter(|section| root.contains_key(*section)).collect();
+    for (key, value) in root {
+        if let Some(section) = reader.section_meant(&key, &present) {
+            reader.section(&mut config, section, value);
+        }
     }
     config
 }
@@ -50,6 +56,7 @@ struct Reader<'r> {
 }
 
 impl Reader<'_> {
+<<<<<<< HEAD
     fn section(
         &mut self,
         config: &mut RawConfig,
@@ -57,88 +64,117 @@ impl Reader<'_> {
         value: Spanned<DeValue<'_>>,
     ) {
         match key.get_ref().as_ref() {
+=======
+    /// The section that a key begins. One that is misspelled is told of, and read all the same if it can only be meant so.
+    fn section_meant(&mut self, key: &Spanned<Cow<'_, str>>, present: &[&'static str]) -> Option<&'static str> {
+        let word = key.get_ref().as_ref();
+        if let Some(section) = SECTIONS.into_iter().find(|section| *section == word) {
+            return Some(section);
+        }
+        let finding =
+            Finding::error(self.place(key.span()), format!("unknown key `{word}`")).expected(SECTIONS.join(", "));
+        let nearest = nearest_name(word, SECTIONS.into_iter());
+        self.report.add(match nearest {
+            Some(name) => finding.hint(format!("did you mean `{name}`?")),
+            None => finding,
+        });
+        nearest.filter(|section| !present.contains(section))
+    }
+
+    fn section(&mut self, config: &mut RawConfig, section: &'static str, value: Spanned<DeValue<'_>>) {
+        let read = match section {
+>>>>>>> h-config
             "presets" => {
                 let item: Item<Option<_>> = self.item(value);
-                config.damaged |= item.damaged;
                 config.presets = item.raw;
+                !item.damaged
             }
-            "server" => config.server = Some(self.item(value)),
-            "admin" => config.admin = Some(self.item(value)),
-            "auth" => config.auth = Some(self.item(value)),
-            "responses" => config.responses = Some(self.item(value)),
-            "log" => config.log = Some(self.item(value)),
-            "upstreams" => config.upstreams = self.named(value, "upstreams"),
-            "tiers" => config.tiers = self.named(value, "tiers"),
-            "accounts" => config.accounts = self.named(value, "accounts"),
-            "routes" => config.routes = self.list(value, "routes"),
-            "endpoints" => config.endpoints = self.list(value, "endpoints"),
-            "limits" => config.limits = self.list(value, "limits"),
-            unknown => {
-                let finding = Finding::error(self.place(key.span()), format!("unknown key `{unknown}`"))
-                    .expected(SECTIONS.join(", "));
-                let hint = nearest(unknown, SECTIONS.into_iter());
-                self.report.add(match hint {
-                    Some(hint) => finding.hint(hint),
-                    None => finding,
-                });
-                config.damaged = true;
-            }
-        }
-        config.damaged |= self.is_misshapen(config, key.get_ref());
-    }
-
-    /// Whether a section was there but could not be read as a whole.
-    fn is_misshapen(&self, config: &RawConfig, key: &str) -> bool {
-        match key {
-            "upstreams" => config.upstreams.is_none(),
-            "tiers" => config.tiers.is_none(),
-            "accounts" => config.accounts.is_none(),
-            "routes" => config.routes.is_none(),
-            "endpoints" => config.endpoints.is_none(),
-            "limits" => config.limits.is_none(),
-            _ => false,
+            "server" => self.table(&mut config.server, value),
+            "admin" => self.table(&mut config.admin, value),
+            "auth" => self.table(&mut config.auth, value),
+            "responses" => self.table(&mut config.responses, value),
+            "log" => self.table(&mut config.log, value),
+            "upstreams" => self.named(&mut config.upstreams, value, section),
+            "tiers" => self.named(&mut config.tiers, value, section),
+            "accounts" => self.named(&mut config.accounts, value, section),
+            "routes" => self.list(&mut config.routes, value, section),
+            "endpoints" => self.list(&mut config.endpoints, value, section),
+            "limits" => self.list(&mut config.limits, value, section),
+            _ => true,
+        };
+        if !read {
+            config.damage.sections.push(section);
         }
     }
 
+<<<<<<< HEAD
     /// `[[section]]`.
     fn list<T: DeserializeOwned + Default>(
         &mut self,
         value: Spanned<DeValue<'_>>,
         section: &str,
     ) -> Option<Vec<Item<T>>> {
+=======
+    /// `[section]`. Its mistakes are its own: they are in the item.
+    fn table<T: DeserializeOwned + Default>(
+        &mut self,
+        into: &mut Option<Item<T>>,
+        value: Spanned<DeValue<'_>>,
+    ) -> bool {
+        *into = Some(self.item(value));
+        true
+    }
+
+    /// `[[section]]`. Returns whether it is one.
+    fn list<T: DeserializeOwned + Default>(
+        &mut self,
+        into: &mut Option<Vec<Item<T>>>,
+        value: Spanned<DeValue<'_>>,
+        section: &str,
+    ) -> bool {
+>>>>>>> h-config
         let span = value.span();
         match value.into_inner() {
-            DeValue::Array(items) => Some(items.into_iter().map(|item| self.item(item)).collect()),
+            DeValue::Array(items) => {
+                *into = Some(items.into_iter().map(|item| self.item(item)).collect());
+                true
+            }
             other => {
                 let finding = Finding::error(self.place(span), format!("`{section}` is a list of tables"))
                     .expected(format!("[[{section}]]"))
                     .found(describe(&other))
                     .hint("two pairs of brackets begin an entry of a list");
                 self.report.add(finding);
-                None
+                false
             }
         }
     }
 
-    /// `[section.NAME]`.
-    fn named<T: DeserializeOwned + Default>(&mut self, value: Spanned<DeValue<'_>>, section: &str) -> Option<Named<T>> {
+    /// `[section.NAME]`. Returns whether it is one.
+    fn named<T: DeserializeOwned + Default>(
+        &mut self,
+        into: &mut Option<Named<T>>,
+        value: Spanned<DeValue<'_>>,
+        section: &str,
+    ) -> bool {
         let span = value.span();
         match value.into_inner() {
             DeValue::Table(table) => {
-                let read = |(key, value): (Spanned<std::borrow::Cow<'_, str>>, _)| {
+                let read = |(key, value): (Spanned<Cow<'_, str>>, _)| {
                     let name = Located { span: key.span(), value: key.into_inner().into_owned() };
                     (name, self.item(value))
                 };
                 let mut entries: Vec<_> = table.into_iter().map(read).collect();
                 entries.sort_by_key(|(name, _)| name.span.start);
-                Some(Named(entries))
+                *into = Some(Named(entries));
+                true
             }
             other => {
                 let finding = Finding::error(self.place(span), format!("`{section}` is a table of named tables"))
                     .expected(format!("[{section}.NAME]"))
                     .found(describe(&other));
                 self.report.add(finding);
-                None
+                false
             }
         }
     }

@@ -220,8 +220,13 @@ fn resolve(finding: Finding, sources: &Sources) -> Mistake {
     }
 }
 
-/// ``did you mean `name`?`` for the known name that is nearest to `word`, when one is near enough to be a slip.
+/// ``did you mean `name`?`` for the known name that is nearest to `word`.
 pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    nearest_name(word, known).map(|name| format!("did you mean `{name}`?"))
+}
+
+/// The known name that is nearest to `word`, when one is near enough to be a slip.
+pub(super) fn nearest_name<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     // Two slips in a short word already make another word.
     let most = (word.chars().count() / 3).clamp(1, 4);
     let lower = word.to_lowercase();
@@ -229,7 +234,7 @@ pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> O
         .map(|name| (strsim::osa_distance(&lower, &name.to_lowercase()), name))
         .min_by_key(|&(distance, _)| distance)
         .filter(|&(distance, _)| distance <= most)
-        .map(|(_, name)| format!("did you mean `{name}`?"))
+        .map(|(_, name)| name)
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub(super) struct Layers {
     pub(super) operations: Vec<Template>,
     pub(super) endpoints: Vec<Item<RawEndpoint>>,
     pub(super) limits: Vec<Item<RawLimit>>,
+    /// A preset was asked for that is none: its endpoints and limits are missing.
+    pub(super) damaged: bool,
 }
 
 /// Reads the chosen presets; unknown ones are reported.
@@ -41,6 +43,7 @@ pub(super) fn read(chosen: Option<&OneOrMany<String>>, sources: &mut Sources, re
         }
         let Some((known, text)) = PRESETS.iter().find(|(known, _)| *known == name.value) else {
             report.add(unknown(place, &name.value));
+            layers.damaged = true;
             continue;
         };
         seen.push(known);

@@ -102,9 +102,25 @@ pub(super) struct RawConfig {
     pub(super) tiers: Option<Named<RawTier>>,
     /// Accounts with a tier or figures of their own, by account id.
     pub(super) accounts: Option<Named<RawAccount>>,
-    /// Some mistake has already been reported about the file's shape.
+    /// Mistakes about the file's shape that have been reported already.
     #[schemars(skip)]
-    pub(super) damaged: bool,
+    pub(super) damage: Damage,
+}
+
+/// What cannot be said to be missing, since it may stand where the file could not be read.
+#[derive(Debug, Default)]
+pub(super) struct Damage {
+    /// The syntax is broken: anything may be missing.
+    pub(super) all: bool,
+    /// Sections that could not be read as a whole.
+    pub(super) sections: Vec<&'static str>,
+}
+
+impl Damage {
+    /// Whether entries of a section may be missing through a mistake that has been reported.
+    pub(super) fn touches(&self, section: &str) -> bool {
+        self.all || self.sections.contains(&section)
+    }
 }
 
 /// The public listener.

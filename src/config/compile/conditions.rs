@@ -152,7 +152,7 @@ impl<'a> Names<'a> {
                 continue;
             }
             compiled.damaged = true;
-            if !context.damaged {
+            if !context.damage.touches("routes") {
                 let place = Place { source, span: written.span.clone() };
                 let mut known: Vec<&str> = self.routes.keys().copied().collect();
                 known.sort_unstable();

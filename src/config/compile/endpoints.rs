@@ -186,7 +186,7 @@ impl Builder {
             by_match,
             costly: endpoints.iter().enumerate().filter_map(of_cost).collect(),
             by_name: self.by_name.into_iter().map(|(name, slot)| (name, id(slot))).collect(),
-            damaged: self.damaged || context.damaged,
+            damaged: self.damaged || context.damage.touches("endpoints"),
             endpoints,
             index: self.index,
             other,

@@ -44,7 +44,7 @@ pub(super) fn compile(
         };
         by_account.insert(account.value.as_str().into(), profile);
     }
-    let damaged = context.damaged || accounts.0.iter().any(|(_, item)| item.damaged);
+    let damaged = context.damage.touches("accounts") || accounts.0.iter().any(|(_, item)| item.damaged);
     for (name, item) in tiers.0.iter().filter(|(name, _)| !damaged && !used.contains(name.value.as_str())) {
         context.error(Finding::warning(item.at(&name.span), format!("no account has the tier `{}`", name.value)));
     }
@@ -59,7 +59,7 @@ fn id(profiles: &[Profile]) -> ProfileId {
 fn tier(context: &mut Context<'_>, item: &Item<RawAccount>, tiers: &HashMap<&str, ProfileId>) -> ProfileId {
     let Some(given) = &item.raw.tier else { return ProfileId::BASE };
     let known = tiers.get(given.value.as_str()).copied();
-    if known.is_none() && !context.damaged {
+    if known.is_none() && !context.damage.touches("tiers") {
         let mut names: Vec<&str> = tiers.keys().copied().collect();
         names.sort_unstable();
         context.unknown("tier", item.at(&given.span), &given.value, names.into_iter(), "tiers are [tiers.NAME.limits]");
@@ -77,7 +77,7 @@ fn overrides<T>(
     let mut compiled = HashMap::new();
     for (name, figures) in raw {
         let Some(&known) = limits.by_name.get(&name.value) else {
-            if !context.damaged {
+            if !context.damage.touches("limits") {
                 let names = limits.checked.iter().map(|checked| &*checked.limit.name);
                 context.unknown("limit", item.at(&name.span), &name.value, names, "");
             }

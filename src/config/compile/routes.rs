@@ -34,7 +34,7 @@ pub(super) fn compile(
         }
         routes.push(route);
     }
-    let damaged = context.damaged || raw.iter().any(|item| item.damaged);
+    let damaged = context.damage.all || raw.iter().any(|item| item.damaged);
     for (nth, upstream) in upstreams.upstreams.iter().enumerate().filter(|(nth, _)| !damaged && !used.contains(nth)) {
         let message = format!("no route leads to the upstream `{}`", upstream.name);
         if let Some(place) = upstreams.places.get(nth) {
@@ -46,7 +46,7 @@ pub(super) fn compile(
 
 /// Without routes everything goes to the only upstream.
 fn default(context: &mut Context<'_>, upstreams: &Upstreams) -> (Vec<Route>, Router) {
-    if let (Some(second), false) = (upstreams.places.get(1), context.damaged) {
+    if let (Some(second), false) = (upstreams.places.get(1), context.damage.touches("routes")) {
         let count = upstreams.upstreams.len();
         let finding = Finding::error(second.clone(), format!("there are {count} upstreams and no routes"));
         context.error(finding.expected("[[routes]]\n              upstream = \"...\""));
@@ -85,7 +85,7 @@ fn upstream(context: &mut Context<'_>, item: &Item<RawRoute>, upstreams: &Upstre
     match &item.raw.upstream {
         Some(given) => match names().position(|name| name == given.value) {
             Some(place) => return place,
-            None if context.damaged => {}
+            None if context.damage.touches("upstreams") => {}
             None => context.unknown("upstream", item.at(&given.span), &given.value, names(), ""),
         },
         None if upstreams.upstreams.len() > 1 && !item.damaged => {

@@ -172,7 +172,7 @@ pub(super) fn auth(context: &mut Context<'_>, raw: Option<Item<RawAuth>>) -> Aut
     };
     let keys_file = item.raw.keys_file.as_ref();
     match (mode, keys_file) {
-        (AuthMode::Keys, None) if !item.damaged && !context.damaged => {
+        (AuthMode::Keys, None) if !item.damaged && !context.damage.touches("auth") => {
             let finding = Finding::error(item.place(), "`auth` lacks `keys_file`, the file of known keys");
             let hint = r#"`tollgate keys new` makes one; mode = "passthrough" asks for none"#;
             context.error(finding.expected(r#"keys_file = "keys.toml""#).hint(hint));

@@ -17,7 +17,7 @@ pub(super) struct Upstreams {
 
 pub(super) fn compile(context: &mut Context<'_>, raw: Named<RawUpstream>) -> Upstreams {
     let mut compiled = Upstreams { upstreams: Vec::new(), places: Vec::new() };
-    if raw.0.is_empty() && !context.damaged {
+    if raw.0.is_empty() && !context.damage.touches("upstreams") {
         let finding = Finding::error(Place::start_of_file(), "there is no upstream to forward to");
         context.error(finding.expected("[upstreams.api]\n              servers = [\"http://127.0.0.1:9000\"]"));
     }
