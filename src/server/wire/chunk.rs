@@ -120,8 +120,7 @@ impl TrailerScan {
             if self.trailers > limits.max_headers {
                 return Err(WireFault::TooManyHeaders);
             }
-            let (name, _) = field::split(line)?;
-            if field::is_never_trailer(name) {
+            if field::is_never_trailer(&field::split(line)?) {
                 return Err(WireFault::TrailerName);
             }
         }

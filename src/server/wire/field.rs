@@ -35,20 +35,35 @@ impl Lines {
     }
 }
 
-/// Splits a header line in its name and its value without surrounding blanks, and checks the bytes of both.
-pub(super) fn split(line: &[u8]) -> Result<(&[u8], &[u8]), WireFault> {
+/// A header line in its parts, the bytes of both checked.
+pub(super) struct Field<'a> {
+    pub(super) name: &'a [u8],
+    /// Without the blanks around it.
+    pub(super) value: &'a [u8],
+    has_underscore: bool,
+}
+
+/// Splits a header line in its name and its value.
+pub(super) fn split(line: &[u8]) -> Result<Field<'_>, WireFault> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(WireFault::Folded);
     }
-    let (name, value) =
-        memchr(b':', line).and_then(|colon| line.split_at_checked(colon)).ok_or(WireFault::HeaderName)?;
-    if !is_token(name) {
-        return Err(WireFault::HeaderName);
-    }
-    let value = trim(value.get(1..).unwrap_or_default());
-    // One fold without an early end, so that the compiler makes vector code of it.
+    let colon = line.iter().position(|&byte| !is_token_byte(byte)).ok_or(WireFault::HeaderName)?;
+    let (name, rest) = line.split_at_checked(colon).ok_or(WireFault::HeaderName)?;
+    let (false, [b':', value @ ..]) = (name.is_empty(), rest) else { return Err(WireFault::HeaderName) };
+    let value = trim(value);
+    // Folds without an early end, so that the compiler makes vector code of them.
     let bad = value.iter().fold(false, |bad, &byte| bad | ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f));
-    if bad { Err(WireFault::HeaderValue) } else { Ok((name, value)) }
+    let has_underscore = name.iter().fold(false, |has, &byte| has | (byte == b'_'));
+    if bad { Err(WireFault::HeaderValue) } else { Ok(Field { name, value, has_underscore }) }
+}
+
+impl Field<'_> {
+    /// Whether the name is spelled with underscores and would be, with dashes, a header that decides something or that the
+    /// gateway sets itself.
+    pub(super) fn is_shadow(&self) -> bool {
+        self.has_underscore && shadows(self.name)
+    }
 }
 
 /// Without the spaces and tabs at both ends, and no other kind of blank.
@@ -98,25 +113,48 @@ pub(super) enum Deciding {
 }
 
 impl Deciding {
-    const NAMES: [(Deciding, &'static [u8]); 9] = [
-        (Deciding::Host, b"host"),
-        (Deciding::ContentLength, b"content-length"),
-        (Deciding::TransferEncoding, b"transfer-encoding"),
-        (Deciding::ContentType, b"content-type"),
-        (Deciding::Authorization, b"authorization"),
-        (Deciding::StripeAccount, b"stripe-account"),
-        (Deciding::StripeContext, b"stripe-context"),
-        (Deciding::IdempotencyKey, b"idempotency-key"),
-        (Deciding::Expect, b"expect"),
+    const ALL: [Deciding; 9] = [
+        Deciding::Host,
+        Deciding::ContentLength,
+        Deciding::TransferEncoding,
+        Deciding::ContentType,
+        Deciding::Authorization,
+        Deciding::StripeAccount,
+        Deciding::StripeContext,
+        Deciding::IdempotencyKey,
+        Deciding::Expect,
     ];
 
     /// The header of this name, in any case, if it is one of them.
     pub(super) fn of(name: &[u8]) -> Option<Deciding> {
-        // Lengths first: of an ordinary request's headers few get as far as a comparison.
-        Deciding::NAMES
-            .iter()
-            .find(|(_, known)| known.len() == name.len() && known.eq_ignore_ascii_case(name))
-            .map(|(deciding, _)| *deciding)
+        // Length and first letter leave one candidate: of an ordinary request's headers few get as far as a comparison.
+        let candidate = match (name.len(), name.first()?.to_ascii_lowercase()) {
+            (4, b'h') => Deciding::Host,
+            (6, b'e') => Deciding::Expect,
+            (12, b'c') => Deciding::ContentType,
+            (13, b'a') => Deciding::Authorization,
+            (14, b'c') => Deciding::ContentLength,
+            (14, b's') if name.get(7).is_some_and(|byte| byte.eq_ignore_ascii_case(&b'a')) => Deciding::StripeAccount,
+            (14, b's') => Deciding::StripeContext,
+            (15, b'i') => Deciding::IdempotencyKey,
+            (17, b't') => Deciding::TransferEncoding,
+            _ => return None,
+        };
+        candidate.name().eq_ignore_ascii_case(name).then_some(candidate)
+    }
+
+    const fn name(self) -> &'static [u8] {
+        match self {
+            Deciding::Host => b"host",
+            Deciding::ContentLength => b"content-length",
+            Deciding::TransferEncoding => b"transfer-encoding",
+            Deciding::ContentType => b"content-type",
+            Deciding::Authorization => b"authorization",
+            Deciding::StripeAccount => b"stripe-account",
+            Deciding::StripeContext => b"stripe-context",
+            Deciding::IdempotencyKey => b"idempotency-key",
+            Deciding::Expect => b"expect",
+        }
     }
 
     /// Its place in a set of bits.
@@ -131,15 +169,10 @@ const SHADOWED: [&[u8]; 6] =
 /// Beginnings of such names.
 const SHADOWED_FAMILIES: [&[u8]; 4] = [b"x-forwarded-", b"tollgate-", b"stripe-", b"http2-"];
 
-/// Whether `name` is spelled with underscores and would be, with dashes, a header that decides something or that the gateway
-/// sets itself.
-pub(super) fn is_shadow(name: &[u8]) -> bool {
-    if memchr(b'_', name).is_none() {
-        return false;
-    }
-    let deciding = Deciding::NAMES.iter().any(|(_, known)| known.len() == name.len() && dashed_prefix(name, known));
-    deciding
-        || SHADOWED.iter().any(|known| known.len() == name.len() && dashed_prefix(name, known))
+/// Whether `name` with dashes for underscores is a name that must not be spelled otherwise.
+fn shadows(name: &[u8]) -> bool {
+    let mut known = Deciding::ALL.iter().map(|deciding| deciding.name()).chain(SHADOWED);
+    known.any(|known| known.len() == name.len() && dashed_prefix(name, known))
         || SHADOWED_FAMILIES.iter().any(|family| dashed_prefix(name, family))
 }
 
@@ -176,10 +209,11 @@ const NEVER_TRAILERS: [&[u8]; 21] = [
 const NEVER_TRAILER_FAMILIES: [&[u8]; 5] = [b"x-forwarded-", b"tollgate-", b"stripe-", b"proxy-", b"if-"];
 
 /// Whether a trailer of this name frames, routes, conditions or authenticates a message.
-pub(super) fn is_never_trailer(name: &[u8]) -> bool {
+pub(super) fn is_never_trailer(field: &Field<'_>) -> bool {
+    let name = field.name;
     let begins = |family: &&[u8]| name.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family));
     Deciding::of(name).is_some()
-        || is_shadow(name)
+        || field.is_shadow()
         || NEVER_TRAILERS.iter().any(|known| known.eq_ignore_ascii_case(name))
         || NEVER_TRAILER_FAMILIES.iter().any(begins)
 }

@@ -98,15 +98,16 @@ impl HeadScan {
         if self.headers > limits.max_headers {
             return Err(WireFault::TooManyHeaders);
         }
-        let (name, value) = field::split(line)?;
-        if field::is_shadow(name) {
+        let field = field::split(line)?;
+        if field.is_shadow() {
             return Err(WireFault::HeaderShadow);
         }
-        let Some(deciding) = Deciding::of(name) else { return Ok(()) };
+        let Some(deciding) = Deciding::of(field.name) else { return Ok(()) };
         if self.seen & deciding.bit() != 0 {
             return Err(WireFault::HeaderRepeated);
         }
         self.seen |= deciding.bit();
+        let value = field.value;
         match deciding {
             Deciding::Host => self.host(line_start, line, value),
             Deciding::ContentLength => content_length(value).map(|length| self.length = Some(length)),
