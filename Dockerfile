@@ -29,6 +29,6 @@ EXPOSE 8080 9090
 # SIGTERM drains; give `docker stop --time` more than `drain_timeout`.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=2s --start-period=5s --retries=3 \
-    CMD ["/usr/local/bin/tollgate", "health", "--url", "http://127.0.0.1:9090/readyz"]
+    CMD ["/usr/local/bin/tollgate", "health"]
 ENTRYPOINT ["/usr/local/bin/tollgate"]
 CMD ["run", "--config", "/etc/tollgate/tollgate.toml"]

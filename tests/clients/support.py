@@ -308,6 +308,7 @@ class ScriptedUpstream:
         self.behavior = behavior or (lambda request, connection: answer_bytes(200, {"object": "list", "data": []}))
         self.received = []
         self.waiting = 0
+        self.accepted = 0
         self._lock = threading.Lock()
         self._open = threading.Event()
         self._open.set()
@@ -346,6 +347,7 @@ class ScriptedUpstream:
             except OSError:
                 return
             with self._lock:
+                self.accepted += 1
                 self._connections.add(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
