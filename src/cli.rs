@@ -1,12 +1,13 @@
 //! FLOOR 5: the commands.
-<<<<<<< HEAD
 //!
 //! Every command returns an exit code: 0 done, 1 warnings where they were asked to matter, 2 not done. What a program reads
 //! goes to standard output, what people read to standard error.
 
+pub mod check;
 mod health;
 pub mod keys;
 mod run;
+pub mod schema;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
@@ -23,16 +24,16 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The whole thing on one machine with no file: a mock API, the gateway in front of it, a key, a line to try.
     /// Run the gateway.
     Run(run::RunArgs),
     /// Check a configuration: every mistake at once, with file, line, column and a hint.
+    Check(check::Check),
     /// Make, list and revoke API keys.
     Keys(keys::KeysArgs),
-    /// Run a stand-in upstream with Stripe-shaped answers.
     /// Ask a running gateway whether it is healthy; for container health checks.
     Health(health::HealthArgs),
     /// Print the JSON Schema of the configuration.
+    Schema(schema::Schema),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -56,12 +57,17 @@ pub fn main() -> ExitCode {
 fn run_command(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Check(args) => Ok(args.run(&mut std::io::stderr().lock())?.into()),
         Command::Keys(args) => {
             let now = crate::clock::Time::system().wall();
             keys::run(&args, now, keys_file_of, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Health(args) => health::run(&args),
+        Command::Schema(args) => {
+            args.run(&mut std::io::stdout().lock())?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tollgate", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
@@ -84,8 +90,3 @@ mod tests {
         Cli::command().debug_assert();
     }
 }
-=======
-
-pub mod check;
-pub mod schema;
->>>>>>> h-config

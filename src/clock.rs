@@ -91,6 +91,12 @@ impl Clock for ManualTime {
     }
 }
 
+/// The present moment for timers of the runtime, whose clock tests may pause.
+#[must_use]
+pub fn timer_now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the monotonic clock")]
 fn monotonic_now() -> Instant {
     Instant::now()

@@ -89,79 +89,63 @@ impl Metrics {
     /// # Errors
     /// None in practice: only if two metrics had one name.
     pub fn new() -> Result<Metrics, prometheus::Error> {
-        let registry = Registry::new();
-        let counter =
-            |name, help, labels: &[&str]| register(&registry, IntCounterVec::new(Opts::new(name, help), labels)?);
-        let gauge = |name, help, labels: &[&str]| register(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?);
-        let seconds = |name: &str, help: &str, bounds: &[f64]| {
-            let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
-            register(&registry, HistogramVec::new(options, &["route"])?)
-        };
+        let make = Maker(Registry::new());
         let in_flight =
-            gauge("tollgate_in_flight", "Slots held, by stage; stage \"all\" counts exchanges.", &["stage"])?;
-        let exchanges = in_flight.with_label_values(&["all"]);
+            make.gauges("tollgate_in_flight", "Slots held, by stage; stage \"all\" counts exchanges.", &["stage"])?;
         Ok(Metrics {
-            requests: counter(
+            requests: make.counters(
                 "tollgate_requests_total",
                 "Requests answered, the gateway's own answers included. Status 499: the client left first.",
                 &["route", "mode", "access", "status"],
             )?,
-            decisions: counter(
+            decisions: make.counters(
                 "tollgate_decisions_total",
                 "What each limit said to the requests it applied to: admit, reject, shadow_reject.",
                 &["limit", "verdict"],
             )?,
-            rejections: counter(
+            rejections: make.counters(
                 "tollgate_rejections_total",
                 "Requests refused by a limit.",
                 &["reason", "limit", "mode"],
             )?,
-            auth_failures: counter(
+            auth_failures: make.counters(
                 "tollgate_auth_failures_total",
                 "Requests refused because of their key.",
                 &["cause"],
             )?,
-            request_seconds: seconds(
-                "tollgate_request_duration_seconds",
-                "From the request's head to the response's last byte.",
+            request_seconds: make.seconds(
+                "request_duration",
+                "From a request's head to its response's last byte.",
                 EXCHANGE_SECONDS,
             )?,
-            upstream_seconds: seconds(
-                "tollgate_upstream_duration_seconds",
-                "From handing the request to the upstream to the head of its answer.",
+            upstream_seconds: make.seconds(
+                "upstream_duration",
+                "From handing a request to the upstream to the head of its answer.",
                 EXCHANGE_SECONDS,
             )?,
-            overhead_seconds: seconds(
-                "tollgate_overhead_seconds",
-                "What the gateway added to forwarded requests before the head of the answer went out.",
+            overhead_seconds: make.seconds(
+                "overhead",
+                "What the gateway added to a forwarded request before it was sent on.",
                 OVERHEAD_SECONDS,
             )?,
-            partitions: gauge("tollgate_partitions", "Partitions with state.", &["limit"])?,
-            reloads: counter("tollgate_config_reloads_total", "Reloads of the configuration.", &["result"])?,
-            last_reload: gauge(
+            partitions: make.gauges("tollgate_partitions", "Partitions with state.", &["limit"])?,
+            reloads: make.counters("tollgate_config_reloads_total", "Loads of the configuration.", &["result"])?,
+            last_reload: make.gauges(
                 "tollgate_config_last_success_timestamp_seconds",
                 "When the running configuration was loaded.",
                 &["result"],
             )?,
-            connections: register(&registry, IntGauge::new("tollgate_connections", "Open client connections.")?)?,
-            connections_refused: single(
-                &registry,
-                "tollgate_connections_refused_total",
-                "Client connections turned away at max_connections.",
-            )?,
-            panics: single(
-                &registry,
-                "tollgate_panics_total",
-                "Panics caught while serving, each answered with a 500.",
-            )?,
-            log_dropped: single(
-                &registry,
+            connections: make.gauge("tollgate_connections", "Open client connections.")?,
+            connections_refused: make
+                .counter("tollgate_connections_refused_total", "Client connections turned away at max_connections.")?,
+            panics: make.counter("tollgate_panics_total", "Panics caught while serving, each answered with a 500.")?,
+            log_dropped: make.counter(
                 "tollgate_access_log_dropped_total",
                 "Access log lines dropped because the writer fell behind.",
             )?,
+            exchanges: in_flight.with_label_values(&["all"]),
             in_flight,
-            exchanges,
-            registry,
+            registry: make.0,
         })
     }
 
@@ -251,13 +235,36 @@ pub fn seconds(duration: Duration) -> f64 {
     duration.as_secs_f64()
 }
 
-fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> Result<C, prometheus::Error> {
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
+/// Makes metrics and puts them into a registry.
+struct Maker(Registry);
 
-fn single(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-    register(registry, IntCounter::new(name, help)?)
+impl Maker {
+    fn register<C: Collector + Clone + 'static>(&self, metric: C) -> Result<C, prometheus::Error> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        self.register(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.register(IntCounter::new(name, help)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        self.register(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.register(IntGauge::new(name, help)?)
+    }
+
+    /// A histogram by route, `tollgate_WHAT_seconds`.
+    fn seconds(&self, what: &str, help: &str, bounds: &[f64]) -> Result<HistogramVec, prometheus::Error> {
+        let options = HistogramOpts::new(format!("tollgate_{what}_seconds"), help).buckets(bounds.to_vec());
+        self.register(HistogramVec::new(options, &["route"])?)
+    }
 }
 
 fn gauge_value(count: u64) -> i64 {

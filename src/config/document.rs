@@ -56,15 +56,6 @@ struct Reader<'r> {
 }
 
 impl Reader<'_> {
-<<<<<<< HEAD
-    fn section(
-        &mut self,
-        config: &mut RawConfig,
-        key: &Spanned<std::borrow::Cow<'_, str>>,
-        value: Spanned<DeValue<'_>>,
-    ) {
-        match key.get_ref().as_ref() {
-=======
     /// The section that a key begins. One that is misspelled is told of, and read all the same if it can only be meant so.
     fn section_meant(&mut self, key: &Spanned<Cow<'_, str>>, present: &[&'static str]) -> Option<&'static str> {
         let word = key.get_ref().as_ref();
@@ -83,7 +74,6 @@ impl Reader<'_> {
 
     fn section(&mut self, config: &mut RawConfig, section: &'static str, value: Spanned<DeValue<'_>>) {
         let read = match section {
->>>>>>> h-config
             "presets" => {
                 let item: Item<Option<_>> = self.item(value);
                 config.presets = item.raw;
@@ -107,14 +97,6 @@ impl Reader<'_> {
         }
     }
 
-<<<<<<< HEAD
-    /// `[[section]]`.
-    fn list<T: DeserializeOwned + Default>(
-        &mut self,
-        value: Spanned<DeValue<'_>>,
-        section: &str,
-    ) -> Option<Vec<Item<T>>> {
-=======
     /// `[section]`. Its mistakes are its own: they are in the item.
     fn table<T: DeserializeOwned + Default>(
         &mut self,
@@ -132,7 +114,6 @@ impl Reader<'_> {
         value: Spanned<DeValue<'_>>,
         section: &str,
     ) -> bool {
->>>>>>> h-config
         let span = value.span();
         match value.into_inner() {
             DeValue::Array(items) => {

@@ -1,6 +1,3 @@
-<<<<<<< HEAD
-
-=======
 //! The configuration as a whole: what good files become, and what is said of bad ones.
 
 mod bad;
@@ -22,4 +19,3 @@ pub(super) fn compile(text: &str) -> Result<Config, ConfigErrors> {
 pub(super) fn good(text: &str) -> Config {
     compile(text).unwrap_or_else(|errors| panic!("{errors}"))
 }
->>>>>>> h-config

@@ -9,6 +9,7 @@ use super::exchange::Exchange;
 use super::headers;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, UpstreamFailure};
+use crate::clock::timer_now;
 use crate::config::{Scheme, Upstream};
 use crate::upstream::{BodyFault, ConnectError, Connection, RequestBody, ServerId, Tick};
 use http::uri::PathAndQuery;
@@ -36,7 +37,7 @@ pub async fn forward(classified: Classified<Incoming>) -> Result<Response<Gatewa
     let (mut parts, body) = request.into_parts();
     let host = host_for(upstream);
     headers::forward_request(&mut parts.headers, &exchange, &principal, host.as_ref());
-    let progress = (!body.is_end_stream()).then(|| Rc::new(Cell::new(Instant::now())));
+    let progress = (!body.is_end_stream()).then(|| Rc::new(Cell::new(timer_now())));
     let mut outgoing = Request::new(RequestBody::new(body, config.server.body_timeout, progress.clone()));
     *outgoing.method_mut() = parts.method;
     *outgoing.uri_mut() = origin_form(parts.uri);
@@ -105,7 +106,7 @@ impl Sending<'_> {
 
     /// Ends when the upstream has been silent for `response_timeout` since it was given the last byte there was.
     async fn too_long(&self) {
-        let mut since = Instant::now();
+        let mut since = timer_now();
         loop {
             sleep_until(since + self.upstream.response_timeout).await;
             match &self.progress {

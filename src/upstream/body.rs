@@ -1,5 +1,6 @@
 //! The request's body on its way to the upstream: streamed frame by frame, never gathered.
 
+use crate::clock::timer_now;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -49,7 +50,7 @@ impl Tick {
     /// None came yet: whether it has been too long.
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let limit = self.limit;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit)));
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(timer_now() + limit)));
         timer.as_mut().poll(cx)
     }
 }
@@ -85,7 +86,7 @@ impl Body for RequestBody {
             Poll::Ready(frame) => {
                 self.tick.reset();
                 if let Some(progress) = &self.progress {
-                    progress.set(Instant::now());
+                    progress.set(timer_now());
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(BodyFault::Client)))
             }
