@@ -165,6 +165,17 @@ fn reserved_characters_match_raw_and_escaped() {
 }
 
 #[test]
+fn signs_that_fold_alike_stay_apart() {
+    // "@" and "`", as "[" and "{", differ by the very bit that tells upper from lower case.
+    let endpoints = endpoints(&["GET /x@y", "GET /x%60y", "GET /%5B", "GET /{id}/a"]);
+    for (request, id) in
+        [("GET /x@y", Some(0)), ("GET /X%40Y", Some(0)), ("GET /x`y", Some(1)), ("GET /[", Some(2)), ("GET /%7b", None)]
+    {
+        assert_eq!(look_up(&endpoints, request).map(|found| found.0.0), id, "{request}");
+    }
+}
+
+#[test]
 fn the_exact_case_comes_first() {
     let mut both = endpoints(&["GET /a/B", "GET /a/b", "GET /a/{id}", "GET /A/b/c"]);
     for (request, id) in [("GET /a/B", 0), ("GET /a/b", 1), ("GET /A/b", 1), ("GET /a/b/c", 3), ("GET /A/x", 2)] {
