@@ -134,6 +134,7 @@ fn disguises_find_the_endpoint() {
         "POST /v1/x/../payouts",
         "POST /v1/x/..;y/payouts",
         "POST /v1/payouts;a=b",
+        "POST /v1/payouts;a;b/",
         "POST /v1;x/payouts;",
         "POST /v1/;x/payouts/;y",
         "POST /V1/PayOuts",
