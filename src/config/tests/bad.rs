@@ -144,3 +144,38 @@ fn thousands_of_mistakes_are_counted_and_the_first_are_told() {
     assert_eq!(errors.mistakes.len(), MAX_MISTAKES);
     assert!(errors.omitted > 1_000);
 }
+
+#[test]
+fn more_values_than_a_request_holds_are_told_once() {
+    let header =
+        |nth| format!("[[limits]]\nname = 'l{nth}'\nstage = 'resource'\nrate = '1/s'\nper = ['header.h{nth}']\n");
+    let text: String = std::iter::once(BASE.to_owned()).chain((1..=9).map(header)).collect();
+    check("values", &text, 0, &[("49:8", "count by more than 8 values")]).unwrap();
+}
+
+/// Every way to drop a character, and many to add one: an answer each time, and an error is always told with its place.
+#[test]
+fn no_slip_of_a_finger_is_too_much() {
+    let text = format!(
+        "{BASE}{LIMIT}rate = '5/s'\nburst = 7\nper = ['account', 'header.x']\nwhen = {{ endpoint = 'GET*', mode = 'live' }}\n\
+         [[endpoints]]\nmatch = 'GET /a/{{e}}'\n[tiers.t.limits]\nl = {{ rate = '1/s' }}\n[accounts.x]\ntier = 't'\n"
+    );
+    good(&text);
+    let mut refused = 0;
+    for (at, _) in text.char_indices() {
+        let (before, rest) = text.split_at(at);
+        let without = rest.chars().skip(1).collect::<String>();
+        let slips = ["\"", "[", "=", "\n", "é", "#", "\0"].map(|slip| format!("{before}{slip}{rest}"));
+        for slip in slips.into_iter().chain([format!("{before}{without}"), before.to_owned()]) {
+            let Err(errors) = compile(&slip) else { continue };
+            refused += 1;
+            assert!(errors.mistakes.iter().any(|mistake| mistake.severity == Severity::Error), "{slip}\n{errors}");
+            assert!(errors.mistakes.iter().all(|mistake| mistake.line >= 1 && mistake.column >= 1), "{slip}\n{errors}");
+            let places: Vec<_> = errors.mistakes.iter().map(ToString::to_string).collect();
+            let mut once = places.clone();
+            once.dedup();
+            assert_eq!(places, once, "{slip}");
+        }
+    }
+    assert!(refused > 1_000);
+}
