@@ -118,7 +118,7 @@ where
         let mut phase = door.phase();
         tokio::select! {
             ended = connection.as_mut() => ended,
-            _ = phase.wait_for(|phase| *phase != Phase::Serving) => {
+            () = closing(&mut phase) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -138,6 +138,13 @@ where
 
 /// What hyper may hold of a connection besides one whole head.
 const READ_AHEAD_BYTES: usize = 32 * 1024;
+
+/// Waits until the gateway is told to end. The value that `wait_for` answers locks the phase against its writers, so it
+/// must not outlive this: a connection that drains holds on for as long as its request takes.
+async fn closing(phase: &mut watch::Receiver<Phase>) {
+    // An error means that nobody can tell us to go on serving.
+    let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+}
 
 fn limits(server: &crate::config::Server) -> WireLimits {
     WireLimits {
