@@ -9,7 +9,7 @@
 //!
 //! Every atomic stands for itself (no other memory is published through it), so all orderings are relaxed.
 
-use super::class::{Id, MAX_VALUES};
+use super::key::{Key, KeyHasher, Place};
 use super::limiter::gcra::{self, Draw};
 use super::limiter::{Concurrency, Gcra};
 use super::sync::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -17,58 +17,10 @@ use super::time::Nanos;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
+use std::hint::black_box;
 use std::num::NonZeroU64;
 use std::sync::atomic::AtomicUsize;
-
-/// A partition's key: a keyed hash of the limit, the mode and what the limit counts by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key(Id);
-
-impl Key {
-    pub(super) const ZERO: Key = Key(Id::NONE);
-
-    pub(super) fn new(hash: Id) -> Key {
-        Key(hash)
-    }
-}
-
-impl std::hash::Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0.0[0]);
-    }
-}
-
-/// A key is a hash already.
-#[derive(Default)]
-pub(super) struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
-
-/// A partition of one limit, as the engine looks for it.
-#[derive(Clone, Copy)]
-pub(super) struct Place {
-    /// Its key.
-    pub(super) key: Key,
-    /// The key of the overflow cell of its limit and mode.
-    pub(super) overflow: Key,
-    /// Its limit's short name.
-    pub(super) tag: u32,
-}
 
 /// The state of one partition.
 enum Cell {
@@ -80,6 +32,13 @@ enum Cell {
 const _: () = assert!(size_of::<Cell>() <= 24 || cfg!(feature = "model-check"));
 
 impl Cell {
+    fn word(&self) -> u64 {
+        match self {
+            Cell::Bucket(bucket) => bucket.tat.load(Relaxed),
+            Cell::Slots(slots) => u64::from(slots.taken.load(Relaxed)),
+        }
+    }
+
     fn is_idle(&self, now: Nanos) -> bool {
         match self {
             Cell::Bucket(bucket) => bucket.tat.load(Relaxed) <= now.0,
@@ -174,6 +133,12 @@ pub(super) struct Cells {
     max: usize,
 }
 
+/// How many cells [`Cells::warm`] reads at once.
+pub(super) const WARM: usize = 8;
+
+/// So many cells still fit in a core's own caches (some 700 KiB).
+const WARM_FROM: usize = 8_192;
+
 /// How far a request's `now` may lie behind a sweep's: threads read the clock, then they may have to wait for a core. A bucket
 /// that is full for the sweep but not yet for such a request is kept.
 const SKEW_NS: u64 = 1_000_000_000;
@@ -185,6 +150,30 @@ impl Cells {
     pub(super) fn new(max: usize) -> Cells {
         let map = DashMap::with_capacity_and_hasher_and_shard_amount(0, BuildHasherDefault::default(), SHARDS);
         Cells { map, len: AtomicUsize::new(0), max }
+    }
+
+    /// Whether the cells no longer fit in a core's own caches.
+    pub(super) fn is_large(&self) -> bool {
+        self.len.load(Relaxed) >= WARM_FROM
+    }
+
+    /// Reads the cells of up to [`WARM`] keys into the core's caches all at once. Taking from them one after the other would
+    /// wait for main memory once a cell: an atomic change lets no later read begin before it. Nothing is changed, nothing is
+    /// waited for; a shard that somebody writes to is left out.
+    pub(super) fn warm(&self, keys: &[Key]) {
+        let mut shards = [const { None }; WARM];
+        for (shard, key) in shards.iter_mut().zip(keys) {
+            let place = self.map.determine_shard(self.map.hash_usize(key));
+            *shard = self.map.shards().get(place).and_then(|shard| shard.try_read());
+        }
+        let mut seen = 0;
+        for (shard, key) in shards.iter().zip(keys) {
+            let Some(shard) = shard else { continue };
+            if let Some((_, cell)) = shard.get(key.hash(), |(other, _)| other == key) {
+                seen ^= cell.get().word();
+            }
+        }
+        black_box(seen);
     }
 
     /// Takes `cost` tokens from a bucket.
@@ -341,42 +330,8 @@ impl Cells {
     }
 }
 
-impl Place {
-    fn overflowed(&self) -> Place {
-        Place { key: self.overflow, ..*self }
-    }
-}
-
 impl std::fmt::Debug for Cells {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cells").field("partitions", &self.len()).finish_non_exhaustive()
-    }
-}
-
-/// Lays out what a partition key is the hash of: limit, mode, parts.
-pub(super) struct KeyMessage {
-    bytes: [u8; 17 + 16 * MAX_VALUES],
-    used: usize,
-}
-
-impl KeyMessage {
-    pub(super) fn new(salt: Id, mode: u8) -> KeyMessage {
-        let mut message = KeyMessage { bytes: [0; 17 + 16 * MAX_VALUES], used: 0 };
-        message.push(salt);
-        message.bytes[16] = mode;
-        message.used = 17;
-        message
-    }
-
-    /// Adds one part. At most [`MAX_PARTS`](super::policy::MAX_PARTS) fit.
-    pub(super) fn push(&mut self, part: Id) {
-        for half in part.0 {
-            self.bytes[self.used..self.used + 8].copy_from_slice(&half.to_le_bytes());
-            self.used += 8;
-        }
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.used]
     }
 }

@@ -1,7 +1,7 @@
 //! What one request has taken so far.
 
 use super::Engine;
-use super::cells::Key;
+use super::key::Key;
 use super::limiter::gcra;
 use super::time::Nanos;
 use std::num::NonZeroU64;
