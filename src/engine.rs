@@ -38,7 +38,7 @@ pub use time::{Clock, Nanos};
 use cells::{Cells, WARM};
 use hold::{Taken, What};
 use key::{Key, Mixer, Place};
-use limiter::gcra::Draw;
+use limiter::gcra::{Draw, Tokens};
 use policy::Covered;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -171,9 +171,11 @@ impl Engine {
             Limiter::Gcra(figures) => {
                 let (now, cost) = (query.now, query.class.cost);
                 let drawn = self.cells.draw(&place, &figures, now, cost);
-                match drawn.answer {
+                match drawn.answer.draw {
                     Draw::Taken { tat } => {
-                        let what = What::Tokens { cost, emission_ns: figures.emission_ns(), tat_after: tat };
+                        let emission_ns = figures.emission_ns();
+                        let tokens = Tokens { cost, emission_ns, taken_at: now, tat_after: tat };
+                        let what = What::Tokens(tokens, drawn.answer.disturbances);
                         hold.push(Taken { key: drawn.key, what });
                         Outcome::Admitted { remaining: figures.remaining(tat, now) }
                     }

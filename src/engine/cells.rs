@@ -10,9 +10,9 @@
 //! Every atomic stands for itself (no other memory is published through it), so all orderings are relaxed.
 
 use super::key::{Key, KeyHasher, Place};
-use super::limiter::gcra::{self, Draw};
+use super::limiter::gcra::{Draw, Tokens};
 use super::limiter::{Concurrency, Gcra};
-use super::sync::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use super::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use super::time::Nanos;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -50,16 +50,32 @@ impl Cell {
 /// A token bucket's state.
 struct Bucket {
     tat: AtomicU64,
-    /// The figures that `tat` was counted with; others convert it first. A burst above `u32::MAX` is kept as that: no cost
-    /// reaches further.
+    /// The figures that `tat` was counted with; others convert it first. Bursts from `u16::MAX` on are not told apart: after a
+    /// reload from one such burst to another, what was spent is not cut to the new burst.
     emission_ns: NonZeroU64,
-    burst: u32,
+    burst: u16,
+    /// How often `tat` was lowered by anything but the undoing of the last draw, see [`Tokens::refund_ns`]. It wraps.
+    disturbances: AtomicU16,
     tag: u32,
+}
+
+/// What a draw on a bucket did.
+pub(super) struct Drawn {
+    pub(super) draw: Draw,
+    /// The bucket's count of them, read before the draw.
+    pub(super) disturbances: u16,
 }
 
 impl Bucket {
     fn new(tag: u32, tat: Nanos, figures: &Gcra) -> Bucket {
-        Bucket { tat: AtomicU64::new(tat.0), emission_ns: figures.emission_ns(), burst: kept_burst(figures), tag }
+        Bucket {
+            tat: AtomicU64::new(tat.0),
+            emission_ns: figures.emission_ns(),
+            burst: kept_burst(figures),
+            // Begins anywhere, so that a hold on a cell that was forgotten takes a new one for disturbed.
+            disturbances: AtomicU16::new((tat.0 ^ tat.0 >> 16 ^ tat.0 >> 32) as u16),
+            tag,
+        }
     }
 
     fn has(&self, figures: &Gcra) -> bool {
@@ -68,30 +84,42 @@ impl Bucket {
 
     fn convert(&mut self, figures: &Gcra, now: Nanos) {
         let tat = Nanos(self.tat.load(Relaxed));
-        *self = Bucket::new(self.tag, figures.converted(tat, self.emission_ns, now), figures);
+        self.tat.store(figures.converted(tat, self.emission_ns, now).0, Relaxed);
+        self.emission_ns = figures.emission_ns();
+        self.burst = kept_burst(figures);
+        self.disturbances.fetch_add(1, Relaxed);
     }
 
-    fn draw(&self, figures: &Gcra, now: Nanos, cost: u32) -> Draw {
+    fn draw(&self, figures: &Gcra, now: Nanos, cost: u32) -> Drawn {
+        let disturbances = self.disturbances.load(Relaxed);
         let mut seen = self.tat.load(Relaxed);
         loop {
             let draw = figures.draw(Nanos(seen), now, cost);
-            let Draw::Taken { tat } = draw else { return draw };
+            let Draw::Taken { tat } = draw else { return Drawn { draw, disturbances } };
             match self.tat.compare_exchange_weak(seen, tat.0, Relaxed, Relaxed) {
-                Ok(_) => return draw,
+                Ok(_) => return Drawn { draw, disturbances },
                 Err(newer) => seen = newer,
             }
         }
     }
 
-    fn refund(&self, refund_ns: u64, emission_ns: NonZeroU64) {
-        let refund_ns = gcra::scale_down(refund_ns, self.emission_ns, emission_ns);
-        // Cannot fail: the closure always returns a value.
-        let _ = self.tat.fetch_update(Relaxed, Relaxed, |tat| Some(tat.saturating_sub(refund_ns)));
+    fn refund(&self, tokens: &Tokens, disturbances: u16, now: Nanos) {
+        let disturbed = self.disturbances.load(Relaxed) != disturbances;
+        let refund_ns = tokens.refund_ns(self.emission_ns, now, disturbed);
+        if refund_ns == 0 {
+            return;
+        }
+        let before = self.tat.fetch_update(Relaxed, Relaxed, |tat| Some(tat.saturating_sub(refund_ns)));
+        // Who drew after this request counts on a `tat` that is lower now. Told after the fact: in the moment between, another
+        // refund may not know yet, but none of the time has passed that would make it too generous.
+        if before != Ok(tokens.tat_after.0) {
+            self.disturbances.fetch_add(1, Relaxed);
+        }
     }
 }
 
-fn kept_burst(figures: &Gcra) -> u32 {
-    u32::try_from(figures.burst()).unwrap_or(u32::MAX)
+fn kept_burst(figures: &Gcra) -> u16 {
+    u16::try_from(figures.burst()).unwrap_or(u16::MAX)
 }
 
 /// A concurrency limit's state.
@@ -177,7 +205,7 @@ impl Cells {
     }
 
     /// Takes `cost` tokens from a bucket.
-    pub(super) fn draw(&self, place: &Place, figures: &Gcra, now: Nanos, cost: u32) -> Answer<Draw> {
+    pub(super) fn draw(&self, place: &Place, figures: &Gcra, now: Nanos, cost: u32) -> Answer<Drawn> {
         if let Some(cell) = self.map.get(&place.key)
             && let Cell::Bucket(bucket) = cell.value()
             && bucket.has(figures)
@@ -189,9 +217,10 @@ impl Cells {
 
     /// The cold path: a new partition, or one whose limit has other figures now.
     #[cold]
-    fn draw_exclusively(&self, place: &Place, figures: &Gcra, now: Nanos, cost: u32) -> Answer<Draw> {
+    fn draw_exclusively(&self, place: &Place, figures: &Gcra, now: Nanos, cost: u32) -> Answer<Drawn> {
         let key = place.key;
-        let fresh = figures.draw(Nanos::ZERO, now, cost);
+        let draw = figures.draw(Nanos::ZERO, now, cost);
+        let fresh = Drawn { draw, disturbances: 0 };
         match self.map.entry(key) {
             Entry::Occupied(mut cell) => {
                 let Cell::Bucket(bucket) = cell.get_mut() else { return Answer { key, answer: fresh } };
@@ -203,7 +232,7 @@ impl Cells {
             }
             Entry::Vacant(vacant) => {
                 // A cell that would be idle at once is not worth making.
-                let Draw::Taken { tat } = fresh else { return Answer { key, answer: fresh } };
+                let Draw::Taken { tat } = draw else { return Answer { key, answer: fresh } };
                 if tat <= now {
                     return Answer { key, answer: fresh };
                 }
@@ -211,8 +240,10 @@ impl Cells {
                     drop(vacant);
                     return self.draw(&place.overflowed(), figures, now, cost);
                 }
-                vacant.insert(Cell::Bucket(Bucket::new(place.tag, tat, figures)));
-                Answer { key, answer: fresh }
+                let bucket = Bucket::new(place.tag, tat, figures);
+                let disturbances = bucket.disturbances.load(Relaxed);
+                vacant.insert(Cell::Bucket(bucket));
+                Answer { key, answer: Drawn { draw, disturbances } }
             }
         }
     }
@@ -256,12 +287,12 @@ impl Cells {
         }
     }
 
-    /// Gives `refund_ns` of a bucket's time back, counted with `emission_ns`.
-    pub(super) fn refund(&self, key: Key, refund_ns: u64, emission_ns: NonZeroU64) {
+    /// Gives tokens back that were taken when the bucket had counted so many disturbances.
+    pub(super) fn refund(&self, key: Key, tokens: &Tokens, disturbances: u16, now: Nanos) {
         if let Some(cell) = self.map.get(&key)
             && let Cell::Bucket(bucket) = cell.value()
         {
-            bucket.refund(refund_ns, emission_ns);
+            bucket.refund(tokens, disturbances, now);
         }
     }
 
