@@ -67,8 +67,8 @@ fn decisions(scale: &Scale) {
 fn round(engine: &Arc<Engine>, policy: &Policy, traffic: &mut Traffic, decisions: u64) -> f64 {
     let took = timed(|| {
         for _ in 0..decisions {
-            let class = traffic.next();
-            assert!(decide(engine, policy, &class, traffic.now), "the figures admit all");
+            traffic.go_on();
+            assert!(decide(engine, policy, &traffic.class, traffic.now), "the figures admit all");
         }
     });
     took.as_nanos() as f64 / decisions as f64
@@ -77,8 +77,8 @@ fn round(engine: &Arc<Engine>, policy: &Policy, traffic: &mut Traffic, decisions
 fn allocations(engine: &Arc<Engine>, policy: &Policy, traffic: &mut Traffic, decisions: u64) {
     let region = Region::new(ALLOCATOR);
     for _ in 0..decisions {
-        let class = traffic.next();
-        decide(engine, policy, &class, traffic.now);
+        traffic.go_on();
+        decide(engine, policy, &traffic.class, traffic.now);
     }
     let change = region.change();
     let count = change.allocations + change.reallocations;
@@ -128,17 +128,18 @@ struct Traffic {
     accounts: u64,
     random: u64,
     now: Nanos,
+    class: RequestClass,
 }
 
 impl Traffic {
     fn new(accounts: u64) -> Traffic {
-        Traffic { accounts, random: 1, now: Nanos::ZERO }
+        Traffic { accounts, random: 1, now: Nanos::ZERO, class: class(0) }
     }
 
-    fn next(&mut self) -> RequestClass {
+    fn go_on(&mut self) {
         self.random = mixed(self.random);
         self.now = self.now.saturating_add(STEP_NS);
-        class(self.random % self.accounts)
+        self.class.account = account(self.random % self.accounts);
     }
 }
 
@@ -150,7 +151,11 @@ fn mixed(number: u64) -> u64 {
     step ^ (step >> 31)
 }
 
-fn class(account: u64) -> RequestClass {
+fn account(number: u64) -> Id {
+    Id([mixed(number), mixed(!number)])
+}
+
+fn class(number: u64) -> RequestClass {
     RequestClass {
         mode: Mode::Live,
         access: Access::Write,
@@ -158,7 +163,7 @@ fn class(account: u64) -> RequestClass {
         route: RouteId(0),
         profile: ProfileId::BASE,
         cost: 1,
-        account: Id([mixed(account), mixed(!account)]),
+        account: account(number),
         connected: Id::NONE,
         key: Id([1, 1]),
         ip: Id([2, 2]),

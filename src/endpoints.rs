@@ -13,6 +13,7 @@
 //! A node of the trie is visited at most once per look-up and none is deeper than [`MAX_TEMPLATE_SEGMENTS`], so a path of
 //! thousands of segments is a cheap miss. Looking up allocates nothing.
 
+mod segment;
 mod template;
 
 pub use template::{MAX_PARAMETERS, MAX_TEMPLATE_SEGMENTS, Template, TemplateError};
@@ -20,8 +21,8 @@ pub use template::{MAX_PARAMETERS, MAX_TEMPLATE_SEGMENTS, Template, TemplateErro
 use crate::engine::EndpointId;
 use crate::path::{self, CanonicalPath};
 use http::Method;
+use segment::Piece;
 use std::borrow::Cow;
-use std::cmp::Ordering;
 use template::Segment;
 
 /// The templates of a configuration and what each stands for.
@@ -33,7 +34,10 @@ pub struct Endpoints {
 /// One segment deep in the trie.
 #[derive(Debug, Default)]
 struct Node {
-    /// Static children, ordered without regard to case and, where that leaves a tie, by their bytes.
+    /// The folds of the static children, see [`segment::fold`]; ascending. Apart from the children, so that a search touches
+    /// little memory.
+    folds: Vec<u64>,
+    /// The static children in the order of their folds and, where those are equal, of their bytes.
     statics: Vec<(Box<[u8]>, Node)>,
     parameter: Option<Box<Node>>,
     /// The templates that end here. A handful at most, so a list is faster than a map.
@@ -99,29 +103,23 @@ impl Endpoints {
 }
 
 impl Node {
-    fn static_child(&mut self, segment: &[u8]) -> &mut Node {
-        let order = |known: &[u8]| any_case(known, segment.iter().copied()).then_with(|| known.cmp(segment));
-        let place = match self.statics.binary_search_by(|(known, _)| order(known)) {
-            Ok(place) => place,
-            Err(place) => {
-                self.statics.insert(place, (segment.into(), Node::default()));
-                place
-            }
-        };
-        &mut self.statics[place].1
+    fn static_child(&mut self, name: &[u8]) -> &mut Node {
+        let fold = segment::fold(name.iter().copied());
+        let known = self.folds.iter().zip(&self.statics).map(|(fold, (name, _))| (*fold, &**name));
+        let before = known.take_while(|&child| child < (fold, name)).count();
+        if self.statics.get(before).is_none_or(|(known, _)| **known != *name) {
+            self.folds.insert(before, fold);
+            self.statics.insert(before, (name.into(), Node::default()));
+        }
+        &mut self.statics[before].1
     }
 
-    /// The static children that are `segment`, in whatever case: none or one, hardly ever more.
-    fn variants(&self, segment: &str) -> &[(Box<[u8]>, Node)] {
-        let escaped = segment.contains('%');
-        let order = |known: &[u8]| {
-            if escaped { any_case(known, path::decoded(segment)) } else { any_case(known, segment.bytes()) }
-        };
-        let Ok(found) = self.statics.binary_search_by(|(known, _)| order(known)) else { return &[] };
-        let same = |(known, _): &&(Box<[u8]>, Node)| order(known) == Ordering::Equal;
-        let before = self.statics.iter().take(found).rev().take_while(same).count();
-        let after = self.statics.iter().skip(found).take_while(same).count();
-        self.statics.get(found - before..found + after).unwrap_or(&[])
+    /// The static children that are `piece`, in whatever case: none or one, hardly ever more.
+    fn variants<'n>(&'n self, piece: &Piece<'_>) -> impl Iterator<Item = &'n (Box<[u8]>, Node)> + Clone {
+        let fold = piece.fold();
+        let start = self.folds.partition_point(|&known| known < fold);
+        let same = self.folds.iter().zip(&self.statics).skip(start).take_while(move |&(&known, _)| known == fold);
+        same.map(|(_, child)| child).filter(|(name, _)| piece.is_in_any_case(name))
     }
 
     fn end(&self, method: &Method) -> Option<EndpointId> {
@@ -141,19 +139,18 @@ impl<'p> Search<'_, 'p> {
     /// Finds the best template below `node` for the rest of the path. Recurses once per level of the trie, never per segment
     /// of the path.
     fn descend(&mut self, node: &Node, rest: &'p str) -> Option<EndpointId> {
-        let Some((segment, rest)) = next_segment(rest) else { return node.end(self.method) };
-        let variants = node.variants(segment);
-        let exact = |known: &[u8]| path::decoded(segment).eq(known.iter().copied());
+        let Some((piece, rest)) = segment::next(rest) else { return node.end(self.method) };
+        let variants = node.variants(&piece);
         for to_the_letter in [true, false] {
-            for (known, child) in variants {
-                if exact(known) == to_the_letter
+            for (name, child) in variants.clone() {
+                if piece.is(name) == to_the_letter
                     && let Some(id) = self.descend(child, rest)
                 {
                     return Some(id);
                 }
             }
         }
-        self.descend_parameter(node.parameter.as_deref()?, segment, rest)
+        self.descend_parameter(node.parameter.as_deref()?, piece.text(), rest)
     }
 
     fn descend_parameter(&mut self, child: &Node, segment: &'p str, rest: &'p str) -> Option<EndpointId> {
@@ -165,22 +162,6 @@ impl<'p> Search<'_, 'p> {
             self.count -= 1;
         }
         found
-    }
-}
-
-/// The next segment without its `;parameters`, and what follows it. Segments that are empty then are passed over.
-fn next_segment(mut path: &str) -> Option<(&str, &str)> {
-    loop {
-        path = path.strip_prefix('/').unwrap_or(path);
-        if path.is_empty() {
-            return None;
-        }
-        let (segment, rest) = path.split_at(path.find('/').unwrap_or(path.len()));
-        let name = segment.split_once(';').map_or(segment, |(name, _)| name);
-        if !name.is_empty() {
-            return Some((name, rest));
-        }
-        path = rest;
     }
 }
 
@@ -208,11 +189,6 @@ pub fn glob_matches(glob: &str, name: &str) -> bool {
         }
     }
     glob.iter().skip(at).all(|&sign| sign == b'*')
-}
-
-/// The order of two byte strings without regard to ASCII case.
-fn any_case(known: &[u8], segment: impl Iterator<Item = u8>) -> Ordering {
-    known.iter().map(u8::to_ascii_lowercase).cmp(segment.map(|byte| byte.to_ascii_lowercase()))
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ mod cells;
 pub mod class;
 pub mod decision;
 pub mod hold;
+mod key;
 pub mod limiter;
 pub mod policy;
 mod sync;
@@ -34,9 +35,10 @@ pub use limiter::{Concurrency, Gcra, Limiter, Mechanism};
 pub use policy::{Condition, EndpointClass, Exempt, Limit, LimitId, Part, Policy, Profile, Stage, Unmet};
 pub use time::{Clock, Nanos};
 
-use cells::{Cells, Key, KeyMessage, Place};
+use cells::{Cells, WARM};
 use hold::{Taken, What};
-use limiter::gcra::Draw;
+use key::{Key, Mixer, Place};
+use limiter::gcra::{Draw, Tokens};
 use policy::Covered;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -44,7 +46,8 @@ use std::sync::Arc;
 /// The state of all limits, shared by all threads. Policies come and go; state belongs to a limit's name and mechanism.
 #[derive(Debug)]
 pub struct Engine {
-    seed: Seed,
+    /// Keys the mixing of partition keys.
+    secret: Id,
     cells: Cells,
 }
 
@@ -57,11 +60,11 @@ struct Query<'a> {
 }
 
 impl Engine {
-    /// An engine without state. `seed` must be the one that the policies' ids are made with. `max_partitions` bounds memory,
+    /// An engine without state. `seed` should be the one that the policies' ids are made with. `max_partitions` bounds memory,
     /// at about 100 bytes each; what happens at the bound stands in the module `cells`: new partitions share one.
     #[must_use]
     pub fn new(seed: Seed, max_partitions: usize) -> Engine {
-        Engine { seed, cells: Cells::new(max_partitions) }
+        Engine { secret: seed.hash(b"partition keys"), cells: Cells::new(max_partitions) }
     }
 
     /// The secret that ids for this engine are made with.
@@ -84,6 +87,9 @@ impl Engine {
         witness: &mut impl Witness,
     ) -> Result<(), Rejection> {
         let query = Query { policy, class, now };
+        if stage == Stage::GlobalRate {
+            self.warm(&query);
+        }
         let mut covered = Covered::default();
         for &id in policy.candidates(stage, class) {
             let limit = policy.limit(id);
@@ -171,9 +177,11 @@ impl Engine {
             Limiter::Gcra(figures) => {
                 let (now, cost) = (query.now, query.class.cost);
                 let drawn = self.cells.draw(&place, &figures, now, cost);
-                match drawn.answer {
+                match drawn.answer.draw {
                     Draw::Taken { tat } => {
-                        let what = What::Tokens { cost, emission_ns: figures.emission_ns(), tat_after: tat };
+                        let emission_ns = figures.emission_ns();
+                        let tokens = Tokens { cost, emission_ns, taken_at: now, tat_after: tat };
+                        let what = What::Tokens(tokens, drawn.answer.disturbances);
                         hold.push(Taken { key: drawn.key, what });
                         Outcome::Admitted { remaining: figures.remaining(tat, now) }
                     }
@@ -197,9 +205,9 @@ impl Engine {
     fn place(&self, query: &Query<'_>, id: LimitId) -> Place {
         let (policy, class) = (query.policy, query.class);
         let salt = policy.salt(id);
-        let mut message = KeyMessage::new(salt, class.mode as u8);
+        let mut key = Mixer::new(self.secret, salt, class.mode as u8);
         for &part in &policy.limit(id).per {
-            message.push(match part {
+            key.push(match part {
                 Part::Account => class.account,
                 Part::ConnectedAccount => class.connected,
                 Part::Key => class.key,
@@ -210,18 +218,30 @@ impl Engine {
                 }
             });
         }
-        Place {
-            key: Key::new(self.seed.hash(message.bytes())),
-            // Nobody else's: partition keys are hashes of longer messages. The mode keeps live and test traffic apart.
-            overflow: Key::new(Id([salt.0[0], salt.0[1] ^ class.mode as u64])),
-            tag: policy::tag(salt),
+        Place { key: key.key(), overflow: Key::overflow(salt, class.mode as u8), tag: policy::tag(salt) }
+    }
+
+    /// Has the cells of all stages at hand before the first is asked, so that a request among millions of accounts waits for
+    /// main memory once.
+    fn warm(&self, query: &Query<'_>) {
+        if !self.cells.is_large() {
+            return;
         }
+        let mut keys = [Key::ZERO; WARM];
+        let candidates = Stage::ALL.into_iter().flat_map(|stage| query.policy.candidates(stage, query.class));
+        let apply = candidates.filter(|&&id| query.policy.limit(id).applies_beyond_index(query.class).is_ok());
+        let mut used = 0;
+        for (key, &id) in keys.iter_mut().zip(apply) {
+            *key = self.place(query, id).key;
+            used += 1;
+        }
+        self.cells.warm(keys.get(..used).unwrap_or_default());
     }
 }
 
-/// Whether a candidate is exempt all the same: by the parts of its conditions that the index does not decide, or as a fallback.
+/// Whether a candidate is exempt all the same: by what the index does not decide, or as a fallback.
 fn exemption(query: &Query<'_>, limit: &Limit, covered: &mut Covered) -> Result<(), Exempt> {
-    limit.applies(query.policy, query.class)?;
+    limit.applies_beyond_index(query.class)?;
     if covered.exempts(limit) {
         return Err(Exempt::Covered);
     }

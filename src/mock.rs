@@ -1,1 +1,94 @@
-//! A stand-in upstream.
+//! A stand-in upstream: answers in Stripe's shapes, with a latency to choose, for the demo, for tests and for load.
+//!
+//! It keeps no objects. Whatever is created gets an id and is echoed; whatever is asked for by id exists. Ids come from a seed
+//! and a count, so a run can be repeated; the same `Idempotency-Key` from the same account gives the same id. It checks no key,
+//! only that there is one, and reads live or test from it.
+//!
+//! Bounds: at most [`MAX_CONNECTIONS`] connections, beyond which new ones wait in the listener's queue; the first 64 KiB
+//! of a body are read as a form, and the rest is dropped.
+
+mod answer;
+mod form;
+mod latency;
+mod resource;
+#[cfg(test)]
+mod tests;
+
+pub use latency::{Latency, LatencyError, MAX_LATENCY};
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+/// Connections served at once.
+pub const MAX_CONNECTIONS: usize = 10_000;
+/// How long requests in flight may take after the shutdown began.
+const DRAIN: Duration = Duration::from_secs(5);
+/// The pause after a failed accept: what fails it, such as a lack of file descriptors, does not pass at once.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How the mock answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MockOptions {
+    /// How long each request takes.
+    pub latency: Latency,
+    /// What ids, request ids and latencies are drawn from: equal seeds and equal requests give equal answers.
+    pub seed: u64,
+}
+
+/// Serves HTTP/1.1 on `listener` until `shutdown` completes; then stops accepting, finishes what is in flight for at most five
+/// seconds, and returns. Spawns a task for each connection on the current runtime; dropping the future ends them all.
+pub async fn serve(listener: TcpListener, options: MockOptions, shutdown: impl Future<Output = ()>) {
+    let mock = Arc::new(answer::Mock::new(options));
+    let (stop, stopped) = watch::channel(());
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => {}
+            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+                Ok((stream, _)) => drop(connections.spawn(connection(stream, Arc::clone(&mock), stopped.clone()))),
+                Err(error) => {
+                    tracing::warn!(%error, "the mock cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    drop(stop);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    if timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!("the mock gave up requests that took too long to finish");
+    }
+}
+
+async fn connection(stream: TcpStream, mock: Arc<answer::Mock>, mut stopped: watch::Receiver<()>) {
+    // Answers are small and complete: waiting to fill a packet only adds latency.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| {
+        let mock = Arc::clone(&mock);
+        async move { Ok::<_, Infallible>(mock.answer(request).await) }
+    });
+    let mut connection = pin!(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        // The sender is dropped: nothing is ever sent.
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection to the mock failed");
+    }
+}

@@ -115,7 +115,7 @@ mod tests {
         assert!(out.ends_with("t.toml: 1 warning: 1 upstream, 1 route, 2 endpoints, 0 limits\n"), "{out}");
         let (verdict, out) = check(&format!("{warned}[serve]\nlisten = 5"), false);
         assert_eq!(verdict, Verdict::Errors);
-        assert!(out.ends_with("t.toml: 1 error, 1 warning\n"), "{out}");
+        assert!(out.ends_with("t.toml: 2 errors, 1 warning\n"), "{out}");
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl Context<'_> {
         path
     }
 
-    fn error(&mut self, finding: Finding) {
+    fn tell(&mut self, finding: Finding) {
         self.report.add(finding);
     }
 

@@ -33,13 +33,15 @@ const SECTIONS: [&str; 12] = [
 /// Reads one text. Mistakes go into `report`; what has none is in the result.
 pub(super) fn read(text: &str, source: SourceId, report: &mut Report) -> RawConfig {
     let (root, syntax) = DeTable::parse_recoverable(text);
-    let mut config = RawConfig::default();
-    config.damage = Damage { all: !syntax.is_empty(), sections: Vec::new() };
+    let damage = Damage { all: !syntax.is_empty(), sections: Vec::new() };
+    let mut config = RawConfig { damage, ..RawConfig::default() };
+    let mut uncertain = Vec::new();
     for error in syntax {
         let span = error.span().unwrap_or_default();
-        report.add(explain_syntax(Place { source, span }, error.message()));
+        uncertain.extend(lost_table(text, span.start));
+        report.add_syntax(explain_syntax(Place { source, span }, error.message()));
     }
-    let mut reader = Reader { source, report };
+    let mut reader = Reader { source, report, uncertain };
     let root = root.into_inner();
     let present: Vec<&'static str> = SECTIONS.into_iter().filter(|section| root.contains_key(*section)).collect();
     for (key, value) in root {
@@ -53,6 +55,16 @@ pub(super) fn read(text: &str, source: SourceId, report: &mut Report) -> RawConf
 struct Reader<'r> {
     source: SourceId,
     report: &'r mut Report,
+    /// Where keys may belong to a table whose header could not be read.
+    uncertain: Vec<Range<usize>>,
+}
+
+/// What stands under a header that has a mistake at `fault`: up to the next header.
+fn lost_table(text: &str, fault: usize) -> Option<Range<usize>> {
+    let start = text.get(..fault)?.rfind('\n').map_or(0, |newline| newline + 1);
+    let header = text.get(start..)?;
+    let end = header.find("\n[").map_or(text.len(), |next| start + next);
+    header.trim_start().starts_with('[').then_some(start..end)
 }
 
 impl Reader<'_> {
@@ -61,6 +73,9 @@ impl Reader<'_> {
         let word = key.get_ref().as_ref();
         if let Some(section) = SECTIONS.into_iter().find(|section| *section == word) {
             return Some(section);
+        }
+        if self.is_uncertain(key.span().start) {
+            return None;
         }
         let finding =
             Finding::error(self.place(key.span()), format!("unknown key `{word}`")).expected(SECTIONS.join(", "));
@@ -171,12 +186,18 @@ impl Reader<'_> {
             };
             damaged = true;
             let fault = error.span().unwrap_or_else(|| span.clone());
-            self.report.add(explain_unfit(self.place(fault.clone()), error.message()));
+            if !(self.is_uncertain(fault.start) && error.message().starts_with("unknown field")) {
+                self.report.add(explain_unfit(self.place(fault.clone()), error.message()));
+            }
             // A full report needs no further mistakes, and searching them costs a reading each.
             if self.report.is_full() || !take_out(value.get_mut(), &fault) {
                 return Item { source, span, damaged, raw: T::default() };
             }
         }
+    }
+
+    fn is_uncertain(&self, offset: usize) -> bool {
+        self.uncertain.iter().any(|range| range.contains(&offset))
     }
 
     fn place(&self, span: Range<usize>) -> Place {

@@ -164,10 +164,24 @@ pub(super) struct Report {
     findings: Vec<Finding>,
     errors: usize,
     omitted: usize,
+    /// Where the syntax is broken: what the parser puts there instead is not the user's.
+    broken: Vec<Place>,
 }
 
 impl Report {
+    /// A mistake in the syntax. Whatever else is wrong right there follows from it, and is not told.
+    pub(super) fn add_syntax(&mut self, finding: Finding) {
+        let place = finding.place.clone();
+        self.add(finding);
+        if !self.is_full() {
+            self.broken.push(place);
+        }
+    }
+
     pub(super) fn add(&mut self, finding: Finding) {
+        if self.broken.iter().any(|broken| broken.touches(&finding.place)) {
+            return;
+        }
         self.errors += usize::from(finding.severity == Severity::Error);
         // Warnings give way: a full list of them must not hide the error that refuses the file.
         if self.findings.len() >= MAX_MISTAKES {
@@ -199,7 +213,7 @@ impl Report {
 
     /// All mistakes with their places resolved, by place: the user's file first, then the presets.
     pub(super) fn finish(mut self, sources: &Sources) -> ConfigErrors {
-        self.findings.sort_by(|a, b| a.place.order().cmp(&b.place.order()));
+        self.findings.sort_by_key(|finding| finding.place.order());
         let mistakes = self.findings.into_iter().map(|finding| resolve(finding, sources)).collect();
         ConfigErrors { mistakes, omitted: self.omitted }
     }

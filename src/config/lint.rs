@@ -56,13 +56,12 @@ fn shadowed(context: &mut Context<'_>, limits: &Limits, profiles: &[Profile]) {
     }
     let mut idle: Vec<(&Checked, &Checked)> = Vec::new();
     for kind in kinds.into_values().filter(|kind| kind.len() > 1) {
-        // The least in one figure and then the other: whatever is stricter than a limit in both, one of these is too, or none
-        // is worth a warning.
-        let by_slope = kind
+        // Only the slowest one is compared with: one pass, and two limits that trade rate for burst both stay.
+        let slowest = kind
             .iter()
             .copied()
             .min_by(|a, b| figures(a).partial_cmp(&figures(b)).unwrap_or(std::cmp::Ordering::Equal));
-        let Some(strictest) = by_slope else { continue };
+        let Some(strictest) = slowest else { continue };
         let stricter = kind.iter().copied().filter(|checked| {
             let (this, that) = (figures(checked), figures(strictest));
             !std::ptr::eq(*checked, strictest) && that.0 <= this.0 && that.1 <= this.1

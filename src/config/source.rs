@@ -28,6 +28,11 @@ impl Place {
         Place { source: SourceId::FILE, span: 0..0 }
     }
 
+    /// Whether the two places have a byte in common, or meet.
+    pub(super) fn touches(&self, other: &Place) -> bool {
+        self.source == other.source && self.span.start <= other.span.end && other.span.start <= self.span.end
+    }
+
     pub(super) fn order(&self) -> (SourceId, usize, usize) {
         (self.source, self.span.start, self.span.end)
     }
@@ -101,7 +106,8 @@ impl Sources {
 impl Source {
     /// The offset moved back onto a character of the text.
     fn clamp(&self, offset: usize) -> usize {
-        self.text.floor_char_boundary(offset.min(self.text.len()))
+        let end = offset.min(self.text.len());
+        (0..=end).rev().find(|&at| self.text.is_char_boundary(at)).unwrap_or(0)
     }
 }
 

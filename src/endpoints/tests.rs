@@ -134,6 +134,7 @@ fn disguises_find_the_endpoint() {
         "POST /v1/x/../payouts",
         "POST /v1/x/..;y/payouts",
         "POST /v1/payouts;a=b",
+        "POST /v1/payouts;a;b/",
         "POST /v1;x/payouts;",
         "POST /v1/;x/payouts/;y",
         "POST /V1/PayOuts",
@@ -162,6 +163,17 @@ fn reserved_characters_match_raw_and_escaped() {
         assert_eq!(look_up(&endpoints, request).map(|found| found.0), Some(EndpointId(id)), "{request}");
     }
     assert_eq!(look_up(&endpoints, "GET /a;b"), None);
+}
+
+#[test]
+fn signs_that_fold_alike_stay_apart() {
+    // "@" and "`", as "[" and "{", differ by the very bit that tells upper from lower case.
+    let endpoints = endpoints(&["GET /x@y", "GET /x%60y", "GET /%5B", "GET /{id}/a"]);
+    for (request, id) in
+        [("GET /x@y", Some(0)), ("GET /X%40Y", Some(0)), ("GET /x`y", Some(1)), ("GET /[", Some(2)), ("GET /%7b", None)]
+    {
+        assert_eq!(look_up(&endpoints, request).map(|found| found.0.0), id, "{request}");
+    }
 }
 
 #[test]

@@ -9,66 +9,18 @@
 //!
 //! Every atomic stands for itself (no other memory is published through it), so all orderings are relaxed.
 
-use super::class::{Id, MAX_VALUES};
-use super::limiter::gcra::{self, Draw};
+use super::key::{Key, KeyHasher, Place};
+use super::limiter::gcra::{Draw, Tokens};
 use super::limiter::{Concurrency, Gcra};
-use super::sync::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use super::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use super::time::Nanos;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
+use std::hint::black_box;
 use std::num::NonZeroU64;
 use std::sync::atomic::AtomicUsize;
-
-/// A partition's key: a keyed hash of the limit, the mode and what the limit counts by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key(Id);
-
-impl Key {
-    pub(super) const ZERO: Key = Key(Id::NONE);
-
-    pub(super) fn new(hash: Id) -> Key {
-        Key(hash)
-    }
-}
-
-impl std::hash::Hash for Key {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0.0[0]);
-    }
-}
-
-/// A key is a hash already.
-#[derive(Default)]
-pub(super) struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
-
-/// A partition of one limit, as the engine looks for it.
-#[derive(Clone, Copy)]
-pub(super) struct Place {
-    /// Its key.
-    pub(super) key: Key,
-    /// The key of the overflow cell of its limit and mode.
-    pub(super) overflow: Key,
-    /// Its limit's short name.
-    pub(super) tag: u32,
-}
 
 /// The state of one partition.
 enum Cell {
@@ -80,6 +32,13 @@ enum Cell {
 const _: () = assert!(size_of::<Cell>() <= 24 || cfg!(feature = "model-check"));
 
 impl Cell {
+    fn word(&self) -> u64 {
+        match self {
+            Cell::Bucket(bucket) => bucket.tat.load(Relaxed),
+            Cell::Slots(slots) => u64::from(slots.taken.load(Relaxed)),
+        }
+    }
+
     fn is_idle(&self, now: Nanos) -> bool {
         match self {
             Cell::Bucket(bucket) => bucket.tat.load(Relaxed) <= now.0,
@@ -91,16 +50,32 @@ impl Cell {
 /// A token bucket's state.
 struct Bucket {
     tat: AtomicU64,
-    /// The figures that `tat` was counted with; others convert it first. A burst above `u32::MAX` is kept as that: no cost
-    /// reaches further.
+    /// The figures that `tat` was counted with; others convert it first. Bursts from `u16::MAX` on are not told apart: after a
+    /// reload from one such burst to another, what was spent is not cut to the new burst.
     emission_ns: NonZeroU64,
-    burst: u32,
+    burst: u16,
+    /// How often `tat` was lowered by anything but the undoing of the last draw, see [`Tokens::refund_ns`]. It wraps.
+    disturbances: AtomicU16,
     tag: u32,
+}
+
+/// What a draw on a bucket did.
+pub(super) struct Drawn {
+    pub(super) draw: Draw,
+    /// The bucket's count of them, read before the draw.
+    pub(super) disturbances: u16,
 }
 
 impl Bucket {
     fn new(tag: u32, tat: Nanos, figures: &Gcra) -> Bucket {
-        Bucket { tat: AtomicU64::new(tat.0), emission_ns: figures.emission_ns(), burst: kept_burst(figures), tag }
+        Bucket {
+            tat: AtomicU64::new(tat.0),
+            emission_ns: figures.emission_ns(),
+            burst: kept_burst(figures),
+            // Begins anywhere, so that a hold on a cell that was forgotten takes a new one for disturbed.
+            disturbances: AtomicU16::new((tat.0 ^ tat.0 >> 16 ^ tat.0 >> 32) as u16),
+            tag,
+        }
     }
 
     fn has(&self, figures: &Gcra) -> bool {
@@ -109,30 +84,42 @@ impl Bucket {
 
     fn convert(&mut self, figures: &Gcra, now: Nanos) {
         let tat = Nanos(self.tat.load(Relaxed));
-        *self = Bucket::new(self.tag, figures.converted(tat, self.emission_ns, now), figures);
+        self.tat.store(figures.converted(tat, self.emission_ns, now).0, Relaxed);
+        self.emission_ns = figures.emission_ns();
+        self.burst = kept_burst(figures);
+        self.disturbances.fetch_add(1, Relaxed);
     }
 
-    fn draw(&self, figures: &Gcra, now: Nanos, cost: u32) -> Draw {
+    fn draw(&self, figures: &Gcra, now: Nanos, cost: u32) -> Drawn {
+        let disturbances = self.disturbances.load(Relaxed);
         let mut seen = self.tat.load(Relaxed);
         loop {
             let draw = figures.draw(Nanos(seen), now, cost);
-            let Draw::Taken { tat } = draw else { return draw };
+            let Draw::Taken { tat } = draw else { return Drawn { draw, disturbances } };
             match self.tat.compare_exchange_weak(seen, tat.0, Relaxed, Relaxed) {
-                Ok(_) => return draw,
+                Ok(_) => return Drawn { draw, disturbances },
                 Err(newer) => seen = newer,
             }
         }
     }
 
-    fn refund(&self, refund_ns: u64, emission_ns: NonZeroU64) {
-        let refund_ns = gcra::scale_down(refund_ns, self.emission_ns, emission_ns);
-        // Cannot fail: the closure always returns a value.
-        let _ = self.tat.fetch_update(Relaxed, Relaxed, |tat| Some(tat.saturating_sub(refund_ns)));
+    fn refund(&self, tokens: &Tokens, disturbances: u16, now: Nanos) {
+        let disturbed = self.disturbances.load(Relaxed) != disturbances;
+        let refund_ns = tokens.refund_ns(self.emission_ns, now, disturbed);
+        if refund_ns == 0 {
+            return;
+        }
+        let before = self.tat.fetch_update(Relaxed, Relaxed, |tat| Some(tat.saturating_sub(refund_ns)));
+        // Who drew after this request counts on a `tat` that is lower now. Told after the fact: in the moment between, another
+        // refund may not know yet, but none of the time has passed that would make it too generous.
+        if before != Ok(tokens.tat_after.0) {
+            self.disturbances.fetch_add(1, Relaxed);
+        }
     }
 }
 
-fn kept_burst(figures: &Gcra) -> u32 {
-    u32::try_from(figures.burst()).unwrap_or(u32::MAX)
+fn kept_burst(figures: &Gcra) -> u16 {
+    u16::try_from(figures.burst()).unwrap_or(u16::MAX)
 }
 
 /// A concurrency limit's state.
@@ -174,6 +161,12 @@ pub(super) struct Cells {
     max: usize,
 }
 
+/// How many cells [`Cells::warm`] reads at once.
+pub(super) const WARM: usize = 8;
+
+/// So many cells still fit in a core's own caches (some 700 KiB).
+const WARM_FROM: usize = 8_192;
+
 /// How far a request's `now` may lie behind a sweep's: threads read the clock, then they may have to wait for a core. A bucket
 /// that is full for the sweep but not yet for such a request is kept.
 const SKEW_NS: u64 = 1_000_000_000;
@@ -187,8 +180,32 @@ impl Cells {
         Cells { map, len: AtomicUsize::new(0), max }
     }
 
+    /// Whether the cells no longer fit in a core's own caches.
+    pub(super) fn is_large(&self) -> bool {
+        self.len.load(Relaxed) >= WARM_FROM
+    }
+
+    /// Reads the cells of up to [`WARM`] keys into the core's caches all at once. Taking from them one after the other would
+    /// wait for main memory once a cell: an atomic change lets no later read begin before it. Nothing is changed, nothing is
+    /// waited for; a shard that somebody writes to is left out.
+    pub(super) fn warm(&self, keys: &[Key]) {
+        let mut shards = [const { None }; WARM];
+        for (shard, key) in shards.iter_mut().zip(keys) {
+            let place = self.map.determine_shard(self.map.hash_usize(key));
+            *shard = self.map.shards().get(place).and_then(|shard| shard.try_read());
+        }
+        let mut seen = 0;
+        for (shard, key) in shards.iter().zip(keys) {
+            let Some(shard) = shard else { continue };
+            if let Some((_, cell)) = shard.get(key.hash(), |(other, _)| other == key) {
+                seen ^= cell.get().word();
+            }
+        }
+        black_box(seen);
+    }
+
     /// Takes `cost` tokens from a bucket.
-    pub(super) fn draw(&self, place: &Place, figures: &Gcra, now: Nanos, cost: u32) -> Answer<Draw> {
+    pub(super) fn draw(&self, place: &Place, figures: &Gcra, now: Nanos, cost: u32) -> Answer<Drawn> {
         if let Some(cell) = self.map.get(&place.key)
             && let Cell::Bucket(bucket) = cell.value()
             && bucket.has(figures)
@@ -200,9 +217,10 @@ impl Cells {
 
     /// The cold path: a new partition, or one whose limit has other figures now.
     #[cold]
-    fn draw_exclusively(&self, place: &Place, figures: &Gcra, now: Nanos, cost: u32) -> Answer<Draw> {
+    fn draw_exclusively(&self, place: &Place, figures: &Gcra, now: Nanos, cost: u32) -> Answer<Drawn> {
         let key = place.key;
-        let fresh = figures.draw(Nanos::ZERO, now, cost);
+        let draw = figures.draw(Nanos::ZERO, now, cost);
+        let fresh = Drawn { draw, disturbances: 0 };
         match self.map.entry(key) {
             Entry::Occupied(mut cell) => {
                 let Cell::Bucket(bucket) = cell.get_mut() else { return Answer { key, answer: fresh } };
@@ -214,7 +232,7 @@ impl Cells {
             }
             Entry::Vacant(vacant) => {
                 // A cell that would be idle at once is not worth making.
-                let Draw::Taken { tat } = fresh else { return Answer { key, answer: fresh } };
+                let Draw::Taken { tat } = draw else { return Answer { key, answer: fresh } };
                 if tat <= now {
                     return Answer { key, answer: fresh };
                 }
@@ -222,8 +240,10 @@ impl Cells {
                     drop(vacant);
                     return self.draw(&place.overflowed(), figures, now, cost);
                 }
-                vacant.insert(Cell::Bucket(Bucket::new(place.tag, tat, figures)));
-                Answer { key, answer: fresh }
+                let bucket = Bucket::new(place.tag, tat, figures);
+                let disturbances = bucket.disturbances.load(Relaxed);
+                vacant.insert(Cell::Bucket(bucket));
+                Answer { key, answer: Drawn { draw, disturbances } }
             }
         }
     }
@@ -267,12 +287,12 @@ impl Cells {
         }
     }
 
-    /// Gives `refund_ns` of a bucket's time back, counted with `emission_ns`.
-    pub(super) fn refund(&self, key: Key, refund_ns: u64, emission_ns: NonZeroU64) {
+    /// Gives tokens back that were taken when the bucket had counted so many disturbances.
+    pub(super) fn refund(&self, key: Key, tokens: &Tokens, disturbances: u16, now: Nanos) {
         if let Some(cell) = self.map.get(&key)
             && let Cell::Bucket(bucket) = cell.value()
         {
-            bucket.refund(refund_ns, emission_ns);
+            bucket.refund(tokens, disturbances, now);
         }
     }
 
@@ -341,42 +361,8 @@ impl Cells {
     }
 }
 
-impl Place {
-    fn overflowed(&self) -> Place {
-        Place { key: self.overflow, ..*self }
-    }
-}
-
 impl std::fmt::Debug for Cells {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cells").field("partitions", &self.len()).finish_non_exhaustive()
-    }
-}
-
-/// Lays out what a partition key is the hash of: limit, mode, parts.
-pub(super) struct KeyMessage {
-    bytes: [u8; 17 + 16 * MAX_VALUES],
-    used: usize,
-}
-
-impl KeyMessage {
-    pub(super) fn new(salt: Id, mode: u8) -> KeyMessage {
-        let mut message = KeyMessage { bytes: [0; 17 + 16 * MAX_VALUES], used: 0 };
-        message.push(salt);
-        message.bytes[16] = mode;
-        message.used = 17;
-        message
-    }
-
-    /// Adds one part. At most [`MAX_PARTS`](super::policy::MAX_PARTS) fit.
-    pub(super) fn push(&mut self, part: Id) {
-        for half in part.0 {
-            self.bytes[self.used..self.used + 8].copy_from_slice(&half.to_le_bytes());
-            self.used += 8;
-        }
-    }
-
-    pub(super) fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.used]
     }
 }

@@ -1,10 +1,9 @@
 //! What one request has taken so far.
 
 use super::Engine;
-use super::cells::Key;
-use super::limiter::gcra;
+use super::key::Key;
+use super::limiter::gcra::Tokens;
 use super::time::Nanos;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 
 /// Everything that one request has taken from limits, in order.
@@ -37,7 +36,8 @@ pub(super) struct Taken {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    Tokens { cost: u32, emission_ns: NonZeroU64, tat_after: Nanos },
+    /// The second is the bucket's count of disturbances at that time.
+    Tokens(Tokens, u16),
     Slot,
 }
 
@@ -105,11 +105,9 @@ impl Hold {
         for taken in self.entries() {
             match taken.what {
                 What::Slot => self.engine.cells().release(taken.key),
-                What::Tokens { cost, emission_ns, tat_after } => {
+                What::Tokens(tokens, disturbances) => {
                     if let Some(now) = now {
-                        let cost_ns = emission_ns.get().saturating_mul(u64::from(cost));
-                        let refund_ns = gcra::refund_ns(tat_after, cost_ns, now);
-                        self.engine.cells().refund(taken.key, refund_ns, emission_ns);
+                        self.engine.cells().refund(taken.key, &tokens, disturbances, now);
                     }
                 }
             }

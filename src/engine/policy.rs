@@ -97,20 +97,32 @@ impl Condition {
     /// # Errors
     /// The part that does not hold.
     pub fn holds(&self, class: &RequestClass) -> Result<(), Unmet> {
-        let unmet = |given: bool, unmet: Unmet| if given { Err(unmet) } else { Ok(()) };
-        unmet(self.mode.is_some_and(|mode| mode != class.mode), Unmet::Mode)?;
-        unmet(self.endpoints.as_ref().is_some_and(|set| !set.contains(&class.endpoint)), Unmet::Endpoint)?;
+        self.holds_at(class.endpoint, class.mode)?;
+        self.holds_beyond_index(class)
+    }
+
+    /// The part that the index decides, once for all requests of an endpoint and mode.
+    fn holds_at(&self, endpoint: EndpointId, mode: Mode) -> Result<(), Unmet> {
+        unmet(self.mode.is_some_and(|wanted| wanted != mode), Unmet::Mode)?;
+        unmet(self.endpoints.as_ref().is_some_and(|set| !set.contains(&endpoint)), Unmet::Endpoint)
+    }
+
+    /// The part that is left for each request.
+    fn holds_beyond_index(&self, class: &RequestClass) -> Result<(), Unmet> {
         unmet(self.access.is_some_and(|access| access != class.access), Unmet::Access)?;
         unmet(self.connected.is_some_and(|connected| connected != class.is_connected()), Unmet::Connected)?;
         unmet(self.accounts.as_ref().is_some_and(|set| !set.contains(&class.account)), Unmet::Account)?;
         unmet(self.routes.as_ref().is_some_and(|set| !set.contains(&class.route)), Unmet::Route)
     }
 
-    /// Whether no request with this endpoint and mode can fulfil the condition, whatever else it has.
-    fn rules_out(&self, endpoint: EndpointId, mode: Mode) -> bool {
-        self.mode.is_some_and(|wanted| wanted != mode)
-            || self.endpoints.as_ref().is_some_and(|set| !set.contains(&endpoint))
+    /// Whether endpoint and mode alone decide the condition.
+    fn is_decided_by_index(&self) -> bool {
+        self.access.is_none() && self.connected.is_none() && self.accounts.is_none() && self.routes.is_none()
     }
+}
+
+fn unmet(fails: bool, unmet: Unmet) -> Result<(), Unmet> {
+    if fails { Err(unmet) } else { Ok(()) }
 }
 
 /// The part of a [`Condition`] that did not hold.
@@ -174,14 +186,28 @@ impl Limit {
         if self.except.as_ref().is_some_and(|except| except.holds(class).is_ok()) {
             return Err(Exempt::Except);
         }
-        if self
-            .per
-            .iter()
-            .any(|part| matches!(part, Part::Value(id) if policy.value_slot(class.endpoint, *id).is_none()))
-        {
-            return Err(Exempt::NoValue);
+        if self.has_all_values(policy.endpoint(class.endpoint)) { Ok(()) } else { Err(Exempt::NoValue) }
+    }
+
+    /// What is left of [`applies`](Limit::applies) for a limit that the index lists for the request.
+    pub(super) fn applies_beyond_index(&self, class: &RequestClass) -> Result<(), Exempt> {
+        self.when.holds_beyond_index(class).map_err(Exempt::When)?;
+        match &self.except {
+            Some(except) if !except.is_decided_by_index() && except.holds(class).is_ok() => Err(Exempt::Except),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether some request of this endpoint and mode can meet the limit.
+    fn can_apply(&self, id: EndpointId, endpoint: &EndpointClass, mode: Mode) -> bool {
+        let excepted = |except: &Condition| except.is_decided_by_index() && except.holds_at(id, mode).is_ok();
+        self.when.holds_at(id, mode).is_ok()
+            && !self.except.as_ref().is_some_and(excepted)
+            && self.has_all_values(endpoint)
+    }
+
+    fn has_all_values(&self, endpoint: &EndpointClass) -> bool {
+        self.per.iter().all(|part| !matches!(part, Part::Value(id) if endpoint.value_slot(*id).is_none()))
     }
 }
 
@@ -197,6 +223,12 @@ pub struct EndpointClass {
     pub extractors: Box<[ExtractorId]>,
 }
 
+impl EndpointClass {
+    fn value_slot(&self, extractor: ExtractorId) -> Option<usize> {
+        self.extractors.iter().position(|&id| id == extractor)
+    }
+}
+
 /// A set of figures that replace the base ones: a tier's, or an account's own over its tier's.
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
@@ -209,9 +241,13 @@ pub struct Profile {
 pub struct Policy {
     limits: Box<[CompiledLimit]>,
     endpoints: Box<[CompiledEndpoint]>,
-    profiles: Box<[Profile]>,
+    /// The replaced limiters of each profile, by limit.
+    profiles: Box<[Replaced]>,
     index: Index,
 }
+
+/// Limiters by the limit whose own they replace, sorted.
+type Replaced = Box<[(LimitId, Limiter)]>;
 
 /// Which limits can apply, by endpoint, mode and stage. Lists are shared: hundreds of endpoints meet the same few.
 #[derive(Debug)]
@@ -244,9 +280,9 @@ impl Policy {
             .into_iter()
             .map(|class| CompiledEndpoint { id: seed.id(IdKind::Endpoint, class.name.as_bytes()), class })
             .collect();
-        let index = build_index(&limits, endpoints.len());
-        let profiles = if profiles.is_empty() { vec![Profile::default()] } else { profiles };
-        Policy { limits, endpoints, profiles: profiles.into(), index }
+        let index = build_index(&limits, &endpoints);
+        let profiles = profiles.into_iter().map(by_limit).collect();
+        Policy { limits, endpoints, profiles, index }
     }
 
     /// How many limits there are.
@@ -282,9 +318,10 @@ impl Policy {
     #[must_use]
     pub fn limiter(&self, id: LimitId, profile: ProfileId) -> Limiter {
         if profile != ProfileId::BASE
-            && let Some(own) = self.profiles.get(profile.0 as usize).and_then(|profile| profile.limiters.get(&id))
+            && let Some(replaced) = self.profiles.get(profile.0 as usize)
+            && let Ok(place) = replaced.binary_search_by_key(&id, |own| own.0)
         {
-            return *own;
+            return replaced[place].1;
         }
         self.limit(id).limiter
     }
@@ -292,7 +329,7 @@ impl Policy {
     /// Where in [`RequestClass::values`] the endpoint's requests hold what `extractor` takes.
     #[must_use]
     pub fn value_slot(&self, endpoint: EndpointId, extractor: ExtractorId) -> Option<usize> {
-        self.endpoint(endpoint).extractors.iter().position(|&id| id == extractor)
+        self.endpoint(endpoint).value_slot(extractor)
     }
 
     /// The limits of a stage that can apply to requests of this endpoint and mode, fallbacks last.
@@ -326,12 +363,18 @@ fn salt(seed: &Seed, limit: &Limit) -> Id {
     seed.id(IdKind::Limit, name.as_bytes())
 }
 
+fn by_limit(profile: Profile) -> Replaced {
+    let mut limiters: Vec<_> = profile.limiters.into_iter().collect();
+    limiters.sort_unstable_by_key(|own| own.0);
+    limiters.into()
+}
+
 fn index_place(endpoint: usize, mode: Mode, stage: Stage) -> usize {
     (endpoint * Mode::ALL.len() + mode as usize) * Stage::ALL.len() + stage as usize
 }
 
-fn build_index(limits: &[CompiledLimit], endpoints: usize) -> Index {
-    let mut index = vec![Vec::new(); endpoints * Mode::ALL.len() * Stage::ALL.len()];
+fn build_index(limits: &[CompiledLimit], endpoints: &[CompiledEndpoint]) -> Index {
+    let mut index = vec![Vec::new(); endpoints.len() * Mode::ALL.len() * Stage::ALL.len()];
     let fallbacks_last = [false, true];
     for fallback in fallbacks_last {
         for (id, compiled) in (0..).map(LimitId).zip(limits).filter(|(_, compiled)| compiled.limit.fallback == fallback)
@@ -356,16 +399,13 @@ fn build_index(limits: &[CompiledLimit], endpoints: usize) -> Index {
 }
 
 /// Every place of the index where the limit can apply.
-fn places(limit: &Limit, endpoints: usize) -> Vec<usize> {
-    let named: Vec<u32> = match &limit.when.endpoints {
-        Some(set) => set.iter().map(|id| id.0).filter(|&id| (id as usize) < endpoints).collect(),
-        None => (0..u32::try_from(endpoints).unwrap_or(u32::MAX)).collect(),
-    };
-    named
-        .into_iter()
+fn places(limit: &Limit, endpoints: &[CompiledEndpoint]) -> Vec<usize> {
+    (0..)
+        .map(EndpointId)
+        .zip(endpoints)
         .flat_map(|endpoint| Mode::ALL.map(|mode| (endpoint, mode)))
-        .filter(|&(endpoint, mode)| !limit.when.rules_out(EndpointId(endpoint), mode))
-        .map(|(endpoint, mode)| index_place(endpoint as usize, mode, limit.stage))
+        .filter(|((id, endpoint), mode)| limit.can_apply(*id, &endpoint.class, *mode))
+        .map(|((id, _), mode)| index_place(id.0 as usize, mode, limit.stage))
         .collect()
 }
 

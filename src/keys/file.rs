@@ -88,9 +88,10 @@ struct Reader<'s> {
     mistakes: Vec<KeysMistake>,
     /// Whether the file is sound TOML. If not, what seems missing may merely be unreadable, and is not complained of.
     whole: bool,
-    /// The line that each id and each hash was first in.
+    /// The line that each id was first in.
     ids: HashMap<Box<str>, usize>,
-    hashes: HashMap<String, usize>,
+    /// The line that each hash was first in, by the half that the keyring's index goes by: no key ever takes another's place.
+    hashes: HashMap<[u8; 16], usize>,
 }
 
 /// One key as far as it could be read.
@@ -260,7 +261,7 @@ impl Reader<'_> {
             return None;
         };
         let (line, _) = self.places.of(value.span().start);
-        match self.hashes.entry(digest.to_string()) {
+        match self.hashes.entry(digest.prefix()) {
             Entry::Vacant(free) => _ = free.insert(line),
             Entry::Occupied(first) => {
                 let message = format!("the hash is that of the key in line {}", first.get());

@@ -8,15 +8,20 @@
 //! 1. Whatever passes is byte for byte what was read. Nothing is repaired.
 //! 2. A head, and a trailer section, pass whole or not at all. Body bytes pass at once.
 //! 3. The verdict depends on the bytes alone, never on how they were cut into reads.
-//! 4. What is held back is bounded by [`WireLimits::max_head_bytes`] and [`WireLimits::max_trailer_bytes`].
-//! 5. Requests before a bad one on the same connection are answered as if it had not come.
+//! 4. What is held back is bounded by [`WireLimits::max_head_bytes`] and [`WireLimits::max_trailer_bytes`], or by hyper's read
+//!    buffer where one read brings more.
+//! 5. A head is looked at only when every request before it is answered and flushed. So those are answered as if a bad one
+//!    behind them had not come.
+//! 6. While a request is in flight, the end of the connection is seen even behind pipelined requests, up to the bound of 4. hyper
+//!    alone would not see it, and a client that is gone would hold its slots until the upstream answers.
 //!
-//! How a bad head is answered: hyper takes an end of file while a request is in flight for a client that left, and drops the
-//! request. So after a bad head the reader pends until all earlier requests are answered and flushed, and only then reports
-//! the end. The owner tells by [`Answers`] when a response body has ended. hyper's connection then completes, without closing
-//! the writing side (the guard sees to that); the owner takes the guard back and sends what it owes with [`refuse`]:
+//! The owner tells by [`Answers`] when a response body has ended; without that, a connection's second request waits for ever.
 //!
-//! ```ignore
+//! How a bad head is answered: the reader reports the end of the connection to hyper, which is idle at that moment and
+//! completes, without closing the writing side (the guard sees to that). The owner takes the guard back and sends what it owes
+//! with [`refuse`]:
+//!
+//! ```text
 //! let guarded = Guarded::new(stream, WireLimits::default());
 //! let answers = guarded.answers();       // in the service: response.map(|body| answers.follow(body))
 //! let mut connection = http1::Builder::new().serve_connection(TokioIo::new(guarded), service);
@@ -55,7 +60,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Bounds of what a client may send besides bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WireLimits {
-    /// Bytes of a request line and its headers. hyper's `max_buf_size` must be larger.
+    /// Bytes of a request line and its headers. hyper's `max_buf_size` must be larger, and bounds what one read may bring.
     pub max_head_bytes: usize,
     /// Headers of a request, and apart from them its trailers. hyper's `max_headers` must not be smaller.
     pub max_headers: usize,
@@ -79,25 +84,24 @@ impl Default for WireLimits {
     }
 }
 
-/// Bytes read at once while a head or trailer section is incomplete.
+/// Bytes read at once behind bytes that are held back.
 const HELD_READ_BYTES: usize = 4 * 1024;
-/// Bytes read and dropped after a bad head while earlier requests are still being answered, to see the client leave.
-const MAX_DISCARDED_BYTES: usize = 64 * 1024;
 
 /// A connection whose reads are checked. Writes pass through.
 #[derive(Debug)]
 pub struct Guarded<IO> {
     io: IO,
     scanner: Scanner,
-    /// Bytes that could not pass when they were read: `held[sent..ready]` may pass now, the rest is incomplete.
+    max_head_bytes: usize,
+    /// Bytes that could not pass when they were read: `held[sent..ready]` may pass now, the rest is incomplete or
+    /// its turn has not come.
     held: Vec<u8>,
     ready: usize,
     sent: usize,
-    discarded: usize,
     answers: Answers,
     /// How many requests were answered when the writer was last empty.
     flushed: u64,
-    /// Who waits for the end that follows a bad head.
+    /// Who waits for a request's turn to come.
     waiting: Option<Waker>,
     ended: bool,
 }
@@ -116,10 +120,10 @@ impl<IO> Guarded<IO> {
         Guarded {
             io,
             scanner: Scanner::new(limits),
+            max_head_bytes: limits.max_head_bytes,
             held: Vec::new(),
             ready: 0,
             sent: 0,
-            discarded: 0,
             answers: Answers::default(),
             flushed: 0,
             waiting: None,
@@ -127,8 +131,7 @@ impl<IO> Guarded<IO> {
         }
     }
 
-    /// Where the owner tells that a request is answered. It must tell for every request, or a bad head behind it waits for
-    /// ever.
+    /// Where the owner tells that a request is answered. It must tell so for every request: the next one waits for it.
     #[must_use]
     pub fn answers(&self) -> Answers {
         self.answers.clone()
@@ -140,17 +143,18 @@ impl<IO> Guarded<IO> {
         self.scanner.fault()
     }
 
-    /// The fault that nobody has answered yet: that of a bad head, once every request before it is answered. The owner then
-    /// owes [`refuse`]. `None` for a bad body, which the service has answered, and behind an answer that closed the connection.
+    /// The fault that nobody has answered yet: that of a bad head. The owner then owes [`refuse`]. `None` for a bad body, which
+    /// the service has answered, and behind an answer that closed the connection.
     #[must_use]
     pub fn unanswered(&self) -> Option<WireFault> {
         self.verdict().filter(|_| self.ended)
     }
 
-    /// Whether a request has begun to arrive and its head is not whole: what tells a slow request from an idle connection.
+    /// Whether a request has begun to arrive, its turn has come, and its head is not whole: what tells a slow request from an
+    /// idle connection.
     #[must_use]
     pub fn is_mid_head(&self) -> bool {
-        !self.held.is_empty() && !self.scanner.is_in_body()
+        !self.held.is_empty() && !self.scanner.is_in_body() && !self.is_waiting()
     }
 
     /// Requests whose heads have passed.
@@ -189,8 +193,18 @@ impl<IO> Guarded<IO> {
         true
     }
 
-    fn all_answered(&self) -> bool {
-        self.flushed >= self.scanner.heads()
+    fn is_waiting(&self) -> bool {
+        self.scanner.is_waiting(self.flushed)
+    }
+
+    /// Looks at the held bytes again. True when some may pass, or are bad.
+    fn scan_held(&mut self) -> bool {
+        self.ready = self.scanner.scan(&self.held, self.flushed);
+        let is_bad = self.scanner.fault().is_some();
+        if is_bad {
+            self.held.truncate(self.ready);
+        }
+        is_bad || self.ready > 0
     }
 }
 
@@ -203,7 +217,7 @@ impl<IO: AsyncRead + Unpin> Guarded<IO> {
         if fresh.is_empty() {
             return Poll::Ready(Ok(Progress::Done));
         }
-        let passed = self.scanner.scan(fresh);
+        let passed = self.scanner.scan(fresh, self.flushed);
         if passed < fresh.len() && self.scanner.fault().is_none() {
             self.held.extend_from_slice(fresh.get(passed..).unwrap_or_default());
         }
@@ -213,43 +227,32 @@ impl<IO: AsyncRead + Unpin> Guarded<IO> {
 
     /// Reads behind the held bytes.
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Progress>> {
+        if self.scan_held() {
+            return Poll::Ready(Ok(Progress::Held));
+        }
         let before = self.held.len();
+        if self.is_waiting() {
+            self.waiting = Some(cx.waker().clone());
+            if before >= self.max_head_bytes {
+                return Poll::Pending;
+            }
+        }
         self.held.resize(before + HELD_READ_BYTES, 0);
         let mut buf = ReadBuf::new(self.held.get_mut(before..).unwrap_or_default());
         let polled = Pin::new(&mut self.io).poll_read(cx, &mut buf);
         let fresh = buf.filled().len();
         self.held.truncate(before + fresh);
         ready!(polled)?;
-        if fresh == 0 {
-            return Poll::Ready(Ok(Progress::Done));
-        }
-        self.ready = self.scanner.scan(&self.held);
-        if self.scanner.fault().is_some() {
-            self.held.truncate(self.ready);
-        }
-        Poll::Ready(Ok(Progress::Held))
+        Poll::Ready(Ok(if fresh == 0 { Progress::Done } else { Progress::Held }))
     }
 
-    /// What the reader answers once all that may pass has passed.
-    fn poll_faulty(&mut self, cx: &mut Context<'_>, fault: WireFault) -> Poll<io::Result<()>> {
+    /// What the reader answers once all that may pass has passed: a failed body, or the end in place of a bad head.
+    fn answer_fault(&mut self, fault: WireFault) -> io::Result<()> {
         if self.scanner.is_in_body() {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, fault)));
+            return Err(io::Error::new(io::ErrorKind::InvalidData, fault));
         }
-        if self.all_answered() {
-            self.ended = true;
-            return Poll::Ready(Ok(()));
-        }
-        let mut scratch = [0; 2048];
-        while self.discarded < MAX_DISCARDED_BYTES {
-            let mut buf = ReadBuf::new(&mut scratch);
-            match Pin::new(&mut self.io).poll_read(cx, &mut buf)? {
-                Poll::Ready(()) if buf.filled().is_empty() => return Poll::Ready(Ok(())),
-                Poll::Ready(()) => self.discarded += buf.filled().len(),
-                Poll::Pending => break,
-            }
-        }
-        self.waiting = Some(cx.waker().clone());
-        Poll::Pending
+        self.ended = true;
+        Ok(())
     }
 }
 
@@ -261,7 +264,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
                 return Poll::Ready(Ok(()));
             }
             if let Some(fault) = guard.scanner.fault() {
-                return guard.poll_faulty(cx, fault);
+                return Poll::Ready(guard.answer_fault(fault));
             }
             let progress = if guard.held.is_empty() { guard.poll_direct(cx, buf) } else { guard.poll_held(cx) };
             if let Progress::Done = ready!(progress)? {
@@ -293,7 +296,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
         let guard = self.get_mut();
         ready!(Pin::new(&mut guard.io).poll_flush(cx))?;
         guard.flushed = guard.answers.count();
-        if guard.all_answered()
+        if !guard.is_waiting()
             && let Some(waiting) = guard.waiting.take()
         {
             waiting.wake();

@@ -5,3 +5,4 @@ mod exactness;
 mod reference;
 mod strategies;
 mod threads;
+mod window;

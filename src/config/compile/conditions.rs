@@ -50,7 +50,7 @@ impl<'a> Names<'a> {
                 compiled.damaged = true;
                 let place = Place { source, span: list.span.clone() };
                 let finding = Finding::error(place, format!("an empty list of `{key}`: no request fulfills it"));
-                context.error(finding.hint(format!("leave `{key}` out if any will do")));
+                context.tell(finding.hint(format!("leave `{key}` out if any will do")));
             }
         }
         if let Some(list) = &raw.endpoint {
@@ -120,7 +120,7 @@ impl<'a> Names<'a> {
         let finding = Finding::error(place, format!("no endpoint matches `{glob}`"));
         let hint =
             "`*` stands for any characters, and the whole name or match must fit: \"payouts.*\", \"GET /v1/*/search\"";
-        context.error(finding.hint(hint));
+        context.tell(finding.hint(hint));
     }
 
     fn glob(&mut self, glob: &str) -> Arc<[EndpointId]> {

@@ -91,7 +91,7 @@ impl Builder {
             self.damaged = true;
             if !item.damaged {
                 let finding = Finding::error(item.place(), "the endpoint lacks `match`");
-                context.error(finding.expected(r#"match = "POST /v1/payouts/{payout}""#));
+                context.tell(finding.expected(r#"match = "POST /v1/payouts/{payout}""#));
             }
             return;
         };
@@ -100,7 +100,7 @@ impl Builder {
             Err(error) => {
                 self.damaged = true;
                 let finding = Finding::error(item.at(&matches.span), format!("not an endpoint: {error}"));
-                return context.error(finding.found(format!("{:?}", matches.value)));
+                return context.tell(finding.found(format!("{:?}", matches.value)));
             }
         };
         let access = item.raw.access.as_ref().map_or_else(
@@ -114,7 +114,7 @@ impl Builder {
         let place = item.at(&name.unwrap_or(matches).span);
         if let Some(name) = name.filter(|name| !is_name(&name.value)) {
             let finding = Finding::error(item.at(&name.span), "not a name for an endpoint");
-            context.error(finding.expected("1 to 200 printable ASCII characters without `*`, quotes and backslashes"));
+            context.tell(finding.expected("1 to 200 printable ASCII characters without `*`, quotes and backslashes"));
         }
         let written = name.map_or_else(|| template.to_string(), |name| name.value.clone());
         let cost = u32::try_from(cost).unwrap_or(MAX_COST);
@@ -135,7 +135,7 @@ impl Builder {
             if same.layer == layer {
                 let message = format!("the endpoint `{}` has the same method and path", same.endpoint.name);
                 return context
-                    .error(Finding::error(place.clone(), message).hint("requests could not tell the two apart"));
+                    .tell(Finding::error(place.clone(), message).hint("requests could not tell the two apart"));
             }
             if !named {
                 endpoint.name = same.endpoint.name.clone();
@@ -155,11 +155,11 @@ impl Builder {
     fn claim_name(&mut self, context: &mut Context<'_>, endpoint: &Endpoint, layer: Layer, place: &Place) {
         if OTHER.contains(&&*endpoint.name) {
             let finding = Finding::error(place.clone(), format!("the name `{}` is taken", endpoint.name));
-            return context.error(finding.hint("it stands for all paths that no endpoint matches"));
+            return context.tell(finding.hint("it stands for all paths that no endpoint matches"));
         }
         let Some(owner) = self.by_name.get(&endpoint.name).and_then(|&slot| self.entries.get_mut(slot)) else { return };
         if owner.layer == layer {
-            return context.error(Finding::error(place.clone(), format!("a second endpoint `{}`", endpoint.name)));
+            return context.tell(Finding::error(place.clone(), format!("a second endpoint `{}`", endpoint.name)));
         }
         let own = owner.endpoint.template.as_ref().map(ToString::to_string).unwrap_or_default();
         owner.endpoint.name = own.as_str().into();

@@ -66,7 +66,7 @@ fn merge(context: &mut Context<'_>, presets: Vec<Item<RawLimit>>, own: Vec<Item<
         match known {
             Some((name, (_, true))) => {
                 let finding = Finding::error(item.at(&name.span), format!("a second limit `{}`", name.value));
-                context.error(finding.hint("each limit has a name of its own; state, metrics and overrides go by it"));
+                context.tell(finding.hint("each limit has a name of its own; state, metrics and overrides go by it"));
             }
             Some((name, (place, false))) => {
                 places.insert(name.value.clone(), (place, is_own));
@@ -96,7 +96,7 @@ fn limit(
     let name = name(context, item);
     if raw.stage.is_none() && !item.damaged {
         let finding = Finding::error(item.place(), format!("the limit `{name}` lacks `stage`"));
-        context.error(finding.expected(r#"stage = "global", "endpoint" or "resource""#));
+        context.tell(finding.expected(r#"stage = "global", "endpoint" or "resource""#));
     }
     let figures = RawFigures {
         rate: raw.rate.clone(),
@@ -132,7 +132,7 @@ fn name(context: &mut Context<'_>, item: &Item<RawLimit>) -> String {
     let Some(name) = &item.raw.name else {
         if !item.damaged {
             let finding = Finding::error(item.place(), "the limit lacks `name`");
-            context.error(finding.expected(r#"name = "payouts-rate""#));
+            context.tell(finding.expected(r#"name = "payouts-rate""#));
         }
         return "?".to_owned();
     };
@@ -140,7 +140,7 @@ fn name(context: &mut Context<'_>, item: &Item<RawLimit>) -> String {
     if !(1..=64).contains(&name.value.len()) || !name.value.bytes().all(plain) {
         let finding = Finding::error(item.at(&name.span), "not a name for a limit");
         let finding = finding.expected("1 to 64 letters, digits, `-`, `_`, `.` and `:`");
-        context.error(finding.hint("it stands in headers and metrics"));
+        context.tell(finding.hint("it stands in headers and metrics"));
     }
     name.value.clone()
 }
@@ -161,19 +161,19 @@ pub(super) fn limiter(context: &mut Context<'_>, facts: &Facts<'_>, whose: &str)
     let at = |span: &std::ops::Range<usize>| Place { span: span.clone(), ..facts.place };
     if let Some(quota) = quota {
         let finding = Finding::error(at(&quota.span), "`quota` comes with a later version");
-        context.error(finding.hint("use `rate` with a `burst`, or `concurrency`"));
+        context.tell(finding.hint("use `rate` with a `burst`, or `concurrency`"));
         return None;
     }
     match (rate, concurrency) {
         (Some(_), Some(concurrency)) => {
             let finding = Finding::error(at(&concurrency.span), format!("{whose} has both `rate` and `concurrency`"));
-            context.error(finding.hint("make it two limits, each with a name of its own"));
+            context.tell(finding.hint("make it two limits, each with a name of its own"));
             None
         }
         (None, Some(concurrency)) => {
             if let Some(burst) = burst {
                 let finding = Finding::error(at(&burst.span), "`burst` belongs to a `rate`, not to `concurrency`");
-                context.error(finding.hint("leave it out"));
+                context.tell(finding.hint("leave it out"));
             }
             Some(Limiter::Concurrency(Concurrency { slots: concurrency.value }))
         }
@@ -183,7 +183,7 @@ pub(super) fn limiter(context: &mut Context<'_>, facts: &Facts<'_>, whose: &str)
         (None, None) => {
             if !facts.damaged {
                 let finding = Finding::error(facts.place.clone(), format!("{whose} lacks its figure"));
-                context.error(finding.expected(r#"one of: rate = "15/s", concurrency = 30"#));
+                context.tell(finding.expected(r#"one of: rate = "15/s", concurrency = 30"#));
             }
             None
         }
@@ -193,14 +193,14 @@ pub(super) fn limiter(context: &mut Context<'_>, facts: &Facts<'_>, whose: &str)
 fn gcra(context: &mut Context<'_>, rate: Rate, place: &Place, burst: Option<(u64, Place)>) -> Option<Limiter> {
     if let Some((0, place)) = &burst {
         let finding = Finding::error(place.clone(), "a burst of 0 admits nothing, ever");
-        context.error(finding.expected("1 or more").hint(r#"to refuse everything, say so: rate = "0/s""#));
+        context.tell(finding.expected("1 or more").hint(r#"to refuse everything, say so: rate = "0/s""#));
         return None;
     }
     let (tokens, place) = burst.unwrap_or_else(|| (rate.one_second(), place.clone()));
     let interval_ns = rate.period.as_nanos().div_ceil(u128::from(rate.count.max(1)));
     if rate.count > 0 && interval_ns.saturating_mul(u128::from(tokens)) > u128::from(u64::MAX) {
         let finding = Finding::error(place, "the bucket would take more than 584 years to fill");
-        context.error(finding.hint("a smaller burst or a faster rate"));
+        context.tell(finding.hint("a smaller burst or a faster rate"));
         return None;
     }
     Some(Limiter::Gcra(Gcra::new(rate.count, rate.period, tokens)))
@@ -228,5 +228,5 @@ pub(super) fn check_cost(
     let place = Place { span: span.unwrap_or(&facts.place.span).clone(), ..facts.place };
     let message = format!("requests to `{}` would never be admitted: they cost more than the burst", endpoint.name);
     let finding = Finding::error(place, message).expected(format!("a burst of {} or more", endpoint.cost));
-    context.error(finding.found(format!("a burst of {}", bucket.burst())));
+    context.tell(finding.found(format!("a burst of {}", bucket.burst())));
 }

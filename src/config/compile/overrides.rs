@@ -32,7 +32,7 @@ pub(super) fn compile(
         let own = overrides(context, item, &item.raw.limits, limits, endpoints);
         if item.raw.tier.is_none() && item.raw.limits.is_empty() && !item.damaged {
             let message = format!("the account `{}` has neither a tier nor figures of its own", account.value);
-            context.error(Finding::warning(item.at(&account.span), message));
+            context.tell(Finding::warning(item.at(&account.span), message));
         }
         let profile = if own.is_empty() {
             tier
@@ -46,7 +46,7 @@ pub(super) fn compile(
     }
     let damaged = context.damage.touches("accounts") || accounts.0.iter().any(|(_, item)| item.damaged);
     for (name, item) in tiers.0.iter().filter(|(name, _)| !damaged && !used.contains(name.value.as_str())) {
-        context.error(Finding::warning(item.at(&name.span), format!("no account has the tier `{}`", name.value)));
+        context.tell(Finding::warning(item.at(&name.span), format!("no account has the tier `{}`", name.value)));
     }
     (profiles, by_account)
 }
@@ -92,7 +92,7 @@ fn overrides<T>(
         if wanted != found {
             let finding =
                 Finding::error(facts.place, format!("the limit `{}` is a {wanted}, not a {found}", name.value));
-            context.error(
+            context.tell(
                 finding
                     .expected(format!("{wanted} = ..."))
                     .hint("an override gives other figures, not another mechanism"),

@@ -48,13 +48,13 @@ impl Values {
         let Some(per) = &item.raw.per else { return default(context, item) };
         if per.value.len() > MAX_PARTS {
             let finding = Finding::error(item.at(&per.span), format!("more than {MAX_PARTS} items to count by"));
-            context.error(finding.found(per.value.len().to_string()));
+            context.tell(finding.found(per.value.len().to_string()));
         }
         let mut parts: Vec<Part> = Vec::new();
         for written in per.value.iter().take(MAX_PARTS) {
             let Some(part) = self.part(context, item, written) else { continue };
             if parts.contains(&part) {
-                context.error(Finding::error(item.at(&written.span), format!("`{}` twice", written.value)));
+                context.tell(Finding::error(item.at(&written.span), format!("`{}` twice", written.value)));
                 continue;
             }
             if let Part::Value(id) = part {
@@ -76,26 +76,26 @@ impl Values {
             Some(("header", name)) => match http::HeaderName::try_from(name) {
                 Ok(name) if SECRET.contains(&name.as_str()) => {
                     let finding = Finding::error(place, format!("`{text}` holds a secret"));
-                    context.error(finding.hint("count by `key` or `account`"));
+                    context.tell(finding.hint("count by `key` or `account`"));
                     return None;
                 }
                 Ok(name) => Extractor::Header(name),
                 Err(_) => {
-                    context.error(Finding::error(place, format!("`{name}` is not a header's name")));
+                    context.tell(Finding::error(place, format!("`{name}` is not a header's name")));
                     return None;
                 }
             },
             Some((kind @ ("form" | "json" | "query"), _)) => {
                 let finding =
                     Finding::error(place, format!("counting by a value of the {kind} comes with a later version"));
-                context.error(finding.hint("use path.NAME or header.NAME"));
+                context.tell(finding.hint("use path.NAME or header.NAME"));
                 return None;
             }
             _ => {
                 let finding = Finding::error(place, format!("`{text}` is nothing to count by"))
                     .expected("account, connected_account, key, ip, endpoint, path.NAME or header.NAME");
                 let hint = context.report.nearest(text, WORDS.iter().map(|(word, _)| *word));
-                context.error(match hint {
+                context.tell(match hint {
                     Some(hint) => finding.hint(hint),
                     None => finding,
                 });
@@ -130,7 +130,7 @@ impl Values {
         if let Some((lacking, _)) = when.named.iter().find(|(id, _)| !has(id)) {
             let lacking = endpoints.get(*lacking).map_or("?", |endpoint| &endpoint.name);
             let finding = Finding::error(place, format!("the endpoint `{lacking}` has no {{{name}}} in its path"));
-            return context.error(finding.hint("the names of path values are those in the endpoints' `match`"));
+            return context.tell(finding.hint("the names of path values are those in the endpoints' `match`"));
         }
         let having: Vec<EndpointId> = match &when.condition.endpoints {
             Some(set) => set.iter().copied().filter(has).collect(),
@@ -138,7 +138,7 @@ impl Values {
         };
         if having.is_empty() && !when.damaged && !endpoints.damaged {
             let finding = Finding::error(place, format!("none of this limit's endpoints has {{{name}}} in its path"));
-            return context.error(finding.hint("the names of path values are those in the endpoints' `match`"));
+            return context.tell(finding.hint("the names of path values are those in the endpoints' `match`"));
         }
         let mut crowded = None;
         for endpoint in having {
@@ -153,7 +153,7 @@ impl Values {
         if let Some(endpoint) = crowded {
             let message =
                 format!("the limits of the endpoint `{}` count by more than {MAX_VALUES} values", endpoint.name);
-            context.error(Finding::error(place, message).hint("let this limit apply to fewer endpoints"));
+            context.tell(Finding::error(place, message).hint("let this limit apply to fewer endpoints"));
         }
     }
 }
@@ -170,7 +170,7 @@ fn default(context: &mut Context<'_>, item: &Item<RawLimit>) -> Vec<Part> {
         Some(RawStage::Resource) => {
             if !item.damaged {
                 let finding = Finding::error(item.place(), "a limit of the stage \"resource\" lacks `per`");
-                context.error(finding.expected(r#"per = ["account", "path.NAME"]"#));
+                context.tell(finding.expected(r#"per = ["account", "path.NAME"]"#));
             }
             Vec::new()
         }

@@ -30,7 +30,7 @@ pub(super) fn compile(
         {
             let same = routes.get(same as usize).map_or("this one itself", |route| &route.name);
             let finding = Finding::error(item.place(), format!("the route `{same}` has the same host and path prefix"));
-            context.error(finding.hint("no request would ever take this one"));
+            context.tell(finding.hint("no request would ever take this one"));
         }
         routes.push(route);
     }
@@ -38,7 +38,7 @@ pub(super) fn compile(
     for (nth, upstream) in upstreams.upstreams.iter().enumerate().filter(|(nth, _)| !damaged && !used.contains(nth)) {
         let message = format!("no route leads to the upstream `{}`", upstream.name);
         if let Some(place) = upstreams.places.get(nth) {
-            context.error(Finding::warning(place.clone(), message));
+            context.tell(Finding::warning(place.clone(), message));
         }
     }
     (routes, router)
@@ -49,7 +49,7 @@ fn default(context: &mut Context<'_>, upstreams: &Upstreams) -> (Vec<Route>, Rou
     if let (Some(second), false) = (upstreams.places.get(1), context.damage.touches("routes")) {
         let count = upstreams.upstreams.len();
         let finding = Finding::error(second.clone(), format!("there are {count} upstreams and no routes"));
-        context.error(finding.expected("[[routes]]\n              upstream = \"...\""));
+        context.tell(finding.expected("[[routes]]\n              upstream = \"...\""));
     }
     let route = Route { name: "default".into(), hosts: Box::default(), path_prefix: "".into(), upstream: 0 };
     let mut router = Router::default();
@@ -66,14 +66,14 @@ fn route(context: &mut Context<'_>, item: &Item<RawRoute>, upstreams: &Upstreams
     if let Some(given) = &item.raw.hosts {
         if given.value.0.is_empty() && !item.damaged {
             let finding = Finding::error(item.at(&given.span), "an empty list of hosts: no request has one of them");
-            context.error(finding.hint("leave `hosts` out for any host"));
+            context.tell(finding.hint("leave `hosts` out for any host"));
         }
         for host in &given.value.0 {
             let Some(normal) = host_pattern(context, item, host) else { continue };
             if seen.insert(normal.clone()) {
                 hosts.push(normal.into());
             } else {
-                context.error(Finding::error(item.at(&host.span), format!("the host `{}` twice", host.value)));
+                context.tell(Finding::error(item.at(&host.span), format!("the host `{}` twice", host.value)));
             }
         }
     }
@@ -90,7 +90,7 @@ fn upstream(context: &mut Context<'_>, item: &Item<RawRoute>, upstreams: &Upstre
         },
         None if upstreams.upstreams.len() > 1 && !item.damaged => {
             let finding = Finding::error(item.place(), "the route lacks `upstream`, and there are several");
-            context.error(finding.expected(names().take(8).collect::<Vec<_>>().join(", ")));
+            context.tell(finding.expected(names().take(8).collect::<Vec<_>>().join(", ")));
         }
         None => {}
     }
@@ -101,10 +101,10 @@ fn upstream(context: &mut Context<'_>, item: &Item<RawRoute>, upstreams: &Upstre
 fn name(context: &mut Context<'_>, item: &Item<RawRoute>, route: &mut Route, names: &mut HashSet<String>, nth: usize) {
     if let Some(given) = &item.raw.name {
         if !names.insert(given.value.clone()) {
-            context.error(Finding::error(item.at(&given.span), format!("a second route `{}`", given.value)));
+            context.tell(Finding::error(item.at(&given.span), format!("a second route `{}`", given.value)));
         } else if given.value.is_empty() || given.value.len() > 64 {
             let finding = Finding::error(item.at(&given.span), "a route's name has 1 to 64 characters");
-            context.error(finding.hint("it is a label of metrics"));
+            context.tell(finding.hint("it is a label of metrics"));
         }
         route.name = given.value.as_str().into();
         return;
@@ -133,7 +133,7 @@ fn path_prefix(context: &mut Context<'_>, item: &Item<RawRoute>, given: &Located
         let finding = Finding::error(item.at(&given.span), "not the beginning of a path")
             .expected("segments after a slash, such as \"/v1\"; no wildcard, no query, no dots for folders")
             .found(format!("{prefix:?}"));
-        context.error(finding);
+        context.tell(finding);
     }
     prefix.trim_end_matches('/').into()
 }
@@ -156,7 +156,7 @@ fn host_pattern(context: &mut Context<'_>, item: &Item<RawRoute>, given: &Locate
     let finding = Finding::error(item.at(&given.span), "not a host")
         .expected("a name such as \"api.example.com\" or \"*.example.com\", or an IP address; no port, no scheme")
         .found(format!("{:?}", given.value));
-    context.error(finding);
+    context.tell(finding);
     None
 }
 

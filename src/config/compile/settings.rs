@@ -39,7 +39,7 @@ impl Context<'_> {
             let finding = Finding::error(item.at(span), "a duration out of range")
                 .expected(format!("{least} to {most}"))
                 .found(humantime::format_duration(*given).to_string());
-            self.error(finding);
+            self.tell(finding);
         }
         *given
     }
@@ -57,7 +57,7 @@ impl Context<'_> {
             let finding = Finding::error(item.at(&located.span), "a size out of range")
                 .expected(format!("{} to {}", show(*bounds.start()), show(*bounds.end())))
                 .found(show(given));
-            self.error(finding);
+            self.tell(finding);
         }
         usize::try_from(given).unwrap_or(usize::MAX)
     }
@@ -74,7 +74,7 @@ impl Context<'_> {
             let finding = Finding::error(item.at(&located.span), "a number out of range")
                 .expected(format!("{} to {}", bounds.start(), bounds.end()))
                 .found(given.to_string());
-            self.error(finding);
+            self.tell(finding);
         }
         given as usize
     }
@@ -112,14 +112,14 @@ pub(super) fn server(context: &mut Context<'_>, raw: Option<Item<RawServer>>) ->
 fn listen(context: &mut Context<'_>, item: &Item<RawServer>) -> Vec<SocketAddr> {
     let Some(given) = &item.raw.listen else { return vec![SocketAddr::from(([127, 0, 0, 1], 8080))] };
     if given.value.0.is_empty() && !item.damaged {
-        context.error(Finding::error(item.at(&given.span), "no address to listen on"));
+        context.tell(Finding::error(item.at(&given.span), "no address to listen on"));
     }
     let mut addresses: Vec<SocketAddr> = Vec::new();
     for address in &given.value.0 {
         let known = addresses.iter().find(|&&known| clash(known, address.value.0));
         if let Some(known) = known {
             let message = format!("the address meets `{known}`, which is listened on already");
-            context.error(Finding::error(item.at(&address.span), message));
+            context.tell(Finding::error(item.at(&address.span), message));
         }
         addresses.push(address.value.0);
     }
@@ -137,7 +137,7 @@ fn tls(context: &mut Context<'_>, item: &Item<RawServer>, raw: &Located<RawTls>)
     for (key, field) in fields {
         if field.is_none() && !item.damaged {
             let finding = Finding::error(item.at(&raw.span), format!("`tls` lacks `{key}`"));
-            context.error(finding.expected(r#"tls = { certificate = "cert.pem", private_key = "key.pem" }"#));
+            context.tell(finding.expected(r#"tls = { certificate = "cert.pem", private_key = "key.pem" }"#));
         }
     }
     let (certificate, private_key) = (raw.value.certificate.as_ref()?, raw.value.private_key.as_ref()?);
@@ -153,10 +153,10 @@ pub(super) fn admin(context: &mut Context<'_>, raw: Option<Item<RawAdmin>>, serv
     if let Some(address) = given.value.0 {
         if let Some(public) = server.listen.iter().find(|&&public| clash(public, address)) {
             let finding = Finding::error(place, format!("the admin would be on the public listener `{public}`"));
-            context.error(finding.hint("give it a port of its own, on a loopback address"));
+            context.tell(finding.hint("give it a port of its own, on a loopback address"));
         } else if !address.ip().is_loopback() {
             let finding = Finding::warning(place, "the admin can be reached from other machines, and asks for no key");
-            context.error(
+            context.tell(
                 finding.hint(format!(r#"listen on "127.0.0.1:{}" unless the network is closed"#, address.port())),
             );
         }
@@ -175,18 +175,18 @@ pub(super) fn auth(context: &mut Context<'_>, raw: Option<Item<RawAuth>>) -> Aut
         (AuthMode::Keys, None) if !item.damaged && !context.damage.touches("auth") => {
             let finding = Finding::error(item.place(), "`auth` lacks `keys_file`, the file of known keys");
             let hint = r#"`tollgate keys new` makes one; mode = "passthrough" asks for none"#;
-            context.error(finding.expected(r#"keys_file = "keys.toml""#).hint(hint));
+            context.tell(finding.expected(r#"keys_file = "keys.toml""#).hint(hint));
         }
         (AuthMode::Passthrough, Some(file)) => {
             let finding = Finding::warning(item.at(&file.span), "`keys_file` is not used in the mode \"passthrough\"");
-            context.error(finding.hint("leave one of the two out"));
+            context.tell(finding.hint("leave one of the two out"));
         }
         _ => {}
     }
     let realm = value(&item.raw.realm, "Stripe".to_owned());
     if let Some(given) = item.raw.realm.as_ref().filter(|given| !is_quotable(&given.value)) {
         let finding = Finding::error(item.at(&given.span), "a realm that no header can carry");
-        context.error(finding.expected("printable ASCII without quotes and backslashes"));
+        context.tell(finding.expected("printable ASCII without quotes and backslashes"));
     }
     let keys_file = keys_file.filter(|_| mode == AuthMode::Keys).map(|file| context.file(&file.value));
     Auth { mode, keys_file, realm }
@@ -220,19 +220,17 @@ pub(super) fn responses(context: &mut Context<'_>, raw: Option<Item<RawResponses
         let place = item.at(&given.span);
         match http::HeaderName::try_from(&given.value) {
             Ok(name) if TAKEN.contains(&name.as_str()) => {
-                context.error(Finding::error(place, format!("the header `{}` has another use", given.value)));
+                context.tell(Finding::error(place, format!("the header `{}` has another use", given.value)));
             }
             Ok(name) => reason_header = name,
-            Err(_) => {
-                context.error(Finding::error(place, "not a header's name").expected("letters, digits and dashes"))
-            }
+            Err(_) => context.tell(Finding::error(place, "not a header's name").expected("letters, digits and dashes")),
         }
     }
     let doc_url = value(&item.raw.doc_url, "https://stripe.com/docs/error-codes/rate-limit".to_owned());
     if let Some(given) = &item.raw.doc_url
         && given.value.parse::<http::Uri>().ok().and_then(|uri| uri.scheme().cloned()).is_none()
     {
-        context.error(Finding::error(item.at(&given.span), "not a URL").expected("https://..."));
+        context.tell(Finding::error(item.at(&given.span), "not a URL").expected("https://..."));
     }
     Responses {
         reason_header,

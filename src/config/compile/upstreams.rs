@@ -19,7 +19,7 @@ pub(super) fn compile(context: &mut Context<'_>, raw: Named<RawUpstream>) -> Ups
     let mut compiled = Upstreams { upstreams: Vec::new(), places: Vec::new() };
     if raw.0.is_empty() && !context.damage.touches("upstreams") {
         let finding = Finding::error(Place::start_of_file(), "there is no upstream to forward to");
-        context.error(finding.expected("[upstreams.api]\n              servers = [\"http://127.0.0.1:9000\"]"));
+        context.tell(finding.expected("[upstreams.api]\n              servers = [\"http://127.0.0.1:9000\"]"));
     }
     for (name, item) in &raw.0 {
         compiled.places.push(item.at(&name.span));
@@ -48,19 +48,19 @@ fn servers(context: &mut Context<'_>, name: &Located<String>, item: &Item<RawUps
     if given.is_empty() && !item.damaged {
         let place = item.raw.servers.as_ref().map_or(&name.span, |given| &given.span);
         let finding = Finding::error(item.at(place), format!("the upstream `{}` has no server", name.value));
-        context.error(finding.expected(r#"servers = ["http://127.0.0.1:9000"]"#));
+        context.tell(finding.expected(r#"servers = ["http://127.0.0.1:9000"]"#));
     }
     let mut servers: Vec<UpstreamServer> = Vec::new();
     for url in given {
         match server(&url.value) {
             Ok(server) if servers.contains(&server) => {
-                context.error(Finding::error(item.at(&url.span), "the same server twice"));
+                context.tell(Finding::error(item.at(&url.span), "the same server twice"));
             }
             Ok(server) => servers.push(server),
             Err((message, hint)) => {
                 let finding = Finding::error(item.at(&url.span), message)
                     .expected(r#""http://host:port" or "https://host:port""#);
-                context.error(finding.found(format!("{:?}", url.value)).hint(hint));
+                context.tell(finding.found(format!("{:?}", url.value)).hint(hint));
             }
         }
     }

@@ -11,14 +11,15 @@ const LIMIT: &str = "[[limits]]\nname = 'l'\nstage = 'endpoint'\n";
 /// Whole files.
 #[rustfmt::skip]
 const WHOLE: &[(&str, Told)] = &[
-    ("", &[("1:1", "there is no upstream"), ("1:1", "`auth` lacks `keys_file`")]),
+    ("", &[("1:1", "`auth` lacks `keys_file`"), ("1:1", "there is no upstream")]),
     ("[upstreams.a]\nservers = 'http://a'", &[("1:1", "`auth` lacks `keys_file`")]),
     ("[auth]\nmode = 'passthrough'", &[("1:1", "there is no upstream")]),
     ("[auth]\nmode = 'keys'\n[upstreams.a]\nservers = []", &[("1:1", "lacks `keys_file`"), ("4:11", "the upstream `a` has no server")]),
     ("[auth]\nmode = 'kees'\n[upstreams.a]", &[("2:8", "did you mean `keys`?"), ("3:12", "has no server")]),
     ("[auth]\nmode = 'passthrough'\n[upstreams.a]\nservers = 'http://a'\n[upstreams.b]\nservers = 'http://b'",
         &[("5:12", "2 upstreams and no routes")]),
-    ("[auth\nkeys_file = 'k'", &[("1:6", "expected")]),
+    ("[auth\nkeys_file = 'k'", &[("1:6", "unclosed table")]),
+    ("[server]\nthreads = 1\n[auth\nkeys_file = 'k'\n[log]\nlevl = 'info'\n[admin]\nlisten = ", &[("3:6", "unclosed table"), ("6:1", "did you mean `level`?"), ("8:10", "expected")]),
     ("[auth]\nkeys_file = 'k\n[upstreams.a]\nservers = 'http://a'\nservers = 'http://b'", &[("2:15", "invalid"), ("5:1", "duplicate key")]),
     ("\u{feff}[auth]\r\nkeys_file = 'k'\r\n[upstreams.a]\r\nserverz = 'http://a'\r\n", &[("4:1", "did you mean `servers`?")]),
     ("[[upstreams]]\nservers = 'http://a'\n[auth]\nkeys_file = 'k'", &[("1:1", "[upstreams.NAME]")]),
@@ -35,7 +36,7 @@ const AFTER_BASE: &[(&str, Told)] = &[
     ("[server]\nlisten = []", &[("2:10", "no address to listen on")]),
     ("[server]\nlisten = ['0.0.0.0:80', '127.0.0.1:80', 'x']", &[("2:25", "meets `0.0.0.0:80`"), ("2:41", "not an IP address")]),
     ("[server]\nlisten = '127.0.0.1:9090'\n[admin]\nlisten = '127.0.0.1:9090'", &[("4:10", "on the public listener")]),
-    ("[admin]\nlisten = '0.0.0.0:9091'\n[limit]", &[("2:10", "warning: the admin can be reached"), ("3:2", "unknown key `limit`"), ("3:1", "[[limits]]")]),
+    ("[admin]\nlisten = '0.0.0.0:9091'\n[limit]", &[("2:10", "warning: the admin can be reached"), ("3:1", "[[limits]]"), ("3:2", "unknown key `limit`")]),
     ("[server]\ntls = { certificate = 'c' }", &[("2:7", "lacks `private_key`")]),
     ("[server]\nheader_timeout = 30\nidle_timeout = '30'\nbody_timeout = '0s'\nmax_header_bytes = '1GB'\nthreads = 9999",
         &[("2:18", "a duration such as"), ("3:16", "not a duration"), ("4:16", "1ms to 1day"), ("5:20", "8.0 KiB to 1.0 MiB"), ("6:11", "0 to 1024")]),
@@ -90,7 +91,7 @@ const IN_LIMIT: &[(&str, Told)] = &[
         &[("5:1", "the limit lacks `name`"), ("5:1", "lacks `stage`"), ("7:1", "lacks `per`"), ("8:8", "not a name for a limit")]),
     ("rate = '5/s'\n[tiers.gold.limits]\nll = { rate = '1/s' }\nl = { concurrency = 5 }\n[accounts.a]\ntier = 'golf'\nlimits.l = {}\n[accounts.b]\ntier = 'gold'",
         &[("6:1", "did you mean `l`?"), ("7:5", "the limit `l` is a rate, not a concurrency"), ("9:8", "did you mean `gold`?"), ("10:12", "the override of `l` lacks its figure")]),
-    ("rate = '5/s'\n[tiers.gold.limits]\nl = { rat = '1/s' }\n[tiers.gold]\nlimit = 1", &[("6:7", "unknown key `rat`"), ("7:2", "duplicate key"), ]),
+    ("rate = '5/s'\n[tiers.gold.limits]\nl = { rat = '1/s' }\n[tiers.gold]\nlimit = 1", &[("6:7", "unknown key `rat`"), ("7:8", "no account has the tier `gold`"), ("8:1", "did you mean `limits`?")]),
     ("rate = 'x'\nburst = 'x'\nper = 'account'\nwhen = { endpoint = 'nope' }\nenforc = true",
         &[("4:8", "a rate is"), ("5:9", "from 0 up"), ("6:7", "a list"), ("7:21", "no endpoint `nope`"), ("8:1", "did you mean `enforce`?")]),
 ];
@@ -142,4 +143,39 @@ fn thousands_of_mistakes_are_counted_and_the_first_are_told() {
     let errors = compile(&text).unwrap_err();
     assert_eq!(errors.mistakes.len(), MAX_MISTAKES);
     assert!(errors.omitted > 1_000);
+}
+
+#[test]
+fn more_values_than_a_request_holds_are_told_once() {
+    let header =
+        |nth| format!("[[limits]]\nname = 'l{nth}'\nstage = 'resource'\nrate = '1/s'\nper = ['header.h{nth}']\n");
+    let text: String = std::iter::once(BASE.to_owned()).chain((1..=9).map(header)).collect();
+    check("values", &text, 0, &[("49:8", "count by more than 8 values")]).unwrap();
+}
+
+/// Every way to drop a character, and many to add one: an answer each time, and an error is always told with its place.
+#[test]
+fn no_slip_of_a_finger_is_too_much() {
+    let text = format!(
+        "{BASE}{LIMIT}rate = '5/s'\nburst = 7\nper = ['account', 'header.x']\nwhen = {{ endpoint = 'GET*', mode = 'live' }}\n\
+         [[endpoints]]\nmatch = 'GET /a/{{e}}'\n[tiers.t.limits]\nl = {{ rate = '1/s' }}\n[accounts.x]\ntier = 't'\n"
+    );
+    good(&text);
+    let mut refused = 0;
+    for (at, _) in text.char_indices() {
+        let (before, rest) = text.split_at(at);
+        let without = rest.chars().skip(1).collect::<String>();
+        let slips = ["\"", "[", "=", "\n", "é", "#", "\0"].map(|slip| format!("{before}{slip}{rest}"));
+        for slip in slips.into_iter().chain([format!("{before}{without}"), before.to_owned()]) {
+            let Err(errors) = compile(&slip) else { continue };
+            refused += 1;
+            assert!(errors.mistakes.iter().any(|mistake| mistake.severity == Severity::Error), "{slip}\n{errors}");
+            assert!(errors.mistakes.iter().all(|mistake| mistake.line >= 1 && mistake.column >= 1), "{slip}\n{errors}");
+            let places: Vec<_> = errors.mistakes.iter().map(ToString::to_string).collect();
+            let mut once = places.clone();
+            once.dedup();
+            assert_eq!(places, once, "{slip}");
+        }
+    }
+    assert!(refused > 1_000);
 }

@@ -111,13 +111,40 @@ impl Gcra {
     }
 }
 
-/// What a refund gives back, in nanoseconds of a bucket's time.
+/// Tokens that a request took, as their refund has to know them.
 ///
-/// A refund must not give back what time has already refilled. With `r` the theoretical arrival time right after the tokens
-/// were taken, at most `r - now` of them have not come back by themselves. Exact at once, strict later.
-#[must_use]
-pub fn refund_ns(tat_after: Nanos, cost_ns: u64, now: Nanos) -> u64 {
-    cost_ns.min(tat_after.since(now))
+/// A refund must not give back what time has already refilled, or the bucket would admit more than it says: had the request
+/// never come, those tokens would have overflowed. What is left of them cannot be known from the bucket's one number alone, so
+/// [`refund_ns`](Tokens::refund_ns) gives back what is left for certain: everything at once, and less as time goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// How many.
+    pub cost: u32,
+    /// The emission interval they were counted with.
+    pub emission_ns: NonZeroU64,
+    /// When they were taken.
+    pub taken_at: Nanos,
+    /// The bucket's theoretical arrival time right after.
+    pub tat_after: Nanos,
+}
+
+impl Tokens {
+    /// What a refund gives back, in nanoseconds of the time of a bucket whose emission interval is `emission_ns` now.
+    ///
+    /// `disturbed`: since these tokens were taken, the bucket's theoretical arrival time has been lowered by anything but the
+    /// undoing of later requests. While it has not, the bucket lacked at least `tat_after - now` all the time, and so much of
+    /// the tokens has not been refilled. Otherwise only this is certain: no more than a nanosecond a nanosecond was refilled.
+    #[must_use]
+    pub fn refund_ns(&self, emission_ns: NonZeroU64, now: Nanos, disturbed: bool) -> u64 {
+        let cost_ns = self.emission_ns.get().saturating_mul(u64::from(self.cost));
+        if !disturbed {
+            return cost_ns.min(self.tat_after.since(now));
+        }
+        // After a conversion the time may have passed at the old rate or at the new one: the stricter counts.
+        let elapsed_ns = now.since(self.taken_at);
+        let scaled = |ns| scale_down(ns, emission_ns, self.emission_ns);
+        scaled(cost_ns.saturating_sub(elapsed_ns)).min(scaled(cost_ns).saturating_sub(elapsed_ns))
+    }
 }
 
 /// `ns * to / from`, rounded up, saturating.
@@ -130,7 +157,7 @@ fn scale_up(ns: u64, to: NonZeroU64, from: NonZeroU64) -> u64 {
 }
 
 /// `ns * to / from`, rounded down, saturating: for what is given back.
-pub(crate) fn scale_down(ns: u64, to: NonZeroU64, from: NonZeroU64) -> u64 {
+fn scale_down(ns: u64, to: NonZeroU64, from: NonZeroU64) -> u64 {
     if to == from {
         return ns;
     }
@@ -189,9 +216,23 @@ mod tests {
 
     #[test]
     fn a_refund_never_gives_back_what_time_refilled() {
-        assert_eq!(refund_ns(Nanos(100), 40, Nanos(50)), 40);
-        assert_eq!(refund_ns(Nanos(100), 40, Nanos(80)), 20);
-        assert_eq!(refund_ns(Nanos(100), 40, Nanos(120)), 0);
+        let forty = NonZeroU64::new(40).unwrap();
+        let tokens = Tokens { cost: 1, emission_ns: forty, taken_at: Nanos(20), tat_after: Nanos(100) };
+        let undisturbed = |now| tokens.refund_ns(forty, Nanos(now), false);
+        assert_eq!([20, 50, 80, 120].map(undisturbed), [40, 40, 20, 0]);
+        let disturbed = |now| tokens.refund_ns(forty, Nanos(now), true);
+        assert_eq!([20, 50, 80, 120].map(disturbed), [40, 10, 0, 0]);
+    }
+
+    #[test]
+    fn a_refund_after_a_conversion_is_the_stricter_of_both_rates() {
+        let [ten, forty] = [10, 40].map(|ns| NonZeroU64::new(ns).unwrap());
+        let refund = |old, new, now| {
+            let tokens = Tokens { cost: 2, emission_ns: old, taken_at: Nanos(0), tat_after: Nanos(1_000) };
+            tokens.refund_ns(new, Nanos(now), true)
+        };
+        assert_eq!([0, 12, 20, 80].map(|now| refund(forty, ten, now)), [20, 8, 0, 0]);
+        assert_eq!([0, 12, 20, 80].map(|now| refund(ten, forty, now)), [80, 32, 0, 0]);
     }
 
     #[test]

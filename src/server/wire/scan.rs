@@ -1,4 +1,4 @@
-//! The framing of a connection: head, body, head, body.
+//! The framing of a connection: head, body, answer, head, body, answer.
 
 use super::WireLimits;
 use super::chunk::{Chunks, Reached, TrailerScan};
@@ -28,12 +28,13 @@ impl Scanner {
         Scanner { limits, phase: Phase::Head(HeadScan::default()), heads: 0, fault: None }
     }
 
-    /// Reads `bytes` and answers how many of them, from the first, may pass. What may not is an incomplete head or trailer
-    /// section, and must stand at the front of the next call's bytes; or it is bad, and then [`fault`](Scanner::fault) is set
-    /// and nothing passes any more.
-    pub(super) fn scan(&mut self, bytes: &[u8]) -> usize {
+    /// Reads `bytes` and answers how many of them, from the first, may pass. What may not stays at the front of the next call's
+    /// bytes: it is an incomplete head or trailer section, or belongs to a request whose turn has not come, because fewer than
+    /// all before it are `answered`; or it is bad, and then [`fault`](Scanner::fault) is set and nothing passes any more.
+    pub(super) fn scan(&mut self, bytes: &[u8], answered: u64) -> usize {
         let mut passed = 0;
         while self.fault.is_none()
+            && !self.is_waiting(answered)
             && let Some(rest @ [_, ..]) = bytes.get(passed..)
         {
             match self.step(rest) {
@@ -46,6 +47,11 @@ impl Scanner {
             }
         }
         passed
+    }
+
+    /// Whether the next byte begins a request and one before it is not answered.
+    pub(super) fn is_waiting(&self, answered: u64) -> bool {
+        self.heads > answered && !self.is_in_body()
     }
 
     /// What is wrong, once something is.

@@ -42,7 +42,7 @@ fn check_bytes(target: &[u8]) -> Result<(), WireFault> {
     }
     let is_refused = |byte: u8| (byte <= b' ') | (byte == 0x7f) | (byte == b'<') | (byte == b'>');
     let path_is_bad = path.iter().fold(false, |bad, &byte| bad | is_refused(byte) | (byte == b'`') | (byte > 0x7f));
-    let query_is_bad = query.iter().fold(false, |bad, &byte| bad | is_refused(byte));
+    let query_is_bad = query.iter().fold(false, |bad, &byte| bad | is_refused(byte) | (byte == b'"'));
     if path_is_bad || query_is_bad || std::str::from_utf8(query).is_err() {
         return Err(WireFault::TargetByte);
     }

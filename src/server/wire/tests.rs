@@ -27,6 +27,20 @@ impl AsyncRead for Pieces {
     }
 }
 
+impl AsyncWrite for Pieces {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
 /// What came through the guard.
 #[derive(Debug, PartialEq, Eq)]
 struct Passed {
@@ -36,7 +50,7 @@ struct Passed {
     error: Option<io::ErrorKind>,
 }
 
-/// Reads `pieces` through a guard to the end, `room` bytes a read.
+/// Reads `pieces` through a guard to the end, `room` bytes a read, and answers every request as soon as its head has passed.
 fn pass<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, room: usize, limits: WireLimits) -> Passed {
     let pieces = pieces.into_iter().filter(|piece| !piece.is_empty()).map(<[u8]>::to_vec).collect();
     let mut guard = Guarded::new(Pieces { pieces, reads: 0 }, limits);
@@ -45,10 +59,14 @@ fn pass<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, room: usize, limits: Wir
     loop {
         let mut buf = ReadBuf::new(&mut space);
         let polled = Pin::new(&mut guard).poll_read(&mut Context::from_waker(Waker::noop()), &mut buf);
-        let bound = limits.max_head_bytes.max(limits.max_trailer_bytes) + HELD_READ_BYTES;
+        let bound = limits.max_head_bytes.max(limits.max_trailer_bytes) + HELD_READ_BYTES + room;
         assert!(guard.held.len() <= bound, "{} bytes held back", guard.held.len());
         match polled {
-            Poll::Ready(Ok(())) if !buf.filled().is_empty() => bytes.extend_from_slice(buf.filled()),
+            Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
+                bytes.extend_from_slice(buf.filled());
+                (guard.answers.count()..guard.requests()).for_each(|_| guard.answers.answered());
+                assert!(Pin::new(&mut guard).poll_flush(&mut Context::from_waker(Waker::noop())).is_ready());
+            }
             Poll::Ready(Err(failed)) => break error = Some(failed.kind()),
             Poll::Ready(Ok(())) | Poll::Pending => break,
         }

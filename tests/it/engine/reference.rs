@@ -35,6 +35,8 @@ struct Bucket {
     size: Size,
     level: u128,
     at_ns: u64,
+    /// How often tokens came back other than by time, unless it was the last draw that was undone.
+    disturbances: u64,
 }
 
 /// What one limit said.
@@ -61,7 +63,17 @@ pub(super) struct Verdict {
 #[derive(Clone, Debug)]
 pub(super) enum Took {
     Slot { partition: PartitionName, request: u64 },
-    Tokens { partition: PartitionName, size_token: u128, parts: u128, lacking_after: u128, at_ns: u64 },
+    Tokens { partition: PartitionName, tokens: Tokens },
+}
+
+/// What was taken from a bucket, and how the bucket was then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tokens {
+    token: u128,
+    parts: u128,
+    lacking_after: u128,
+    at_ns: u64,
+    disturbances: u64,
 }
 
 /// A partition, opaque to the tests.
@@ -108,13 +120,10 @@ impl Reference {
                     let place = holders.iter().position(|holder| holder == request).unwrap();
                     holders.remove(place);
                 }
-                Took::Tokens { partition, size_token, parts, lacking_after, at_ns } if refund => {
-                    let refilled = u128::from(now_ns - at_ns);
-                    let due = (*parts).min(lacking_after.saturating_sub(refilled));
+                Took::Tokens { partition, tokens } if refund => {
                     let bucket = self.buckets.get_mut(&partition.0).unwrap();
                     bucket.refill(now_ns);
-                    let due = if bucket.size.token == *size_token { due } else { due * bucket.size.token / size_token };
-                    bucket.level = (bucket.level + due).min(bucket.size.full);
+                    bucket.give_back(tokens);
                 }
                 Took::Tokens { .. } => {}
             }
@@ -151,7 +160,7 @@ impl Reference {
             }
             Figures::Rate { .. } => Size::of(figures).unwrap(),
         };
-        let full = Bucket { size, level: size.full, at_ns: now_ns };
+        let full = Bucket { size, level: size.full, at_ns: now_ns, disturbances: 0 };
         let bucket = self.buckets.entry(partition.clone()).or_insert(full);
         bucket.refill(now_ns);
         let parts = size.token * u128::from(cost);
@@ -163,8 +172,9 @@ impl Reference {
         }
         bucket.level -= parts;
         let lacking_after = size.full - bucket.level;
-        let took = Took::Tokens { partition: name, size_token: size.token, parts, lacking_after, at_ns: now_ns };
-        Ok((took, u64::try_from(bucket.level / size.token).unwrap()))
+        let disturbances = bucket.disturbances;
+        let tokens = Tokens { token: size.token, parts, lacking_after, at_ns: now_ns, disturbances };
+        Ok((Took::Tokens { partition: name, tokens }, u64::try_from(bucket.level / size.token).unwrap()))
     }
 }
 
@@ -191,9 +201,31 @@ impl Bucket {
 
     /// The tokens that are spent stay spent, rounded up, as far as the new bucket holds so many.
     fn resize(&mut self, size: Size) {
+        if size == self.size {
+            return;
+        }
+        self.disturbances += 1;
         let lacking = self.size.full - self.level;
         let lacking = (lacking * size.token).div_ceil(self.size.token).min(size.full);
-        *self = Bucket { size, level: size.full - lacking, at_ns: self.at_ns };
+        self.size = size;
+        self.level = size.full - lacking;
+    }
+
+    /// Right after a refill: gives back what time has not refilled, where that is known, or surely not.
+    fn give_back(&mut self, tokens: &Tokens) {
+        let refilled = u128::from(self.at_ns - tokens.at_ns);
+        let scaled = |parts: u128| parts * self.size.token / tokens.token;
+        let due = if self.disturbances == tokens.disturbances {
+            tokens.parts.min(tokens.lacking_after.saturating_sub(refilled))
+        } else {
+            scaled(tokens.parts.saturating_sub(refilled)).min(scaled(tokens.parts).saturating_sub(refilled))
+        };
+        let lacking = self.size.full - self.level;
+        let last_draw = lacking > 0 && lacking + refilled == tokens.lacking_after;
+        if due > 0 && !last_draw {
+            self.disturbances += 1;
+        }
+        self.level = (self.level + due).min(self.size.full);
     }
 }
 

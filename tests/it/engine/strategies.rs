@@ -53,7 +53,7 @@ pub(super) fn timeline(most: usize) -> impl Strategy<Value = Vec<Event>> {
 }
 
 /// Rates from nothing to a token a nanosecond, with bursts from nothing to a dozen.
-fn rate() -> impl Strategy<Value = Figures> {
+pub(super) fn rate() -> impl Strategy<Value = Figures> {
     let count = select(vec![0, 1, 1, 2, 3, 7, 10, 1_000, 1_000_000_000, 3_000_000_000]);
     let period_ns = select(vec![1, 1_000_000, 1_000_000_000, 1_000_000_000, 60_000_000_000, 3_600_000_000_007]);
     (count, period_ns, 0_u64..=12).prop_map(|(count, period_ns, burst)| Figures::Rate { count, period_ns, burst })

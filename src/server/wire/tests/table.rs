@@ -157,6 +157,8 @@ fn targets() {
         ("/v1/\x7f", F::TargetByte),
         ("/v1/<a>", F::TargetByte),
         ("/v1/\u{e4}", F::TargetByte),
+        ("/v1/search?query=name:\"a\"", F::TargetByte),
+        ("/v1/search?query=amount>1", F::TargetByte),
         ("", F::TargetForm),
     ] {
         refused(&line(&format!("GET {target} HTTP/1.1")), fault);
