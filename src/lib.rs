@@ -2,4 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cli;
+pub mod config;
+pub mod endpoints;
 pub mod engine;
+
+pub mod path;

@@ -1,0 +1,4 @@
+//! FLOOR 5: the commands.
+
+pub mod check;
+pub mod schema;

@@ -1,0 +1,232 @@
+//! Limits: figures, stage, conditions, partitions.
+
+use super::super::error::Finding;
+use super::super::raw::{Item, RawFigures, RawLimit, RawStage};
+use super::super::router::Route;
+use super::super::source::Place;
+use super::super::values::{Located, Rate};
+use super::conditions::{Compiled, Names};
+use super::partitions::Values;
+use super::{Context, EndpointTable, routes};
+use crate::engine::{Concurrency, EndpointId, Gcra, Limit, LimitId, Limiter, Mechanism, Stage};
+use std::collections::HashMap;
+
+/// Limits in the order they are met, presets' first.
+pub(in crate::config) struct Limits {
+    pub(in crate::config) checked: Vec<Checked>,
+    /// Every name, also of limits that could not be compiled.
+    pub(super) by_name: HashMap<String, Option<LimitId>>,
+}
+
+/// A limit with what only the compiler knows.
+pub(in crate::config) struct Checked {
+    pub(in crate::config) limit: Limit,
+    /// Its name.
+    pub(in crate::config) place: Place,
+    /// A mistake in it has been reported.
+    pub(in crate::config) damaged: bool,
+}
+
+/// A limit's figures and where they stand.
+pub(in crate::config) struct Facts<'a> {
+    pub(in crate::config) figures: &'a RawFigures,
+    pub(in crate::config) place: Place,
+    pub(in crate::config) damaged: bool,
+}
+
+pub(super) fn compile(
+    context: &mut Context<'_>,
+    presets: Vec<Item<RawLimit>>,
+    own: Vec<Item<RawLimit>>,
+    endpoints: &EndpointTable,
+    routes: &[Route],
+) -> (Limits, Values) {
+    let mut names = Names::new(endpoints, routes::by_name(routes));
+    let mut values = Values::new(endpoints);
+    let mut limits = Limits { checked: Vec::new(), by_name: HashMap::new() };
+    for item in merge(context, presets, own) {
+        let compiled = limit(context, &item, &mut names, &mut values);
+        let id = compiled.as_ref().map(|_| LimitId(u32::try_from(limits.checked.len()).unwrap_or(u32::MAX)));
+        if let Some(name) = &item.raw.name {
+            limits.by_name.insert(name.value.clone(), id);
+        }
+        limits.checked.extend(compiled);
+    }
+    (limits, values)
+}
+
+/// The presets' limits with the user's in their place where the name is the same, then the user's others.
+fn merge(context: &mut Context<'_>, presets: Vec<Item<RawLimit>>, own: Vec<Item<RawLimit>>) -> Vec<Item<RawLimit>> {
+    let mut merged = Vec::with_capacity(presets.len() + own.len());
+    // By name: the place, and whether it is the user's.
+    let mut places: HashMap<String, (usize, bool)> = HashMap::new();
+    let layered = presets.into_iter().map(|item| (item, false)).chain(own.into_iter().map(|item| (item, true)));
+    for (item, is_own) in layered {
+        let known = item.raw.name.as_ref().and_then(|name| Some((name, *places.get(&name.value)?)));
+        match known {
+            Some((name, (_, true))) => {
+                let finding = Finding::error(item.at(&name.span), format!("a second limit `{}`", name.value));
+                context.tell(finding.hint("each limit has a name of its own; state, metrics and overrides go by it"));
+            }
+            Some((name, (place, false))) => {
+                places.insert(name.value.clone(), (place, is_own));
+                if let Some(slot) = merged.get_mut(place) {
+                    *slot = item;
+                }
+            }
+            None => {
+                if let Some(name) = &item.raw.name {
+                    places.insert(name.value.clone(), (merged.len(), is_own));
+                }
+                merged.push(item);
+            }
+        }
+    }
+    merged
+}
+
+fn limit(
+    context: &mut Context<'_>,
+    item: &Item<RawLimit>,
+    names: &mut Names<'_>,
+    values: &mut Values,
+) -> Option<Checked> {
+    let raw = &item.raw;
+    let errors_before = context.report.errors();
+    let name = name(context, item);
+    if raw.stage.is_none() && !item.damaged {
+        let finding = Finding::error(item.place(), format!("the limit `{name}` lacks `stage`"));
+        context.tell(finding.expected(r#"stage = "global", "endpoint" or "resource""#));
+    }
+    let figures = RawFigures {
+        rate: raw.rate.clone(),
+        burst: raw.burst.clone(),
+        concurrency: raw.concurrency.clone(),
+        quota: raw.quota.clone(),
+    };
+    let facts = Facts { figures: &figures, place: item.place(), damaged: item.damaged };
+    let limiter = limiter(context, &facts, &format!("the limit `{name}`"));
+    let mut condition =
+        |raw: &Option<Located<_>>| raw.as_ref().map(|raw| names.condition(context, item.source, &raw.value));
+    let when = condition(&raw.when).unwrap_or_default();
+    let except = condition(&raw.except);
+    let per = values.parts(context, item, &when, names.endpoints);
+    let limiter = limiter?;
+    check_cost(context, &facts, &limiter, when.condition.endpoints.as_ref(), names.endpoints);
+    let damaged = item.damaged || when.damaged || except.as_ref().is_some_and(|except| except.damaged);
+    let limit = Limit {
+        name: name.into(),
+        stage: stage(raw.stage.as_ref()?.value, limiter.mechanism()),
+        limiter,
+        when: when.condition,
+        except: except.map(|except: Compiled| except.condition),
+        fallback: super::value(&raw.fallback, false),
+        per: per.into(),
+        enforce: super::value(&raw.enforce, true),
+    };
+    let place = raw.name.as_ref().map_or_else(|| item.place(), |name| item.at(&name.span));
+    Some(Checked { limit, place, damaged: damaged || context.report.errors() > errors_before })
+}
+
+fn name(context: &mut Context<'_>, item: &Item<RawLimit>) -> String {
+    let Some(name) = &item.raw.name else {
+        if !item.damaged {
+            let finding = Finding::error(item.place(), "the limit lacks `name`");
+            context.tell(finding.expected(r#"name = "payouts-rate""#));
+        }
+        return "?".to_owned();
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':');
+    if !(1..=64).contains(&name.value.len()) || !name.value.bytes().all(plain) {
+        let finding = Finding::error(item.at(&name.span), "not a name for a limit");
+        let finding = finding.expected("1 to 64 letters, digits, `-`, `_`, `.` and `:`");
+        context.tell(finding.hint("it stands in headers and metrics"));
+    }
+    name.value.clone()
+}
+
+fn stage(stage: RawStage, mechanism: Mechanism) -> Stage {
+    match (stage, mechanism) {
+        (RawStage::Global, Mechanism::Rate) => Stage::GlobalRate,
+        (RawStage::Global, Mechanism::Concurrency) => Stage::GlobalConcurrency,
+        (RawStage::Endpoint, Mechanism::Rate) => Stage::EndpointRate,
+        (RawStage::Endpoint, Mechanism::Concurrency) => Stage::EndpointConcurrency,
+        (RawStage::Resource, _) => Stage::Resource,
+    }
+}
+
+/// The mechanism and its figures. `whose` begins the sentence when there are none.
+pub(super) fn limiter(context: &mut Context<'_>, facts: &Facts<'_>, whose: &str) -> Option<Limiter> {
+    let RawFigures { rate, burst, concurrency, quota } = facts.figures;
+    let at = |span: &std::ops::Range<usize>| Place { span: span.clone(), ..facts.place };
+    if let Some(quota) = quota {
+        let finding = Finding::error(at(&quota.span), "`quota` comes with a later version");
+        context.tell(finding.hint("use `rate` with a `burst`, or `concurrency`"));
+        return None;
+    }
+    match (rate, concurrency) {
+        (Some(_), Some(concurrency)) => {
+            let finding = Finding::error(at(&concurrency.span), format!("{whose} has both `rate` and `concurrency`"));
+            context.tell(finding.hint("make it two limits, each with a name of its own"));
+            None
+        }
+        (None, Some(concurrency)) => {
+            if let Some(burst) = burst {
+                let finding = Finding::error(at(&burst.span), "`burst` belongs to a `rate`, not to `concurrency`");
+                context.tell(finding.hint("leave it out"));
+            }
+            Some(Limiter::Concurrency(Concurrency { slots: concurrency.value }))
+        }
+        (Some(rate), None) => {
+            gcra(context, rate.value, &at(&rate.span), burst.as_ref().map(|b| (b.value, at(&b.span))))
+        }
+        (None, None) => {
+            if !facts.damaged {
+                let finding = Finding::error(facts.place.clone(), format!("{whose} lacks its figure"));
+                context.tell(finding.expected(r#"one of: rate = "15/s", concurrency = 30"#));
+            }
+            None
+        }
+    }
+}
+
+fn gcra(context: &mut Context<'_>, rate: Rate, place: &Place, burst: Option<(u64, Place)>) -> Option<Limiter> {
+    if let Some((0, place)) = &burst {
+        let finding = Finding::error(place.clone(), "a burst of 0 admits nothing, ever");
+        context.tell(finding.expected("1 or more").hint(r#"to refuse everything, say so: rate = "0/s""#));
+        return None;
+    }
+    let (tokens, place) = burst.unwrap_or_else(|| (rate.one_second(), place.clone()));
+    let interval_ns = rate.period.as_nanos().div_ceil(u128::from(rate.count.max(1)));
+    if rate.count > 0 && interval_ns.saturating_mul(u128::from(tokens)) > u128::from(u64::MAX) {
+        let finding = Finding::error(place, "the bucket would take more than 584 years to fill");
+        context.tell(finding.hint("a smaller burst or a faster rate"));
+        return None;
+    }
+    Some(Limiter::Gcra(Gcra::new(rate.count, rate.period, tokens)))
+}
+
+/// Reports a burst that the request of one of the endpoints could never take from.
+pub(super) fn check_cost(
+    context: &mut Context<'_>,
+    facts: &Facts<'_>,
+    limiter: &Limiter,
+    only: Option<&std::collections::HashSet<EndpointId>>,
+    endpoints: &EndpointTable,
+) {
+    let Limiter::Gcra(bucket) = limiter else { return };
+    let too_dear = |id: &&EndpointId| {
+        let cost = endpoints.get(**id).map_or(0, |endpoint| endpoint.cost);
+        only.is_none_or(|set| set.contains(id)) && u64::from(cost) > bucket.burst()
+    };
+    let Some(endpoint) = endpoints.costly.iter().find(too_dear).and_then(|&id| endpoints.get(id)) else { return };
+    if bucket.count() == 0 {
+        return;
+    }
+    let RawFigures { rate, burst, .. } = facts.figures;
+    let span = burst.as_ref().map(|burst| &burst.span).or(rate.as_ref().map(|rate| &rate.span));
+    let place = Place { span: span.unwrap_or(&facts.place.span).clone(), ..facts.place };
+    let message = format!("requests to `{}` would never be admitted: they cost more than the burst", endpoint.name);
+    let finding = Finding::error(place, message).expected(format!("a burst of {} or more", endpoint.cost));
+    context.tell(finding.found(format!("a burst of {}", bucket.burst())));
+}

@@ -1,0 +1,178 @@
+//! `per`: what a limit counts by, and which values its endpoints' requests must yield for it.
+
+use super::super::error::Finding;
+use super::super::model::Extractor;
+use super::super::raw::{Item, RawLimit, RawStage};
+use super::super::values::Located;
+use super::conditions::Compiled;
+use super::{Context, EndpointTable};
+use crate::engine::class::MAX_VALUES;
+use crate::engine::policy::{ExtractorId, MAX_PARTS};
+use crate::engine::{EndpointId, Part};
+use std::collections::HashMap;
+
+/// Words that stand for themselves.
+const WORDS: [(&str, Part); 5] = [
+    ("account", Part::Account),
+    ("connected_account", Part::ConnectedAccount),
+    ("key", Part::Key),
+    ("ip", Part::Ip),
+    ("endpoint", Part::Endpoint),
+];
+
+/// Headers that hold secrets, with what to count by instead.
+const SECRET: [&str; 3] = ["authorization", "proxy-authorization", "cookie"];
+
+/// The values that limits count by.
+pub(super) struct Values {
+    pub(super) extractors: Vec<Extractor>,
+    /// By endpoint: the values its limits count by.
+    pub(super) by_endpoint: Vec<Vec<ExtractorId>>,
+    known: HashMap<Extractor, ExtractorId>,
+}
+
+impl Values {
+    pub(super) fn new(endpoints: &EndpointTable) -> Values {
+        let by_endpoint = vec![Vec::new(); endpoints.endpoints.len()];
+        Values { extractors: Vec::new(), by_endpoint, known: HashMap::new() }
+    }
+
+    /// A limit's parts. What its endpoints must yield for it is noted.
+    pub(super) fn parts(
+        &mut self,
+        context: &mut Context<'_>,
+        item: &Item<RawLimit>,
+        when: &Compiled,
+        endpoints: &EndpointTable,
+    ) -> Vec<Part> {
+        let Some(per) = &item.raw.per else { return default(context, item) };
+        if per.value.len() > MAX_PARTS {
+            let finding = Finding::error(item.at(&per.span), format!("more than {MAX_PARTS} items to count by"));
+            context.tell(finding.found(per.value.len().to_string()));
+        }
+        let mut parts: Vec<Part> = Vec::new();
+        for written in per.value.iter().take(MAX_PARTS) {
+            let Some(part) = self.part(context, item, written) else { continue };
+            if parts.contains(&part) {
+                context.tell(Finding::error(item.at(&written.span), format!("`{}` twice", written.value)));
+                continue;
+            }
+            if let Part::Value(id) = part {
+                self.note(context, item, written, id, when, endpoints);
+            }
+            parts.push(part);
+        }
+        parts
+    }
+
+    fn part(&mut self, context: &mut Context<'_>, item: &Item<RawLimit>, written: &Located<String>) -> Option<Part> {
+        let text = written.value.as_str();
+        if let Some((_, part)) = WORDS.iter().find(|(word, _)| *word == text) {
+            return Some(*part);
+        }
+        let place = item.at(&written.span);
+        let extractor = match text.split_once('.') {
+            Some(("path", name)) if !name.is_empty() => Extractor::Path(name.into()),
+            Some(("header", name)) => match http::HeaderName::try_from(name) {
+                Ok(name) if SECRET.contains(&name.as_str()) => {
+                    let finding = Finding::error(place, format!("`{text}` holds a secret"));
+                    context.tell(finding.hint("count by `key` or `account`"));
+                    return None;
+                }
+                Ok(name) => Extractor::Header(name),
+                Err(_) => {
+                    context.tell(Finding::error(place, format!("`{name}` is not a header's name")));
+                    return None;
+                }
+            },
+            Some((kind @ ("form" | "json" | "query"), _)) => {
+                let finding =
+                    Finding::error(place, format!("counting by a value of the {kind} comes with a later version"));
+                context.tell(finding.hint("use path.NAME or header.NAME"));
+                return None;
+            }
+            _ => {
+                let finding = Finding::error(place, format!("`{text}` is nothing to count by"))
+                    .expected("account, connected_account, key, ip, endpoint, path.NAME or header.NAME");
+                let hint = context.report.nearest(text, WORDS.iter().map(|(word, _)| *word));
+                context.tell(match hint {
+                    Some(hint) => finding.hint(hint),
+                    None => finding,
+                });
+                return None;
+            }
+        };
+        Some(Part::Value(self.id(extractor)))
+    }
+
+    fn id(&mut self, extractor: Extractor) -> ExtractorId {
+        let next = ExtractorId(u32::try_from(self.extractors.len()).unwrap_or(u32::MAX));
+        *self.known.entry(extractor).or_insert_with_key(|extractor| {
+            self.extractors.push(extractor.clone());
+            next
+        })
+    }
+
+    /// Notes for each endpoint of the limit that has the value that it must be taken.
+    fn note(
+        &mut self,
+        context: &mut Context<'_>,
+        item: &Item<RawLimit>,
+        written: &Located<String>,
+        id: ExtractorId,
+        when: &Compiled,
+        endpoints: &EndpointTable,
+    ) {
+        let place = item.at(&written.span);
+        let name = written.value.split_once('.').map_or("", |(_, name)| name);
+        let is_path = written.value.starts_with("path.");
+        let has = |id: &EndpointId| !is_path || has_parameter(endpoints, *id, name);
+        if let Some((lacking, _)) = when.named.iter().find(|(id, _)| !has(id)) {
+            let lacking = endpoints.get(*lacking).map_or("?", |endpoint| &endpoint.name);
+            let finding = Finding::error(place, format!("the endpoint `{lacking}` has no {{{name}}} in its path"));
+            return context.tell(finding.hint("the names of path values are those in the endpoints' `match`"));
+        }
+        let having: Vec<EndpointId> = match &when.condition.endpoints {
+            Some(set) => set.iter().copied().filter(has).collect(),
+            None => endpoints.ids().filter(has).collect(),
+        };
+        if having.is_empty() && !when.damaged && !endpoints.damaged {
+            let finding = Finding::error(place, format!("none of this limit's endpoints has {{{name}}} in its path"));
+            return context.tell(finding.hint("the names of path values are those in the endpoints' `match`"));
+        }
+        let mut crowded = None;
+        for endpoint in having {
+            let Some(list) = self.by_endpoint.get_mut(endpoint.0 as usize) else { continue };
+            if list.contains(&id) {
+            } else if list.len() < MAX_VALUES {
+                list.push(id);
+            } else {
+                crowded = crowded.or(endpoints.get(endpoint));
+            }
+        }
+        if let Some(endpoint) = crowded {
+            let message =
+                format!("the limits of the endpoint `{}` count by more than {MAX_VALUES} values", endpoint.name);
+            context.tell(Finding::error(place, message).hint("let this limit apply to fewer endpoints"));
+        }
+    }
+}
+
+fn has_parameter(endpoints: &EndpointTable, id: EndpointId, name: &str) -> bool {
+    let template = endpoints.get(id).and_then(|endpoint| endpoint.template.as_ref());
+    template.is_some_and(|template| template.names().iter().any(|known| **known == *name))
+}
+
+fn default(context: &mut Context<'_>, item: &Item<RawLimit>) -> Vec<Part> {
+    match item.raw.stage.as_ref().map(|stage| stage.value) {
+        Some(RawStage::Global) | None => vec![Part::Account],
+        Some(RawStage::Endpoint) => vec![Part::Account, Part::Endpoint],
+        Some(RawStage::Resource) => {
+            if !item.damaged {
+                let finding = Finding::error(item.place(), "a limit of the stage \"resource\" lacks `per`");
+                context.tell(finding.expected(r#"per = ["account", "path.NAME"]"#));
+            }
+            Vec::new()
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Upstreams and their servers.
+
+use super::super::error::Finding;
+use super::super::model::{Scheme, Upstream, UpstreamServer};
+use super::super::raw::{Item, Named, RawUpstream};
+use super::super::source::Place;
+use super::super::values::Located;
+use super::Context;
+use super::settings::TIMEOUT;
+use std::time::Duration;
+
+/// All upstreams in the order of the file, with the places of their names.
+pub(super) struct Upstreams {
+    pub(super) upstreams: Vec<Upstream>,
+    pub(super) places: Vec<Place>,
+}
+
+pub(super) fn compile(context: &mut Context<'_>, raw: Named<RawUpstream>) -> Upstreams {
+    let mut compiled = Upstreams { upstreams: Vec::new(), places: Vec::new() };
+    if raw.0.is_empty() && !context.damage.touches("upstreams") {
+        let finding = Finding::error(Place::start_of_file(), "there is no upstream to forward to");
+        context.tell(finding.expected("[upstreams.api]\n              servers = [\"http://127.0.0.1:9000\"]"));
+    }
+    for (name, item) in &raw.0 {
+        compiled.places.push(item.at(&name.span));
+        compiled.upstreams.push(upstream(context, name, item));
+    }
+    compiled
+}
+
+fn upstream(context: &mut Context<'_>, name: &Located<String>, item: &Item<RawUpstream>) -> Upstream {
+    let raw = &item.raw;
+    let seconds = Duration::from_secs;
+    Upstream {
+        name: name.value.as_str().into(),
+        servers: servers(context, name, item),
+        connect_timeout: context.duration(item, raw.connect_timeout.as_ref(), seconds(2), TIMEOUT),
+        response_timeout: context.duration(item, raw.response_timeout.as_ref(), seconds(80), TIMEOUT),
+        body_timeout: context.duration(item, raw.body_timeout.as_ref(), seconds(30), TIMEOUT),
+        idle_timeout: context.duration(item, raw.idle_timeout.as_ref(), seconds(60), TIMEOUT),
+        max_idle: context.number(item, raw.max_idle.as_ref(), 256, 0..=65_536),
+        ca: raw.ca.as_ref().map(|path| context.file(&path.value)),
+    }
+}
+
+fn servers(context: &mut Context<'_>, name: &Located<String>, item: &Item<RawUpstream>) -> Box<[UpstreamServer]> {
+    let given = item.raw.servers.as_ref().map_or(&[][..], |given| &given.value.0);
+    if given.is_empty() && !item.damaged {
+        let place = item.raw.servers.as_ref().map_or(&name.span, |given| &given.span);
+        let finding = Finding::error(item.at(place), format!("the upstream `{}` has no server", name.value));
+        context.tell(finding.expected(r#"servers = ["http://127.0.0.1:9000"]"#));
+    }
+    let mut servers: Vec<UpstreamServer> = Vec::new();
+    for url in given {
+        match server(&url.value) {
+            Ok(server) if servers.contains(&server) => {
+                context.tell(Finding::error(item.at(&url.span), "the same server twice"));
+            }
+            Ok(server) => servers.push(server),
+            Err((message, hint)) => {
+                let finding = Finding::error(item.at(&url.span), message)
+                    .expected(r#""http://host:port" or "https://host:port""#);
+                context.tell(finding.found(format!("{:?}", url.value)).hint(hint));
+            }
+        }
+    }
+    servers.into()
+}
+
+fn server(url: &str) -> Result<UpstreamServer, (&'static str, &'static str)> {
+    let (scheme, rest) = match url.split_once("://") {
+        Some(("http", rest)) => (Scheme::Http, rest),
+        Some(("https", rest)) => (Scheme::Https, rest),
+        _ => return Err(("not the URL of an HTTP server", "begin with http:// or https://")),
+    };
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    if rest.contains(['/', '?', '#']) {
+        return Err(("a server's URL has no path", "requests keep their own path; leave it out here"));
+    }
+    if rest.contains('@') {
+        return Err(("a server's URL has no user name or password", "requests keep their own `Authorization`"));
+    }
+    let bad = ("not a host and a port", "an IPv6 address stands in brackets: http://[::1]:9000");
+    let authority: http::uri::Authority = rest.parse().map_err(|_| bad)?;
+    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+    let default = if scheme == Scheme::Http { 80 } else { 443 };
+    let port = match authority.as_str().rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
+        Some((_, port)) => port.parse().map_err(|_| ("not a port", "a port is a number from 1 to 65535"))?,
+        None => default,
+    };
+    if host.is_empty() || port == 0 {
+        return Err(bad);
+    }
+    Ok(UpstreamServer { scheme, host: host.into(), port, authority: authority.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_urls() {
+        let of = |url| {
+            server(url).map(|server| (server.scheme, server.host.to_string(), server.port)).map_err(|error| error.0)
+        };
+        assert_eq!(of("http://10.0.0.1:9000"), Ok((Scheme::Http, "10.0.0.1".to_owned(), 9000)));
+        assert_eq!(of("https://api.example.com/"), Ok((Scheme::Https, "api.example.com".to_owned(), 443)));
+        assert_eq!(of("http://[::1]"), Ok((Scheme::Http, "::1".to_owned(), 80)));
+        assert_eq!(of("http://[::1]:81"), Ok((Scheme::Http, "::1".to_owned(), 81)));
+        for bad in [
+            "10.0.0.1:80",
+            "ftp://a",
+            "http://",
+            "http://a/b",
+            "http://u:p@a",
+            "http://a:0",
+            "http://a:99999",
+            "http://a:",
+        ] {
+            assert!(of(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! The compiled settings: plain values, all present, all within their bounds.
+
+use crate::endpoints::Template;
+use crate::engine::Access;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The public listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Addresses to listen on; at least one, no two the same.
+    pub listen: Vec<SocketAddr>,
+    /// TLS, if it is spoken.
+    pub tls: Option<Tls>,
+    /// Threads that serve; 0: one per core.
+    pub threads: usize,
+    /// Open connections at once.
+    pub max_connections: usize,
+    /// Time for a request's head to arrive.
+    pub header_timeout: Duration,
+    /// Time between two requests of one connection.
+    pub idle_timeout: Duration,
+    /// Time between two pieces of a request's body.
+    pub body_timeout: Duration,
+    /// Time for a client to take a piece of a response.
+    pub write_timeout: Duration,
+    /// Bytes of a request's head.
+    pub max_header_bytes: usize,
+    /// Headers of a request.
+    pub max_headers: usize,
+    /// Bytes of a request's target.
+    pub max_uri_bytes: usize,
+    /// Time for open requests to end at a shutdown.
+    pub drain_timeout: Duration,
+    /// Proxies whose forwarding headers are believed.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Partitions with state at once.
+    pub max_partitions: usize,
+    /// Time between two sweeps.
+    pub sweep_interval: Duration,
+}
+
+/// A certificate and its key, as PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The certificate chain.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub private_key: PathBuf,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// The address; `None`: off.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Who may pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auth {
+    /// How keys are checked.
+    pub mode: AuthMode,
+    /// The file of known keys; always there in the mode [`AuthMode::Keys`].
+    pub keys_file: Option<PathBuf>,
+    /// The realm in `WWW-Authenticate`.
+    pub realm: String,
+}
+
+/// How keys are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuthMode {
+    /// Only known keys pass.
+    Keys,
+    /// Any key passes; the account is a keyed hash of it.
+    Passthrough,
+}
+
+/// What the gateway's own answers carry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Responses {
+    /// The header that gives the reason of a 429.
+    pub reason_header: http::HeaderName,
+    /// Whether a 429 has `Retry-After`.
+    pub retry_after: bool,
+    /// Whether answers have `RateLimit` and `RateLimit-Policy`.
+    pub ratelimit_headers: bool,
+    /// `Stripe-Should-Retry` on a limit's 429.
+    pub should_retry: ShouldRetry,
+    /// `doc_url` of a limit's 429.
+    pub doc_url: String,
+}
+
+/// What a 429 says of trying again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShouldRetry {
+    /// Nothing.
+    Absent,
+    /// `true`.
+    True,
+    /// `false`.
+    False,
+}
+
+/// Access log and diagnostics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Where the access log goes, if anywhere.
+    pub access: Option<AccessLog>,
+    /// How much diagnostics say.
+    pub level: Level,
+    /// How diagnostics look.
+    pub format: LogFormat,
+}
+
+/// Where the access log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Standard output.
+    Stdout,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+/// How much diagnostics say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// What went wrong.
+    Error,
+    /// And what may.
+    Warn,
+    /// And what happens seldom.
+    Info,
+    /// And what happens often.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How diagnostics look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Servers that serve the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its name, unique.
+    pub name: Box<str>,
+    /// Its servers; at least one.
+    pub servers: Box<[UpstreamServer]>,
+    /// Time to connect, TLS included.
+    pub connect_timeout: Duration,
+    /// Time from the request's last byte to the response's head.
+    pub response_timeout: Duration,
+    /// Time between two pieces of the response's body.
+    pub body_timeout: Duration,
+    /// Time that an unused connection is kept.
+    pub idle_timeout: Duration,
+    /// Unused connections kept per thread.
+    pub max_idle: usize,
+    /// PEM file of the authorities to trust; `None`: the web's.
+    pub ca: Option<PathBuf>,
+}
+
+/// One server of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamServer {
+    /// Whether TLS is spoken to it.
+    pub scheme: Scheme,
+    /// Host and port as written, for a `Host` header.
+    pub authority: http::uri::Authority,
+    /// The host, an IPv6 address without its brackets.
+    pub host: Box<str>,
+    /// The port, by default the scheme's.
+    pub port: u16,
+}
+
+/// Whether TLS is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// No.
+    Http,
+    /// Yes.
+    Https,
+}
+
+/// A method and a path template, or all unknown paths of one access.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Its name, unique.
+    pub name: Box<str>,
+    /// What it matches; `None` for `other.read` and `other.write`.
+    pub template: Option<Template>,
+    /// Whether its requests read or write.
+    pub access: Access,
+    /// Tokens that one request takes.
+    pub cost: u32,
+}
+
+/// How to take a value that a limit counts by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Extractor {
+    /// The path parameter of this name.
+    Path(Box<str>),
+    /// The request header of this name.
+    Header(http::HeaderName),
+}

@@ -1,0 +1,456 @@
+//! The configuration as it is written: a mirror of the TOML. The JSON Schema (`tollgate schema`) comes from the same
+//! structs, and their doc comments are its descriptions.
+//!
+//! Every field is optional here. What is missing is the compiler's to say: it knows the place and can go on with the rest.
+
+use super::source::{Place, SourceId};
+use super::values::{Address, AdminAddress, Dur, Located, Network, OneOrMany, Rate, Size};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// One table of the configuration with where it came from.
+#[derive(Clone, Debug)]
+pub(super) struct Item<T> {
+    pub(super) source: SourceId,
+    /// Its header or its braces.
+    pub(super) span: Range<usize>,
+    /// A mistake in it has been reported: what is missing may have been that.
+    pub(super) damaged: bool,
+    pub(super) raw: T,
+}
+
+impl<T> Item<T> {
+    pub(super) fn place(&self) -> Place {
+        self.at(&self.span)
+    }
+
+    /// A place inside.
+    pub(super) fn at(&self, span: &Range<usize>) -> Place {
+        Place { source: self.source, span: span.clone() }
+    }
+}
+
+impl<T: Default> Default for Item<T> {
+    fn default() -> Self {
+        Item { source: SourceId::FILE, span: 0..0, damaged: false, raw: T::default() }
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Item<T> {
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+/// Tables with names of the user's choosing, in the order of the file.
+#[derive(Clone, Debug)]
+pub(super) struct Named<T>(pub(super) Vec<(Located<String>, Item<T>)>);
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Named(Vec::new())
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Named<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("Named_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        BTreeMap::<String, T>::json_schema(generator)
+    }
+}
+
+/// Configuration of Tollgate, an HTTP reverse proxy that enforces Stripe-style API limits.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(deny_unknown_fields, rename = "Config")]
+pub(super) struct RawConfig {
+    /// Built-in endpoints and limits to start from: "stripe" (today's page) and "stripe-read-write" (the older page: reads
+    /// and writes counted apart). Entries of yours with a preset entry's name replace it.
+    pub(super) presets: Option<OneOrMany<String>>,
+    /// The public listener.
+    pub(super) server: Option<Item<RawServer>>,
+    /// The admin listener: /metrics, /healthz, /readyz and the JSON API.
+    pub(super) admin: Option<Item<RawAdmin>>,
+    /// Who may pass.
+    pub(super) auth: Option<Item<RawAuth>>,
+    /// What the gateway's own answers carry.
+    pub(super) responses: Option<Item<RawResponses>>,
+    /// Access log and diagnostics.
+    pub(super) log: Option<Item<RawLog>>,
+    /// Where requests are forwarded to, by name.
+    pub(super) upstreams: Option<Named<RawUpstream>>,
+    /// Which requests go to which upstream. Without any, everything goes to the only upstream.
+    pub(super) routes: Option<Vec<Item<RawRoute>>>,
+    /// Endpoints: a method and a path template each.
+    pub(super) endpoints: Option<Vec<Item<RawEndpoint>>>,
+    /// Limits.
+    pub(super) limits: Option<Vec<Item<RawLimit>>>,
+    /// Sets of figures that accounts may have in place of the limits' own, by name.
+    pub(super) tiers: Option<Named<RawTier>>,
+    /// Accounts with a tier or figures of their own, by account id.
+    pub(super) accounts: Option<Named<RawAccount>>,
+    /// Mistakes about the file's shape that have been reported already.
+    #[schemars(skip)]
+    pub(super) damage: Damage,
+}
+
+/// What cannot be said to be missing, since it may stand where the file could not be read.
+#[derive(Debug, Default)]
+pub(super) struct Damage {
+    /// The syntax is broken: anything may be missing.
+    pub(super) all: bool,
+    /// Sections that could not be read as a whole.
+    pub(super) sections: Vec<&'static str>,
+}
+
+impl Damage {
+    /// Whether entries of a section may be missing through a mistake that has been reported.
+    pub(super) fn touches(&self, section: &str) -> bool {
+        self.all || self.sections.contains(&section)
+    }
+}
+
+/// The public listener.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Server")]
+pub(super) struct RawServer {
+    /// Addresses to listen on, one or a list. Default "127.0.0.1:8080".
+    pub(super) listen: Option<Located<OneOrMany<Address>>>,
+    /// Speak TLS. Reloaded when the files change.
+    pub(super) tls: Option<Located<RawTls>>,
+    /// Threads that serve requests; 0: one per core.
+    pub(super) threads: Option<Located<u32>>,
+    /// Open connections at once; further ones wait to be accepted. 0: 65,536.
+    pub(super) max_connections: Option<Located<u32>>,
+    /// Time for a request's head to arrive, from its first byte on or from the connection's opening. Default "30s".
+    pub(super) header_timeout: Option<Located<Dur>>,
+    /// Time between two requests of one connection. Default "75s".
+    pub(super) idle_timeout: Option<Located<Dur>>,
+    /// Time between two pieces of a request's body. Default "30s".
+    pub(super) body_timeout: Option<Located<Dur>>,
+    /// Time for a client to take a piece of a response. Default "30s".
+    pub(super) write_timeout: Option<Located<Dur>>,
+    /// Bytes of a request's head. Default "32KiB".
+    pub(super) max_header_bytes: Option<Located<Size>>,
+    /// Headers of a request. Default 100.
+    pub(super) max_headers: Option<Located<u32>>,
+    /// Bytes of a request's target. Default "8KiB".
+    pub(super) max_uri_bytes: Option<Located<Size>>,
+    /// Time for open requests to end at a shutdown. Default "30s".
+    pub(super) drain_timeout: Option<Located<Dur>>,
+    /// Proxies whose X-Forwarded-For, -Proto and -Host are believed. Default none.
+    pub(super) trusted_proxies: Option<Vec<Located<Network>>>,
+    /// Partitions of all limits that may have state at once, about 100 bytes each. New ones share one beyond that.
+    /// Default 10,000,000.
+    pub(super) max_partitions: Option<Located<u32>>,
+    /// Time between two sweeps for partitions that can be forgotten. Default "10s".
+    pub(super) sweep_interval: Option<Located<Dur>>,
+}
+
+/// A certificate and its key, as PEM files; relative to this configuration's folder.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Tls")]
+pub(super) struct RawTls {
+    /// The certificate chain, the server's own first.
+    #[schemars(required)]
+    pub(super) certificate: Option<Located<String>>,
+    /// Its private key.
+    #[schemars(required)]
+    pub(super) private_key: Option<Located<String>>,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Admin")]
+pub(super) struct RawAdmin {
+    /// The address to listen on, or "off". Default "127.0.0.1:9090".
+    pub(super) listen: Option<Located<AdminAddress>>,
+}
+
+/// Who may pass.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Auth")]
+pub(super) struct RawAuth {
+    /// "keys" (default): only known keys pass. "passthrough": any key passes, the account is a keyed hash of it.
+    pub(super) mode: Option<Located<RawAuthMode>>,
+    /// The file of known keys, relative to this configuration's folder.
+    pub(super) keys_file: Option<Located<String>>,
+    /// The realm named in `WWW-Authenticate`. Default "Stripe".
+    pub(super) realm: Option<Located<String>>,
+}
+
+/// How keys are checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "AuthMode")]
+pub(super) enum RawAuthMode {
+    /// Only known keys pass.
+    Keys,
+    /// Any key passes.
+    Passthrough,
+}
+
+/// What the gateway's own answers carry.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Responses")]
+pub(super) struct RawResponses {
+    /// The header that gives the reason of a 429. Default "Stripe-Rate-Limited-Reason".
+    pub(super) reason_header: Option<Located<String>>,
+    /// Send `Retry-After` with a 429. Default true.
+    pub(super) retry_after: Option<Located<bool>>,
+    /// Send the IETF headers `RateLimit` and `RateLimit-Policy`. Default true.
+    pub(super) ratelimit_headers: Option<Located<bool>>,
+    /// `Stripe-Should-Retry` on a limit's 429: "absent" (default), "true" or "false".
+    pub(super) should_retry: Option<Located<RawShouldRetry>>,
+    /// `doc_url` of a limit's 429. Default "https://stripe.com/docs/error-codes/rate-limit".
+    pub(super) doc_url: Option<Located<String>>,
+}
+
+/// What a 429 says of trying again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "ShouldRetry")]
+pub(super) enum RawShouldRetry {
+    /// Nothing.
+    Absent,
+    /// Try again.
+    True,
+    /// Do not try again.
+    False,
+}
+
+/// Access log and diagnostics.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Log")]
+pub(super) struct RawLog {
+    /// The file for one JSON line a request, relative to this configuration's folder; "-" is stdout. Default none.
+    pub(super) access: Option<Located<String>>,
+    /// Diagnostics on stderr: "error", "warn", "info" (default), "debug" or "trace".
+    pub(super) level: Option<Located<RawLevel>>,
+    /// How diagnostics look: "text" (default) or "json".
+    pub(super) format: Option<Located<RawLogFormat>>,
+}
+
+/// How much diagnostics say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "Level")]
+pub(super) enum RawLevel {
+    /// What went wrong.
+    Error,
+    /// And what may.
+    Warn,
+    /// And what happens seldom.
+    Info,
+    /// And what happens often.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How diagnostics look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "LogFormat")]
+pub(super) enum RawLogFormat {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// Servers that serve the same.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Upstream")]
+pub(super) struct RawUpstream {
+    /// URLs of its servers: "http://10.0.0.1:9000", "https://10.0.0.2:9443"; no path.
+    #[schemars(required)]
+    pub(super) servers: Option<Located<OneOrMany<String>>>,
+    /// Time to connect, TLS included. Default "2s".
+    pub(super) connect_timeout: Option<Located<Dur>>,
+    /// Time from the request's last byte to the response's head. Default "80s".
+    pub(super) response_timeout: Option<Located<Dur>>,
+    /// Time between two pieces of the response's body. Default "30s".
+    pub(super) body_timeout: Option<Located<Dur>>,
+    /// Time that an unused connection is kept. Default "60s".
+    pub(super) idle_timeout: Option<Located<Dur>>,
+    /// Unused connections kept per thread. Default 256.
+    pub(super) max_idle: Option<Located<u32>>,
+    /// PEM file of the authorities to trust for https, relative to this configuration's folder. Default: the web's.
+    pub(super) ca: Option<Located<String>>,
+}
+
+/// Which requests go to an upstream.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Route")]
+pub(super) struct RawRoute {
+    /// Its name in conditions and metrics. Default: the path prefix, or else the upstream.
+    pub(super) name: Option<Located<String>>,
+    /// Hosts, exact or "*.example.com". Default any.
+    pub(super) hosts: Option<Located<OneOrMany<String>>>,
+    /// Paths that begin with these segments. Default "/".
+    pub(super) path_prefix: Option<Located<String>>,
+    /// The upstream's name. Default the only upstream.
+    pub(super) upstream: Option<Located<String>>,
+}
+
+/// An endpoint: a method and a path template.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Endpoint")]
+pub(super) struct RawEndpoint {
+    /// The method and the path template: "POST /v1/payouts/{payout}".
+    #[serde(rename = "match")]
+    #[schemars(required)]
+    pub(super) matches: Option<Located<String>>,
+    /// Its name in conditions, metrics and logs. Default: the match itself.
+    pub(super) name: Option<Located<String>>,
+    /// "read" or "write". Default from the method: GET, HEAD and OPTIONS read; all else writes.
+    pub(super) access: Option<Located<RawAccess>>,
+    /// Tokens that one request takes from each rate, 0 to 1,000,000. Default 1.
+    pub(super) cost: Option<Located<u32>>,
+}
+
+/// Whether a request reads or writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "Access")]
+pub(super) enum RawAccess {
+    /// Changes nothing.
+    Read,
+    /// Everything else.
+    Write,
+}
+
+/// Whether a key is for live or for test traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "Mode")]
+pub(super) enum RawMode {
+    /// Real money.
+    Live,
+    /// Test keys and sandboxes.
+    Test,
+}
+
+/// Where a limit is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "Stage")]
+pub(super) enum RawStage {
+    /// Over all of an account's traffic.
+    Global,
+    /// On endpoints.
+    Endpoint,
+    /// On single objects.
+    Resource,
+}
+
+/// A limit. Exactly one of `rate`, `quota` and `concurrency`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Limit")]
+pub(super) struct RawLimit {
+    /// Its name: in answers, metrics, logs and overrides.
+    #[schemars(required)]
+    pub(super) name: Option<Located<String>>,
+    /// "global", "endpoint" or "resource". With the mechanism, it gives the reason of a 429.
+    #[schemars(required)]
+    pub(super) stage: Option<Located<RawStage>>,
+    /// Tokens per time (token bucket): "15/s".
+    pub(super) rate: Option<Located<Rate>>,
+    /// Tokens of a rate at once. Default one second's worth, at least 1.
+    pub(super) burst: Option<Located<u64>>,
+    /// Requests per sliding window: "1000/h". Comes with a later version.
+    pub(super) quota: Option<Located<Rate>>,
+    /// Requests in flight at once.
+    pub(super) concurrency: Option<Located<u32>>,
+    /// The limit applies to requests for which all of this holds. Default all requests.
+    pub(super) when: Option<Located<RawCondition>>,
+    /// But not to requests for which all of this holds. Default none.
+    pub(super) except: Option<Located<RawCondition>>,
+    /// Only for requests that no other limit of this stage and mechanism covers. Default false.
+    pub(super) fallback: Option<Located<bool>>,
+    /// What is counted apart: account, connected_account, key, ip, endpoint, path.NAME, header.NAME. Default ["account"]
+    /// for global, ["account", "endpoint"] for endpoint; must be given for resource.
+    pub(super) per: Option<Located<Vec<Located<String>>>>,
+    /// false: shadow. Counted and reported as would-be refusals, never refused. Default true.
+    pub(super) enforce: Option<Located<bool>>,
+}
+
+/// What is asked of a request; everything given must hold.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Condition")]
+pub(super) struct RawCondition {
+    /// "live" or "test".
+    pub(super) mode: Option<Located<RawMode>>,
+    /// "read" or "write".
+    pub(super) access: Option<Located<RawAccess>>,
+    /// Endpoints: a name, a match, a glob such as "payouts.*" or "GET /v1/*/search", or a list of these.
+    pub(super) endpoint: Option<Located<OneOrMany<String>>>,
+    /// Whether the request acts for a connected account (`Stripe-Account`).
+    pub(super) connected: Option<Located<bool>>,
+    /// Accounts, one or a list.
+    pub(super) account: Option<Located<OneOrMany<String>>>,
+    /// Routes by name, one or a list.
+    pub(super) route: Option<Located<OneOrMany<String>>>,
+}
+
+/// A set of figures in place of the limits' own.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Tier")]
+pub(super) struct RawTier {
+    /// Figures by the limit's name.
+    #[serde(default)]
+    pub(super) limits: BTreeMap<Located<String>, Located<RawFigures>>,
+}
+
+/// An account with a tier or figures of its own; these go before its tier's.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Account")]
+pub(super) struct RawAccount {
+    /// The tier's name.
+    pub(super) tier: Option<Located<String>>,
+    /// Figures by the limit's name.
+    #[serde(default)]
+    pub(super) limits: BTreeMap<Located<String>, Located<RawFigures>>,
+}
+
+/// Figures in place of a limit's own, of the same mechanism.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Figures")]
+pub(super) struct RawFigures {
+    /// Tokens per time.
+    pub(super) rate: Option<Located<Rate>>,
+    /// Tokens at once. Default one second's worth of this rate, at least 1.
+    pub(super) burst: Option<Located<u64>>,
+    /// Requests in flight at once.
+    pub(super) concurrency: Option<Located<u32>>,
+    /// Requests per sliding window. Comes with a later version.
+    pub(super) quota: Option<Located<Rate>>,
+}

@@ -1,0 +1,181 @@
+//! Bad files, and every mistake that is told of each: exactly these, in this order, each once.
+
+use super::*;
+
+/// What is told: `line:column`, and a piece of what is printed there.
+type Told = &'static [(&'static str, &'static str)];
+
+/// A limit to go wrong with: lines 1 to 3.
+const LIMIT: &str = "[[limits]]\nname = 'l'\nstage = 'endpoint'\n";
+
+/// Whole files.
+#[rustfmt::skip]
+const WHOLE: &[(&str, Told)] = &[
+    ("", &[("1:1", "`auth` lacks `keys_file`"), ("1:1", "there is no upstream")]),
+    ("[upstreams.a]\nservers = 'http://a'", &[("1:1", "`auth` lacks `keys_file`")]),
+    ("[auth]\nmode = 'passthrough'", &[("1:1", "there is no upstream")]),
+    ("[auth]\nmode = 'keys'\n[upstreams.a]\nservers = []", &[("1:1", "lacks `keys_file`"), ("4:11", "the upstream `a` has no server")]),
+    ("[auth]\nmode = 'kees'\n[upstreams.a]", &[("2:8", "did you mean `keys`?"), ("3:12", "has no server")]),
+    ("[auth]\nmode = 'passthrough'\n[upstreams.a]\nservers = 'http://a'\n[upstreams.b]\nservers = 'http://b'",
+        &[("5:12", "2 upstreams and no routes")]),
+    ("[auth\nkeys_file = 'k'", &[("1:6", "unclosed table")]),
+    ("[server]\nthreads = 1\n[auth\nkeys_file = 'k'\n[log]\nlevl = 'info'\n[admin]\nlisten = ", &[("3:6", "unclosed table"), ("6:1", "did you mean `level`?"), ("8:10", "expected")]),
+    ("[auth]\nkeys_file = 'k\n[upstreams.a]\nservers = 'http://a'\nservers = 'http://b'", &[("2:15", "invalid"), ("5:1", "duplicate key")]),
+    ("\u{feff}[auth]\r\nkeys_file = 'k'\r\n[upstreams.a]\r\nserverz = 'http://a'\r\n", &[("4:1", "did you mean `servers`?")]),
+    ("[[upstreams]]\nservers = 'http://a'\n[auth]\nkeys_file = 'k'", &[("1:1", "[upstreams.NAME]")]),
+];
+
+/// What follows a good beginning.
+#[rustfmt::skip]
+const AFTER_BASE: &[(&str, Told)] = &[
+    ("[serve]\nlisten = 5", &[("1:2", "did you mean `server`?"), ("2:10", "a value of the wrong type")]),
+    ("[nonsense]", &[("1:2", "unknown key `nonsense`")]),
+    ("presets = ['strip']", &[("1:1", "unknown key `presets`")]),
+    ("[server]\nlisten = 'localhost:80'", &[("2:10", "not an IP address with a port")]),
+    ("[server]\nlisten = '127.0.0.1'", &[("2:10", "lacks a port")]),
+    ("[server]\nlisten = []", &[("2:10", "no address to listen on")]),
+    ("[server]\nlisten = ['0.0.0.0:80', '127.0.0.1:80', 'x']", &[("2:25", "meets `0.0.0.0:80`"), ("2:41", "not an IP address")]),
+    ("[server]\nlisten = '127.0.0.1:9090'\n[admin]\nlisten = '127.0.0.1:9090'", &[("4:10", "on the public listener")]),
+    ("[admin]\nlisten = '0.0.0.0:9091'\n[limit]", &[("2:10", "warning: the admin can be reached"), ("3:1", "[[limits]]"), ("3:2", "unknown key `limit`")]),
+    ("[server]\ntls = { certificate = 'c' }", &[("2:7", "lacks `private_key`")]),
+    ("[server]\nheader_timeout = 30\nidle_timeout = '30'\nbody_timeout = '0s'\nmax_header_bytes = '1GB'\nthreads = 9999",
+        &[("2:18", "a duration such as"), ("3:16", "not a duration"), ("4:16", "1ms to 1day"), ("5:20", "8.0 KiB to 1.0 MiB"), ("6:11", "0 to 1024")]),
+    ("[server]\ntrusted_proxies = ['10.0.0.0/33', '10.0.0.1']\nthreads = -1", &[("2:20", "not a network"), ("3:11", "from 0 to 4,294,967,295")]),
+    ("[responses]\nreason_header = 'a b'\nretry_after = 'yes'\nshould_retry = true\ndoc_url = 'docs'",
+        &[("2:17", "not a header's name"), ("3:15", "true or false"), ("4:16", "wanted string or table"), ("5:11", "not a URL")]),
+    ("[responses]\nreason_header = 'Content-Length'", &[("2:17", "has another use")]),
+    ("[upstreams.b]\nservers = ['ftp://a', 'http://a/x', 'http://u@a', 'http://a:0', 'http://a', 'http://a']",
+        &[("1:12", "2 upstreams and no routes"), ("2:12", "begin with http://"), ("2:23", "has no path"), ("2:37", "no user name"), ("2:51", "not a host and a port"), ("2:77", "the same server twice")]),
+    ("[[routes]]\nupstream = 'aa'\n[[routes]]\nhosts = ['a:80', 'a/', '*']\npath_prefix = 'v1'",
+        &[("2:12", "did you mean `a`?"), ("4:10", "not a host"), ("4:18", "not a host"), ("4:24", "not a host"), ("5:15", "not the beginning of a path")]),
+    ("[[routes]]\nhosts = 'A.org'\npath_prefix = '/v1/'\n[[routes]]\nhosts = ['b.org', 'a.org']\npath_prefix = '/v1'",
+        &[("4:1", "the route `/v1` has the same host and path prefix")]),
+    ("[[routes]]\nname = 'r'\n[[routes]]\nname = 'r'\npath_prefix = '/x'\n[[routes]]\nhosts = []\npath_prefix = '/y'",
+        &[("4:8", "a second route `r`"), ("7:9", "empty list of hosts"), ]),
+    ("[upstreams.b]\nservers = 'http://b'\n[[routes]]\npath_prefix = '/v1'", &[("1:12", "no route leads to the upstream `b`"), ("3:1", "lacks `upstream`")]),
+    ("[[endpoints]]\nname = 'x'", &[("1:1", "lacks `match`")]),
+    ("[[endpoints]]\nmatch = 'post /v1'\n[[endpoints]]\nmatch = '/v1'\n[[endpoints]]\nmatch = 'GET v1/{a'",
+        &[("2:9", "upper case"), ("4:9", "a method and a path template"), ("6:9", "must begin with a slash")]),
+    ("[[endpoints]]\nmatch = 'GET /a/{b}'\n[[endpoints]]\nmatch = 'GET /a/{c}'", &[("4:9", "the endpoint `GET /a/{b}` has the same method and path")]),
+    ("[[endpoints]]\nmatch = 'GET /a'\nname = 'n'\n[[endpoints]]\nmatch = 'GET /b'\nname = 'n'", &[("6:8", "a second endpoint `n`")]),
+    ("[[endpoints]]\nmatch = 'GET /a'\nname = 'other.read'\n[[endpoints]]\nmatch = 'GET /b'\nname = 'a*'\ncost = 1000001\naccess = 'reed'",
+        &[("3:8", "is taken"), ("6:8", "not a name"), ("7:8", "0 to 1000000"), ("8:10", "did you mean `read`?")]),
+];
+
+/// What follows a good beginning and the first lines of a limit: lines count from those.
+#[rustfmt::skip]
+const IN_LIMIT: &[(&str, Told)] = &[
+    ("", &[("1:1", "the limit `l` lacks its figure")]),
+    ("rat = '5/s'", &[("4:1", "did you mean `rate`?")]),
+    ("rate = '5'", &[("4:8", "a rate is a number, a slash and a time")]),
+    ("rate = 5", &[("4:8", "found: integer `5`")]),
+    ("rate = '2000000000/s'", &[("4:8", "at most 1,000,000,000 a second")]),
+    ("rate = '5/s'\nconcurrency = 5", &[("5:15", "both `rate` and `concurrency`")]),
+    ("concurrency = 5\nburst = 5", &[("5:9", "belongs to a `rate`")]),
+    ("rate = '5/s'\nburst = 0", &[("5:9", "admits nothing")]),
+    ("rate = '1/d'\nburst = 1000000", &[("5:9", "584 years")]),
+    ("quota = '1000/h'", &[("4:9", "comes with a later version")]),
+    ("rate = '5/s'\nper = ['acount', 'form.customer', 'ip', 'ip', 'header.a b', 'header.Authorization']",
+        &[("5:8", "did you mean `account`?"), ("5:18", "later version"), ("5:41", "`ip` twice"), ("5:47", "not a header's name"), ("5:61", "holds a secret")]),
+    ("rate = '5/s'\nper = ['account', 'key', 'ip', 'endpoint', 'header.a', 'header.b', 'header.c', 'header.d', 'header.e']", &[("5:7", "more than 8 items")]),
+    ("rate = '5/s'\nper = ['path.nothing']", &[("5:8", "none of this limit's endpoints has {nothing}")]),
+    ("rate = '5/s'\nper = ['path.b']\nwhen = { endpoint = ['other.read'] }\n[[endpoints]]\nmatch = 'GET /a/{b}'", &[("5:8", "the endpoint `other.read` has no {b}")]),
+    ("rate = '5/s'\nwhen = { endpoint = 'other.raed' }", &[("5:21", "did you mean `other.read`?")]),
+    ("rate = '5/s'\nwhen = { endpoint = 'other.rate' }", &[("5:21", "there is no endpoint `other.rate`")]),
+    ("rate = '5/s'\nwhen = { endpoint = ['payouts.*'], mode = 'prod', route = 'defaullt', account = [] }",
+        &[("5:22", "no endpoint matches `payouts.*`"), ("5:43", "live, test"), ("5:59", "did you mean `default`?"), ("5:81", "an empty list of `account`")]),
+    ("rate = '5/s'\nwhen = { mod = 'live' }\nexcept = { endpoint = 5 }\nfallback = 1", &[("5:10", "did you mean `mode`?"), ("6:23", "a string or a list of strings"), ("7:12", "true or false")]),
+    ("rate = '5/s'\nwhen = { endpoint = 'GET /dear' }\n[[endpoints]]\nmatch = 'GET /dear'\ncost = 6", &[("4:8", "requests to `GET /dear` would never be admitted")]),
+    ("rate = '5/s'\n[[limits]]\nname = 'l'\nstage = 'global'\nrate = '1/s'", &[("6:8", "a second limit `l`")]),
+    ("rate = '5/s'\n[[limits]]\nrate = '1/s'\n[[limits]]\nname = 'a b'\nstage = 'resource'\nconcurrency = 1",
+        &[("5:1", "the limit lacks `name`"), ("5:1", "lacks `stage`"), ("7:1", "lacks `per`"), ("8:8", "not a name for a limit")]),
+    ("rate = '5/s'\n[tiers.gold.limits]\nll = { rate = '1/s' }\nl = { concurrency = 5 }\n[accounts.a]\ntier = 'golf'\nlimits.l = {}\n[accounts.b]\ntier = 'gold'",
+        &[("6:1", "did you mean `l`?"), ("7:5", "the limit `l` is a rate, not a concurrency"), ("9:8", "did you mean `gold`?"), ("10:12", "the override of `l` lacks its figure")]),
+    ("rate = '5/s'\n[tiers.gold.limits]\nl = { rat = '1/s' }\n[tiers.gold]\nlimit = 1", &[("6:7", "unknown key `rat`"), ("7:8", "no account has the tier `gold`"), ("8:1", "did you mean `limits`?")]),
+    ("rate = 'x'\nburst = 'x'\nper = 'account'\nwhen = { endpoint = 'nope' }\nenforc = true",
+        &[("4:8", "a rate is"), ("5:9", "from 0 up"), ("6:7", "a list"), ("7:21", "no endpoint `nope`"), ("8:1", "did you mean `enforce`?")]),
+];
+
+fn check(name: &str, text: &str, skipped: usize, told: Told) -> Result<(), String> {
+    let errors = match compile(text) {
+        Ok(_) => return Err(format!("{name}: nothing is told of\n{text}\n")),
+        Err(errors) => errors,
+    };
+    let same = errors.mistakes.len() == told.len()
+        && errors.mistakes.iter().zip(told).all(|(mistake, (place, piece))| {
+            let line = mistake.line.saturating_sub(skipped);
+            format!("{line}:{}", mistake.column) == *place && mistake.to_string().contains(piece)
+        });
+    if same { Ok(()) } else { Err(format!("{name}, less {skipped} lines\n{text}\nwanted {told:#?}\ngot\n{errors}\n")) }
+}
+
+#[test]
+fn every_mistake_is_told_once_and_at_its_place() {
+    let lines = |text: &str| text.lines().count();
+    let whole = WHOLE.iter().map(|(text, told)| check("whole", text, 0, told));
+    let after =
+        AFTER_BASE.iter().map(|(text, told)| check("after the base", &format!("{BASE}{text}"), lines(BASE), told));
+    let limit = IN_LIMIT.iter().map(|(text, told)| check("limit", &format!("{BASE}{LIMIT}{text}"), lines(BASE), told));
+    let cases: Vec<_> = whole.chain(after).chain(limit).collect();
+    assert!(cases.len() >= 55);
+    let wrong: Vec<String> = cases.into_iter().filter_map(Result::err).collect();
+    assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn an_unknown_preset_is_one_mistake() {
+    let text = format!(
+        "presets = ['strip']\n{BASE}{LIMIT}rate = '1/s'\nwhen = {{ endpoint = 'payouts.create' }}\n[accounts.a]\nlimits.search = {{ rate = '1/s' }}"
+    );
+    check("preset", &text, 0, &[("1:12", "did you mean `stripe`?")]).unwrap();
+    let text = format!("presets = ['stripe', 'stripe', 'stripe-read-write']\n{BASE}");
+    check("presets", &text, 0, &[("1:22", "twice"), ("1:32", "describe the same API")]).unwrap();
+}
+
+#[test]
+fn thousands_of_mistakes_are_counted_and_the_first_are_told() {
+    let mut text = BASE.to_owned();
+    for nth in 0..5_000 {
+        text.push_str(&format!(
+            "[[limits]]\nname = 'l{nth}'\nstage = 'endpoint'\nrate = '{nth}'\nwhen = {{ endpoint = 'x{nth}' }}\n"
+        ));
+    }
+    let errors = compile(&text).unwrap_err();
+    assert_eq!(errors.mistakes.len(), MAX_MISTAKES);
+    assert!(errors.omitted > 1_000);
+}
+
+#[test]
+fn more_values_than_a_request_holds_are_told_once() {
+    let header =
+        |nth| format!("[[limits]]\nname = 'l{nth}'\nstage = 'resource'\nrate = '1/s'\nper = ['header.h{nth}']\n");
+    let text: String = std::iter::once(BASE.to_owned()).chain((1..=9).map(header)).collect();
+    check("values", &text, 0, &[("49:8", "count by more than 8 values")]).unwrap();
+}
+
+/// Every way to drop a character, and many to add one: an answer each time, and an error is always told with its place.
+#[test]
+fn no_slip_of_a_finger_is_too_much() {
+    let text = format!(
+        "{BASE}{LIMIT}rate = '5/s'\nburst = 7\nper = ['account', 'header.x']\nwhen = {{ endpoint = 'GET*', mode = 'live' }}\n\
+         [[endpoints]]\nmatch = 'GET /a/{{e}}'\n[tiers.t.limits]\nl = {{ rate = '1/s' }}\n[accounts.x]\ntier = 't'\n"
+    );
+    good(&text);
+    let mut refused = 0;
+    for (at, _) in text.char_indices() {
+        let (before, rest) = text.split_at(at);
+        let without = rest.chars().skip(1).collect::<String>();
+        let slips = ["\"", "[", "=", "\n", "é", "#", "\0"].map(|slip| format!("{before}{slip}{rest}"));
+        for slip in slips.into_iter().chain([format!("{before}{without}"), before.to_owned()]) {
+            let Err(errors) = compile(&slip) else { continue };
+            refused += 1;
+            assert!(errors.mistakes.iter().any(|mistake| mistake.severity == Severity::Error), "{slip}\n{errors}");
+            assert!(errors.mistakes.iter().all(|mistake| mistake.line >= 1 && mistake.column >= 1), "{slip}\n{errors}");
+            let places: Vec<_> = errors.mistakes.iter().map(ToString::to_string).collect();
+            let mut once = places.clone();
+            once.dedup();
+            assert_eq!(places, once, "{slip}");
+        }
+    }
+    assert!(refused > 1_000);
+}

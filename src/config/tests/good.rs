@@ -1,0 +1,240 @@
+//! Good files and what they become.
+
+use super::*;
+use crate::engine::{Access, Id, IdKind, Limiter, Mode, Nanos, Outcome, Part, ProfileId, RequestClass, Stage};
+use std::time::Duration;
+
+fn with_preset(text: &str) -> Config {
+    good(&format!("presets = ['stripe']\n{BASE}{text}"))
+}
+
+fn limit<'c>(config: &'c Config, name: &str) -> (crate::engine::LimitId, &'c crate::engine::Limit) {
+    config.policy.limits().find(|(_, limit)| *limit.name == *name).unwrap_or_else(|| panic!("no limit {name}"))
+}
+
+/// A request as classification will see it.
+fn class(config: &Config, request: &str, mode: Mode) -> RequestClass {
+    let (method, path) = request.split_once(' ').unwrap();
+    let path = crate::path::canonical(path.as_bytes()).unwrap();
+    let found = config.index.find(&method.parse().unwrap(), &path);
+    let access = if method == "GET" { Access::Read } else { Access::Write };
+    let endpoint = found.map_or(config.other(access), |found| found.endpoint());
+    let known = &config.endpoints[endpoint.0 as usize];
+    RequestClass {
+        mode,
+        access: known.access,
+        endpoint,
+        route: crate::engine::RouteId(0),
+        profile: ProfileId::BASE,
+        cost: known.cost,
+        account: SEED.id(IdKind::Account, b"acct_1"),
+        connected: Id::NONE,
+        key: Id::NONE,
+        ip: Id::NONE,
+        values: [Id::NONE; 8],
+    }
+}
+
+/// The limits that a request meets, in order.
+fn met(config: &Config, class: &RequestClass) -> Vec<String> {
+    let engine = Arc::new(crate::engine::Engine::new(SEED, 1000));
+    let mut steps: Vec<crate::engine::Step> = Vec::new();
+    let hold = engine.walk(&config.policy, class, Nanos::ZERO, &mut steps).unwrap();
+    drop(hold);
+    let decided = steps.into_iter().filter_map(|step| match step {
+        crate::engine::Step::Decided { limit, outcome: Outcome::Admitted { .. } } => Some(limit),
+        _ => None,
+    });
+    decided.map(|id| config.policy.limit(id).name.to_string()).collect()
+}
+
+fn figures(config: &Config, name: &str, profile: ProfileId) -> (u64, u64) {
+    match config.policy.limiter(limit(config, name).0, profile) {
+        Limiter::Gcra(bucket) => (bucket.count(), bucket.burst()),
+        Limiter::Concurrency(slots) => (u64::from(slots.slots), 0),
+    }
+}
+
+#[test]
+fn the_stripe_preset_is_the_table() {
+    let config = with_preset("");
+    let cases = [
+        ("GET /v1/balance", Mode::Live, "global-live endpoint-default"),
+        ("GET /v1/balance", Mode::Test, "global-test endpoint-default"),
+        ("GET /v1/nothing", Mode::Live, "global-live endpoint-default"),
+        ("GET /v1/files/file_1", Mode::Live, "global-live files-read"),
+        ("GET /v1/files/file_1/contents", Mode::Test, "global-test files-read"),
+        ("POST /v1/files", Mode::Live, "global-live files-write"),
+        ("GET /v1/charges/search", Mode::Live, "global-live search"),
+        ("POST /v1/payouts", Mode::Live, "global-live payouts-rate payouts-concurrency"),
+        ("GET /v1/payouts", Mode::Live, "global-live endpoint-default"),
+        ("POST /v1/accounts", Mode::Live, "global-live accounts-live"),
+        ("POST /v1/accounts", Mode::Test, "global-test accounts-test"),
+        ("POST /v1/billing/meter_events", Mode::Live, "meter-events-live"),
+        ("POST /v2/billing/meter_events", Mode::Live, "meter-events-live"),
+        ("POST /v1/billing/meter_events", Mode::Test, "global-test"),
+        ("POST /v2/billing/meter_event_stream", Mode::Live, "meter-event-stream-live"),
+    ];
+    for (request, mode, wanted) in cases {
+        assert_eq!(met(&config, &class(&config, request, mode)).join(" "), wanted, "{request} {mode:?}");
+    }
+    let mut connected = class(&config, "POST /v1/billing/meter_events", Mode::Live);
+    connected.connected = SEED.id(IdKind::Account, b"acct_2");
+    assert_eq!(met(&config, &connected), ["global-live"]);
+    let wanted =
+        [("global-live", 100), ("global-test", 25), ("endpoint-default", 25), ("files-read", 20), ("search", 20)];
+    for (name, count) in
+        wanted.into_iter().chain([("payouts-rate", 15), ("accounts-test", 5), ("meter-events-live", 1000)])
+    {
+        assert_eq!(figures(&config, name, ProfileId::BASE), (count, count), "{name}");
+    }
+    assert_eq!(limit(&config, "payouts-concurrency").1.stage, Stage::EndpointConcurrency);
+}
+
+#[test]
+fn the_older_preset_counts_reads_and_writes_apart() {
+    let config = good(&format!("presets = 'stripe-read-write'\n{BASE}"));
+    let met = |request, mode| met(&config, &class(&config, request, mode)).join(" ");
+    assert_eq!(met("GET /v1/balance", Mode::Live), "global-live-read endpoint-default");
+    assert_eq!(met("POST /v1/payouts", Mode::Test), "global-test-write payouts-rate payouts-concurrency");
+    assert_eq!(met("POST /v1/billing/meter_events", Mode::Live), "meter-events-live");
+    assert_eq!(met("POST /v1/billing/meter_events", Mode::Test), "global-test-write");
+}
+
+#[test]
+fn an_entry_of_a_presets_name_replaces_it() {
+    let config = with_preset(
+        "[[limits]]\nname = 'search'\nstage = 'endpoint'\nrate = '7/s'\nburst = 9\nwhen = { endpoint = 'search.*' }\n\
+         [[endpoints]]\nmatch = 'POST /v1/payouts'\ncost = 3\n\
+         [[endpoints]]\nmatch = 'GET /v1/files/{id}'\nname = 'files.get'\n",
+    );
+    assert_eq!(figures(&config, "search", ProfileId::BASE), (7, 9));
+    assert_eq!(config.policy.limits().filter(|(_, limit)| &*limit.name == "search").count(), 1);
+    let payout = class(&config, "POST /v1/payouts", Mode::Live);
+    assert_eq!((payout.cost, &*config.endpoints[payout.endpoint.0 as usize].name), (3, "payouts.create"));
+    assert_eq!(met(&config, &class(&config, "GET /v1/files/f", Mode::Live)), ["global-live", "files-read"]);
+    let moved = with_preset("[[endpoints]]\nmatch = 'POST /v9/payouts'\nname = 'payouts.create'\n");
+    let old = class(&moved, "POST /v1/payouts", Mode::Live);
+    assert_eq!(&*moved.endpoints[old.endpoint.0 as usize].name, "POST /v1/payouts");
+    assert_eq!(met(&moved, &class(&moved, "POST /v9/payouts", Mode::Live)).len(), 3);
+}
+
+#[test]
+fn defaults_of_a_limit() {
+    let config = good(&format!(
+        "{BASE}[[limits]]\nname = 'a'\nstage = 'global'\nrate = '100/min'\n\
+         [[limits]]\nname = 'b'\nstage = 'endpoint'\nrate = '5/100ms'\nenforce = false\n\
+         [[limits]]\nname = 'c'\nstage = 'global'\nconcurrency = 0\n\
+         [[limits]]\nname = 'd'\nstage = 'resource'\nrate = '0/s'\nper = []\n",
+    ));
+    let of = |name| limit(&config, name).1;
+    assert_eq!((figures(&config, "a", ProfileId::BASE), &*of("a").per), ((100, 1), &[Part::Account][..]));
+    assert_eq!(
+        (figures(&config, "b", ProfileId::BASE), &*of("b").per),
+        ((5, 50), &[Part::Account, Part::Endpoint][..])
+    );
+    assert!(of("a").enforce && !of("b").enforce && !of("a").fallback);
+    assert_eq!((of("c").stage, of("d").stage), (Stage::GlobalConcurrency, Stage::Resource));
+    assert!(of("d").per.is_empty());
+}
+
+#[test]
+fn an_accounts_figures_go_before_its_tiers_and_those_before_the_base() {
+    let config = with_preset(
+        "[tiers.gold.limits]\nsearch = { rate = '40/s' }\npayouts-rate = { rate = '60/s', burst = 100 }\n\
+         [accounts.a]\ntier = 'gold'\n[accounts.b]\ntier = 'gold'\nlimits.search = { rate = '50/s' }\n\
+         [accounts.c]\nlimits.payouts-concurrency = { concurrency = 99 }\n",
+    );
+    let of = |account, name| figures(&config, name, config.profile(account));
+    assert_eq!(["a", "b", "c", "x"].map(|account| of(account, "search").0), [40, 50, 20, 20]);
+    assert_eq!(
+        ["a", "b", "c", "x"].map(|account| of(account, "payouts-rate")),
+        [(60, 100), (60, 100), (15, 15), (15, 15)]
+    );
+    assert_eq!(of("c", "payouts-concurrency").0, 99);
+    assert_ne!(config.profile("a"), config.profile("b"));
+    assert_eq!(config.profile("x"), ProfileId::BASE);
+}
+
+#[test]
+fn values_to_count_by_are_noted_where_they_are() {
+    let config = good(&format!(
+        "{BASE}[[endpoints]]\nmatch = 'GET /a/{{id}}'\n[[endpoints]]\nmatch = 'GET /b'\n\
+         [[limits]]\nname = 'l'\nstage = 'resource'\nrate = '1/s'\nper = ['path.id', 'header.X-Tenant']\n",
+    ));
+    let [path, header] = [0, 1].map(crate::engine::policy::ExtractorId);
+    assert_eq!(config.extractors[0], Extractor::Path("id".into()));
+    assert_eq!(config.extractors[1], Extractor::Header(http::HeaderName::from_static("x-tenant")));
+    let of = |request| &*config.policy.endpoint(class(&config, request, Mode::Live).endpoint).extractors;
+    assert_eq!(of("GET /a/1"), [path, header]);
+    assert_eq!(of("GET /b"), [header]);
+    assert_eq!(met(&config, &class(&config, "GET /a/1", Mode::Live)), ["l"]);
+    assert!(met(&config, &class(&config, "GET /b", Mode::Live)).is_empty());
+}
+
+#[test]
+fn paths_are_relative_to_the_files_folder() {
+    let config = good(&format!(
+        "{BASE}ca = 'ca.pem'\n[server]\ntls = {{ certificate = '/c', private_key = 'p' }}\n[log]\naccess = 'a.log'\n",
+    ));
+    let files: Vec<_> = config.files.iter().map(|path| path.to_str().unwrap()).collect();
+    assert_eq!(files, ["dir/t.toml", "/c", "dir/p", "dir/k", "dir/ca.pem"]);
+    assert_eq!(config.log.access, Some(AccessLog::File("dir/a.log".into())));
+    assert_eq!(config.auth.keys_file.as_deref(), Some(Path::new("dir/k")));
+}
+
+#[test]
+fn routes_have_names_of_their_own() {
+    let config = good(&format!(
+        "{BASE}[[routes]]\npath_prefix = '/v1'\n[[routes]]\n[[routes]]\nhosts = ['*.b.org']\npath_prefix = '/v1'\n\
+         [[routes]]\nname = 'own'\nhosts = 'c.org'\nupstream = 'a'\n",
+    ));
+    let names: Vec<&str> = config.routes.iter().map(|route| &*route.name).collect();
+    assert_eq!(names, ["/v1", "default", "route-3", "own"]);
+    assert_eq!(config.route("x.b.org", "/v1/x").map(|id| id.0), Some(2));
+    assert_eq!(config.route("C.org:80", "/v1/x").map(|id| id.0), Some(3));
+}
+
+#[test]
+fn what_works_but_is_not_meant_is_a_warning() {
+    let warnings = |text: &str| -> Vec<String> {
+        with_preset(text).warnings.iter().map(|warning| format!("{}: {}", warning.line, warning.message)).collect()
+    };
+    let limit = |name: &str, rest: &str| format!("[[limits]]\nname = '{name}'\nstage = 'endpoint'\n{rest}\n");
+    let of_search = "rate = '30/s'\nwhen = { endpoint = 'search.*' }\nper = ['account']";
+    assert_eq!(warnings(&limit("wide", of_search)), ["7: the limit `wide` never refuses: `search` is as strict"]);
+    let shadow = format!("{of_search}\nenforce = false");
+    assert!(warnings(&limit("wide", &shadow)).is_empty());
+    let raised = limit("wide", of_search) + "[accounts.a]\nlimits.search = { rate = '90/s' }";
+    assert!(warnings(&raised).is_empty());
+    let never = "rate = '1/s'\nwhen = { mode = 'test', connected = true }\nexcept = { mode = 'test' }";
+    assert_eq!(warnings(&limit("never", never)), ["7: the limit `never` never applies"]);
+    let access = "rate = '1/s'\nwhen = { access = 'read', endpoint = 'payouts.create' }";
+    assert_eq!(warnings(&limit("reads", access)), ["7: the limit `reads` never applies"]);
+    assert_eq!(warnings("[tiers.t]"), ["6: no account has the tier `t`"]);
+    let admin = warnings("[admin]\nlisten = ':9090'");
+    assert!(admin.len() == 1 && admin[0].contains("from other machines"), "{admin:?}");
+}
+
+#[test]
+fn a_great_many_limits_compile() {
+    let mut text = format!("presets = 'stripe'\n{BASE}");
+    for nth in 0..20_000 {
+        text.push_str(&format!(
+            "[[limits]]\nname = 'l{nth}'\nstage = 'resource'\nrate = '{}/s'\nper = ['account']\n\
+             when = {{ endpoint = 'payouts.*', account = 'acct_{nth}' }}\n",
+            nth + 1
+        ));
+    }
+    assert!(good(&text).policy.len() > 20_000);
+}
+
+#[test]
+fn time_outs_and_sizes_are_read() {
+    let config = good(&format!(
+        "{BASE}response_timeout = '90s'\nmax_idle = 3\n[server]\ndrain_timeout = '0s'\nmax_uri_bytes = '4KiB'\nmax_connections = 5\n",
+    ));
+    assert_eq!(config.server.drain_timeout, Duration::ZERO);
+    assert_eq!((config.server.max_uri_bytes, config.server.max_connections), (4096, 5));
+    assert_eq!((config.upstreams[0].response_timeout, config.upstreams[0].max_idle), (Duration::from_secs(90), 3));
+}
