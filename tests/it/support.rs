@@ -1,5 +1,6 @@
 //! What the tests share: clocks, and policies and requests written by name.
 
+pub(crate) mod cases;
 mod clocks;
 mod world;
 

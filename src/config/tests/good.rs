@@ -51,6 +51,7 @@ fn met(config: &Config, class: &RequestClass) -> Vec<String> {
 fn figures(config: &Config, name: &str, profile: ProfileId) -> (u64, u64) {
     match config.policy.limiter(limit(config, name).0, profile) {
         Limiter::Gcra(bucket) => (bucket.count(), bucket.burst()),
+        Limiter::SlidingWindow(window) => (window.limit().into(), window.window().as_secs()),
         Limiter::Concurrency(slots) => (u64::from(slots.slots), 0),
     }
 }
