@@ -46,6 +46,8 @@ use std::sync::Arc;
 /// The state of all limits, shared by all threads. Policies come and go; state belongs to a limit's name and mechanism.
 #[derive(Debug)]
 pub struct Engine {
+    /// What ids are made with.
+    seed: Seed,
     /// Keys the mixing of partition keys.
     secret: Id,
     cells: Cells,
@@ -64,7 +66,7 @@ impl Engine {
     /// at about 100 bytes each; what happens at the bound stands in the module `cells`: new partitions share one.
     #[must_use]
     pub fn new(seed: Seed, max_partitions: usize) -> Engine {
-        Engine { secret: seed.hash(b"partition keys"), cells: Cells::new(max_partitions) }
+        Engine { seed, secret: seed.hash(b"partition keys"), cells: Cells::new(max_partitions) }
     }
 
     /// The secret that ids for this engine are made with.
