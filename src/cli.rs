@@ -4,8 +4,10 @@
 //! goes to standard output, what people read to standard error.
 
 pub mod check;
+mod demo;
 mod health;
 pub mod keys;
+pub mod mock;
 mod run;
 pub mod schema;
 
@@ -24,12 +26,16 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The whole thing on one machine with no file: a mock API, the gateway in front of it, a key, a line to try.
+    Demo(demo::DemoArgs),
     /// Run the gateway.
     Run(run::RunArgs),
     /// Check a configuration: every mistake at once, with file, line, column and a hint.
     Check(check::Check),
     /// Make, list and revoke API keys.
     Keys(keys::KeysArgs),
+    /// Run a stand-in upstream with Stripe-shaped answers.
+    Mock(mock::MockArgs),
     /// Ask a running gateway whether it is healthy; for container health checks.
     Health(health::HealthArgs),
     /// Print the JSON Schema of the configuration.
@@ -56,6 +62,7 @@ pub fn main() -> ExitCode {
 
 fn run_command(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Check(args) => Ok(args.run(&mut std::io::stderr().lock())?.into()),
         Command::Keys(args) => {
@@ -63,6 +70,7 @@ fn run_command(command: Command) -> anyhow::Result<ExitCode> {
             keys::run(&args, now, keys_file_of, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Mock(args) => mock::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Health(args) => health::run(&args),
         Command::Schema(args) => {
             args.run(&mut std::io::stdout().lock())?;

@@ -46,7 +46,6 @@ use std::sync::Arc;
 /// The state of all limits, shared by all threads. Policies come and go; state belongs to a limit's name and mechanism.
 #[derive(Debug)]
 pub struct Engine {
-    /// What ids are made with.
     seed: Seed,
     /// Keys the mixing of partition keys.
     secret: Id,

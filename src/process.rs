@@ -37,7 +37,7 @@ pub enum StartError {
     Metrics(#[from] prometheus::Error),
 }
 
-/// A running gateway. Dropping it does not end it: call [`Gateway::drain`] or [`Gateway::stop`], then [`Gateway::join`].
+/// A running gateway. Dropping it does not end it: call [`Handle::drain`] or [`Handle::stop`], then [`Gateway::join`].
 pub struct Gateway {
     control: Arc<Control>,
     addresses: Vec<SocketAddr>,

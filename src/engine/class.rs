@@ -162,7 +162,7 @@ pub struct RequestClass {
     /// The client's address.
     pub ip: Id,
     /// The values that the endpoint's limits count by, in the order of
-    /// [`Policy::extractors`](super::policy::Policy::extractors); the rest is [`Id::NONE`].
+    /// [`EndpointClass::extractors`](super::policy::EndpointClass::extractors); the rest is [`Id::NONE`].
     pub values: [Id; MAX_VALUES],
 }
 

@@ -2,6 +2,7 @@
 
 use super::resource::{Resource, id_prefix};
 use super::{MockOptions, form};
+use crate::clock::timer_now;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::request::Parts;
@@ -43,7 +44,7 @@ struct Asked<'a> {
 
 impl Mock {
     pub(super) fn new(options: MockOptions) -> Mock {
-        Mock { options, requests: AtomicU64::new(0), started: Instant::now() }
+        Mock { options, requests: AtomicU64::new(0), started: timer_now() }
     }
 
     /// Answers one request, after the latency drawn for it.

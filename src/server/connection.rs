@@ -151,6 +151,7 @@ fn limits(server: &crate::config::Server) -> WireLimits {
         max_head_bytes: server.max_header_bytes,
         max_headers: server.max_headers,
         max_target_bytes: server.max_uri_bytes,
+        head_timeout: server.header_timeout,
         ..WireLimits::default()
     }
 }

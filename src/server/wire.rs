@@ -51,11 +51,15 @@ pub use answers::{Answers, Followed};
 pub use fault::{WireFault, fault_of};
 pub use refuse::{linger, refuse};
 
+use crate::clock::timer_now;
 use scan::Scanner;
+use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep_until};
 
 /// Bounds of what a client may send besides bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +74,8 @@ pub struct WireLimits {
     pub max_chunk_extension: usize,
     /// Bytes of a trailer section. At most 16 KiB, where hyper stops.
     pub max_trailer_bytes: usize,
+    /// Time from a head's first bytes to its last.
+    pub head_timeout: Duration,
 }
 
 impl Default for WireLimits {
@@ -80,6 +86,7 @@ impl Default for WireLimits {
             max_target_bytes: 8 * 1024,
             max_chunk_extension: 4 * 1024,
             max_trailer_bytes: 16 * 1024,
+            head_timeout: Duration::from_secs(30),
         }
     }
 }
@@ -101,6 +108,9 @@ pub struct Guarded<IO> {
     answers: Answers,
     /// How many requests were answered when the writer was last empty.
     flushed: u64,
+    head_timeout: Duration,
+    /// Runs while a head is incomplete. Heads that come whole never start one.
+    head_timer: Option<Pin<Box<Sleep>>>,
     /// Who waits for a request's turn to come.
     waiting: Option<Waker>,
     ended: bool,
@@ -119,6 +129,8 @@ impl<IO> Guarded<IO> {
     pub fn new(io: IO, limits: WireLimits) -> Guarded<IO> {
         Guarded {
             io,
+            head_timeout: limits.head_timeout,
+            head_timer: None,
             scanner: Scanner::new(limits),
             max_head_bytes: limits.max_head_bytes,
             held: Vec::new(),
@@ -246,6 +258,21 @@ impl<IO: AsyncRead + Unpin> Guarded<IO> {
         Poll::Ready(Ok(if fresh == 0 { Progress::Done } else { Progress::Held }))
     }
 
+    /// Ready when a head has been arriving for too long.
+    fn poll_head_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_mid_head() || self.is_waiting() {
+            self.head_timer = None;
+            return Poll::Pending;
+        }
+        let deadline = timer_now() + self.head_timeout;
+        let timer = self.head_timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        ready!(timer.as_mut().poll(cx));
+        self.held.clear();
+        (self.sent, self.ready) = (0, 0);
+        self.scanner.give_up(WireFault::HeadTimedOut);
+        Poll::Ready(())
+    }
+
     /// What the reader answers once all that may pass has passed: a failed body, or the end in place of a bad head.
     fn answer_fault(&mut self, fault: WireFault) -> io::Result<()> {
         if self.scanner.is_in_body() {
@@ -267,8 +294,11 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
                 return Poll::Ready(guard.answer_fault(fault));
             }
             let progress = if guard.held.is_empty() { guard.poll_direct(cx, buf) } else { guard.poll_held(cx) };
-            if let Progress::Done = ready!(progress)? {
-                return Poll::Ready(Ok(()));
+            match progress? {
+                Poll::Ready(Progress::Done) => return Poll::Ready(Ok(())),
+                Poll::Ready(Progress::Held) => {}
+                // A timer that has run out is a fault, which the next turn answers.
+                Poll::Pending => ready!(guard.poll_head_timer(cx)),
             }
         }
     }

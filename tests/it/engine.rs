@@ -1,6 +1,7 @@
 //! The decision engine, held against a plain reference model, on real threads, and at its bounds.
 
 mod bound;
+mod cases;
 mod exactness;
 mod reference;
 mod strategies;

@@ -1,5 +1,6 @@
 //! What the tests share: clocks, policies and requests written by name, and whole gateways with both ends of the wire.
 
+pub(crate) mod cases;
 mod clocks;
 pub(crate) mod running;
 pub(crate) mod upstream;

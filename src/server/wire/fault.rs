@@ -75,108 +75,133 @@ pub enum WireFault {
     TrailerName,
     /// The trailers are longer than the limit.
     TrailersTooLarge,
+    /// A head began to arrive and was not whole in time.
+    HeadTimedOut,
 }
 
 impl WireFault {
     /// The status that answers it.
     #[must_use]
     pub const fn status(self) -> StatusCode {
-        self.answer().0
+        match self {
+            WireFault::MethodTooLong | WireFault::TransferCoding => StatusCode::NOT_IMPLEMENTED,
+            WireFault::MethodRefused => StatusCode::METHOD_NOT_ALLOWED,
+            WireFault::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            WireFault::TargetTooLong => StatusCode::URI_TOO_LONG,
+            WireFault::HeadTooLarge | WireFault::TooManyHeaders | WireFault::TrailersTooLarge => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
+            WireFault::Expectation => StatusCode::EXPECTATION_FAILED,
+            WireFault::HeadTimedOut => StatusCode::REQUEST_TIMEOUT,
+            WireFault::NotHttp
+            | WireFault::LeadingLines
+            | WireFault::BareLineFeed
+            | WireFault::RequestLine
+            | WireFault::MethodByte
+            | WireFault::TargetForm
+            | WireFault::TargetByte
+            | WireFault::TargetFragment
+            | WireFault::TargetUserInfo
+            | WireFault::Folded
+            | WireFault::HeaderName
+            | WireFault::HeaderValue
+            | WireFault::HeaderShadow
+            | WireFault::HeaderRepeated
+            | WireFault::HostMissing
+            | WireFault::HostInvalid
+            | WireFault::HostContradicts
+            | WireFault::ContentLength
+            | WireFault::TransferEncoding
+            | WireFault::TransferEncodingHttp10
+            | WireFault::TwoLengths
+            | WireFault::ChunkSize
+            | WireFault::ChunkExtension
+            | WireFault::ChunkEnd
+            | WireFault::TrailerName => StatusCode::BAD_REQUEST,
+        }
     }
 
     /// The metric label: kebab-case, never anything a client sent.
     #[must_use]
     pub const fn label(self) -> &'static str {
-        self.answer().1
+        match self {
+            WireFault::NotHttp => "not-http",
+            WireFault::LeadingLines => "leading-lines",
+            WireFault::BareLineFeed => "bare-line-feed",
+            WireFault::RequestLine => "request-line",
+            WireFault::MethodByte => "method-byte",
+            WireFault::MethodTooLong => "method-too-long",
+            WireFault::MethodRefused => "method-refused",
+            WireFault::Version => "version",
+            WireFault::TargetTooLong => "target-too-long",
+            WireFault::TargetForm => "target-form",
+            WireFault::TargetByte => "target-byte",
+            WireFault::TargetFragment => "target-fragment",
+            WireFault::TargetUserInfo => "target-user-info",
+            WireFault::HeadTooLarge => "head-too-large",
+            WireFault::TooManyHeaders => "too-many-headers",
+            WireFault::Folded => "folded",
+            WireFault::HeaderName => "header-name",
+            WireFault::HeaderValue => "header-value",
+            WireFault::HeaderShadow => "header-shadow",
+            WireFault::HeaderRepeated => "header-repeated",
+            WireFault::HostMissing => "host-missing",
+            WireFault::HostInvalid => "host-invalid",
+            WireFault::HostContradicts => "host-contradicts",
+            WireFault::ContentLength => "content-length",
+            WireFault::TransferEncoding => "transfer-encoding",
+            WireFault::TransferCoding => "transfer-coding",
+            WireFault::TransferEncodingHttp10 => "transfer-encoding-http10",
+            WireFault::TwoLengths => "two-lengths",
+            WireFault::Expectation => "expectation",
+            WireFault::ChunkSize => "chunk-size",
+            WireFault::ChunkExtension => "chunk-extension",
+            WireFault::ChunkEnd => "chunk-end",
+            WireFault::TrailerName => "trailer-name",
+            WireFault::TrailersTooLarge => "trailers-too-large",
+            WireFault::HeadTimedOut => "head-timed-out",
+        }
     }
 
     /// The sentence for the answer's body: what is wrong and what to send instead, never anything a client sent.
     #[must_use]
     pub const fn message(self) -> &'static str {
-        self.answer().2
-    }
-
-    const fn answer(self) -> (StatusCode, &'static str, &'static str) {
-        const BAD: StatusCode = StatusCode::BAD_REQUEST;
         match self {
-            WireFault::NotHttp => (BAD, "not-http", "This port speaks HTTP/1.1, and what arrived is not HTTP."),
-            WireFault::LeadingLines => (BAD, "leading-lines", "Too many blank lines before the request."),
-            WireFault::BareLineFeed => (BAD, "bare-line-feed", "Every line of a request must end in CR LF."),
-            WireFault::RequestLine => {
-                (BAD, "request-line", "The request line must be a method, a target and a version, one space apart.")
-            }
-            WireFault::MethodByte => (BAD, "method-byte", "The request method must be a token."),
-            WireFault::MethodTooLong => {
-                (StatusCode::NOT_IMPLEMENTED, "method-too-long", "The request method is not one that exists.")
-            }
-            WireFault::MethodRefused => {
-                (StatusCode::METHOD_NOT_ALLOWED, "method-refused", "CONNECT and TRACE are not served here.")
-            }
-            WireFault::Version => {
-                (StatusCode::HTTP_VERSION_NOT_SUPPORTED, "version", "Use HTTP/1.1 or HTTP/1.0 on this connection.")
-            }
-            WireFault::TargetTooLong => (StatusCode::URI_TOO_LONG, "target-too-long", "The request URL is too long."),
-            WireFault::TargetForm => {
-                (BAD, "target-form", "The request target must be a path that begins with a slash, or a whole http URL.")
-            }
-            WireFault::TargetByte => {
-                (BAD, "target-byte", "The request URL holds a character that must be percent-encoded.")
-            }
-            WireFault::TargetFragment => {
-                (BAD, "target-fragment", "The request URL holds a '#'. Percent-encode it, or leave the fragment out.")
-            }
-            WireFault::TargetUserInfo => {
-                (BAD, "target-user-info", "The request URL must not hold a user name or password.")
-            }
-            WireFault::HeadTooLarge => {
-                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head-too-large", "The request headers are too large.")
-            }
-            WireFault::TooManyHeaders => {
-                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "too-many-headers", "The request has too many headers.")
-            }
-            WireFault::Folded => (BAD, "folded", "A header line must not begin with a space or a tab."),
-            WireFault::HeaderName => {
-                (BAD, "header-name", "A header must be a name, a colon and a value, with no space before the colon.")
-            }
-            WireFault::HeaderValue => (BAD, "header-value", "A header value holds a control character."),
-            WireFault::HeaderShadow => {
-                (BAD, "header-shadow", "A header name is spelled with underscores where dashes belong.")
-            }
-            WireFault::HeaderRepeated => (BAD, "header-repeated", "A header that may come only once was sent twice."),
-            WireFault::HostMissing => (BAD, "host-missing", "The Host header is missing."),
-            WireFault::HostInvalid => (BAD, "host-invalid", "The Host header must be a host name and perhaps a port."),
-            WireFault::HostContradicts => {
-                (BAD, "host-contradicts", "The Host header and the request URL name different hosts.")
-            }
-            WireFault::ContentLength => {
-                (BAD, "content-length", "The Content-Length header must be one decimal number.")
-            }
-            WireFault::TransferEncoding => {
-                (BAD, "transfer-encoding", "The Transfer-Encoding header must be 'chunked', once.")
-            }
-            WireFault::TransferCoding => {
-                (StatusCode::NOT_IMPLEMENTED, "transfer-coding", "No transfer coding but 'chunked' is supported.")
-            }
-            WireFault::TransferEncodingHttp10 => {
-                (BAD, "transfer-encoding-http10", "HTTP/1.0 has no Transfer-Encoding. Use HTTP/1.1.")
-            }
-            WireFault::TwoLengths => {
-                (BAD, "two-lengths", "Send either Content-Length or Transfer-Encoding, never both.")
-            }
-            WireFault::Expectation => {
-                (StatusCode::EXPECTATION_FAILED, "expectation", "The only expectation met here is '100-continue'.")
-            }
-            WireFault::ChunkSize => (BAD, "chunk-size", "A chunk of the request body has an invalid size."),
-            WireFault::ChunkExtension => {
-                (BAD, "chunk-extension", "A chunk of the request body has invalid or oversized extensions.")
-            }
-            WireFault::ChunkEnd => (BAD, "chunk-end", "A chunk of the request body does not end in CR LF."),
-            WireFault::TrailerName => (BAD, "trailer-name", "A header was sent as a trailer that must come first."),
-            WireFault::TrailersTooLarge => (
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "trailers-too-large",
-                "The request trailers are too large.",
-            ),
+            WireFault::NotHttp => "This port speaks HTTP/1.1, and what arrived is not HTTP.",
+            WireFault::LeadingLines => "Too many blank lines before the request.",
+            WireFault::BareLineFeed => "Every line of a request must end in CR LF.",
+            WireFault::RequestLine => "The request line must be a method, a target and a version, one space apart.",
+            WireFault::MethodByte => "The request method must be a token.",
+            WireFault::MethodTooLong => "The request method is not one that exists.",
+            WireFault::MethodRefused => "CONNECT and TRACE are not served here.",
+            WireFault::Version => "Use HTTP/1.1 or HTTP/1.0 on this connection.",
+            WireFault::TargetTooLong => "The request URL is too long.",
+            WireFault::TargetForm => "The request target must be a path that begins with a slash, or a whole http URL.",
+            WireFault::TargetByte => "The request URL holds a character that must be percent-encoded.",
+            WireFault::TargetFragment => "The request URL holds a '#'. Percent-encode it, or leave the fragment out.",
+            WireFault::TargetUserInfo => "The request URL must not hold a user name or password.",
+            WireFault::HeadTooLarge => "The request headers are too large.",
+            WireFault::TooManyHeaders => "The request has too many headers.",
+            WireFault::Folded => "A header line must not begin with a space or a tab.",
+            WireFault::HeaderName => "A header must be a name, a colon and a value, with no space before the colon.",
+            WireFault::HeaderValue => "A header value holds a control character.",
+            WireFault::HeaderShadow => "A header name is spelled with underscores where dashes belong.",
+            WireFault::HeaderRepeated => "A header that may come only once was sent twice.",
+            WireFault::HostMissing => "The Host header is missing.",
+            WireFault::HostInvalid => "The Host header must be a host name and perhaps a port.",
+            WireFault::HostContradicts => "The Host header and the request URL name different hosts.",
+            WireFault::ContentLength => "The Content-Length header must be one decimal number.",
+            WireFault::TransferEncoding => "The Transfer-Encoding header must be 'chunked', once.",
+            WireFault::TransferCoding => "No transfer coding but 'chunked' is supported.",
+            WireFault::TransferEncodingHttp10 => "HTTP/1.0 has no Transfer-Encoding. Use HTTP/1.1.",
+            WireFault::TwoLengths => "Send either Content-Length or Transfer-Encoding, never both.",
+            WireFault::Expectation => "The only expectation met here is '100-continue'.",
+            WireFault::ChunkSize => "A chunk of the request body has an invalid size.",
+            WireFault::ChunkExtension => "A chunk of the request body has invalid or oversized extensions.",
+            WireFault::ChunkEnd => "A chunk of the request body does not end in CR LF.",
+            WireFault::TrailerName => "A header was sent as a trailer that must come first.",
+            WireFault::TrailersTooLarge => "The request trailers are too large.",
+            WireFault::HeadTimedOut => "The request did not arrive in time.",
         }
     }
 }

@@ -55,6 +55,11 @@ impl Scanner {
     }
 
     /// What is wrong, once something is.
+    /// Refuses whatever comes next: it took too long.
+    pub(super) fn give_up(&mut self, fault: WireFault) {
+        self.fault.get_or_insert(fault);
+    }
+
     pub(super) fn fault(&self) -> Option<WireFault> {
         self.fault
     }

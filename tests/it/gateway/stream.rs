@@ -12,7 +12,7 @@ const CHUNK: usize = 60_000;
 /// So many bytes that repeat with a period that no buffer has.
 fn pattern(length: usize) -> Vec<u8> {
     let block: Vec<u8> = (0..65_521_u32).map(|place| (place.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    block.iter().copied().cycle().take(length).collect()
+    block.repeat(length.div_ceil(block.len()))[..length].to_vec()
 }
 
 fn chunked(body: &[u8]) -> Vec<u8> {

@@ -11,6 +11,7 @@ const TIGHT: WireLimits = WireLimits {
     max_target_bytes: 30,
     max_chunk_extension: 8,
     max_trailer_bytes: 40,
+    head_timeout: std::time::Duration::from_secs(30),
 };
 
 /// Pieces of HTTP in no order: what random bytes alone would hardly ever hit.

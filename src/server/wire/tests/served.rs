@@ -250,3 +250,22 @@ proptest! {
         prop_assert!(runtime.block_on(calls(&bytes)) > 0, "{:?}", String::from_utf8_lossy(&bytes));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_never_becomes_whole_is_given_up() {
+    let local = tokio::task::LocalSet::new();
+    local
+        .run_until(async {
+            let (mut client, server) = duplex(1024);
+            let seen = Seen::with_permits(1);
+            let serving = tokio::task::spawn_local(serve(server, Rc::clone(&seen)));
+            client.write_all(b"GET /slow HTTP/1.1\r\nHost: a").await.unwrap();
+            // The paused clock moves on by itself: only the head's timer is left to wait for.
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+            assert_eq!(serving.await.unwrap(), Some(WireFault::HeadTimedOut));
+            assert_eq!(seen.calls.get(), 0);
+        })
+        .await;
+}
