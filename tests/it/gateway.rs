@@ -3,5 +3,8 @@
 mod faults;
 mod happy;
 mod headers;
+mod limits;
+mod paths;
 mod refusals;
+mod stack;
 mod stream;
