@@ -118,7 +118,9 @@ impl Holding {
         let (go, told) = channel();
         let (tell, told) = (Mutex::new(tell), Mutex::new(told));
         let upstream = Upstream::scripted(move |wire: &mut Wire, head| {
-            let _ = wire.body(&head);
+            if wire.body(&head).is_err() {
+                return;
+            }
             tell.lock().unwrap().send(()).unwrap();
             match told.lock().unwrap().recv() {
                 Ok(Ending::Answer) => drop(wire.try_send(ok("late"))),
