@@ -44,19 +44,19 @@ pub const ADMIT_ORDER: [Stage; 5] =
     [Stage::GlobalRate, Stage::GlobalConcurrency, Stage::EndpointRate, Stage::EndpointConcurrency, Stage::Resource];
 
 /// The layers that every request passes, around `forward`. One for each connection; clones are cheap.
-pub fn stack<B, F>(
+pub fn stack<B, R, F>(
     home: &Rc<Home>,
     peer: &Rc<Peer>,
     forward: F,
 ) -> impl Service<
     Request<B>,
-    Response = Response<GatewayBody>,
+    Response = Response<GatewayBody<R>>,
     Error = Infallible,
-    Future = impl Future<Output = Result<Response<GatewayBody>, Infallible>> + use<B, F>,
+    Future = impl Future<Output = Result<Response<GatewayBody<R>>, Infallible>> + use<B, R, F>,
 > + Clone
-+ use<B, F>
++ use<B, R, F>
 where
-    F: Service<Classified<B>, Response = Response<GatewayBody>, Error = Refused> + Clone,
+    F: Service<Classified<B>, Response = Response<GatewayBody<R>>, Error = Refused> + Clone,
 {
     let [global_rate, global_concurrency, endpoint_rate, endpoint_concurrency, resource] = ADMIT_ORDER;
     ServiceBuilder::new()

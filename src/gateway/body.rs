@@ -10,17 +10,17 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-/// The body of any answer of the gateway.
-pub enum GatewayBody {
+/// The body of any answer of the gateway. `B` is what an upstream's body comes as: hyper's, but for tests.
+pub enum GatewayBody<B = Incoming> {
     /// The gateway's own.
     Own(Option<Bytes>),
     /// An upstream's, passed on as it comes.
-    Forwarded(Forwarded),
+    Forwarded(Forwarded<B>),
 }
 
 /// An upstream's body with what must outlive it.
-pub struct Forwarded {
-    inner: Incoming,
+pub struct Forwarded<B> {
+    inner: B,
     tick: Tick,
     /// Taken when the last byte has been handed on.
     rest: Option<Box<Rest>>,
@@ -33,23 +33,19 @@ pub(super) struct Rest {
     exchange: Exchange,
 }
 
-impl GatewayBody {
+impl<B> GatewayBody<B> {
     /// A body of the gateway's own.
     #[must_use]
-    pub fn own(bytes: impl Into<Bytes>) -> GatewayBody {
+    pub fn own(bytes: impl Into<Bytes>) -> Self {
         GatewayBody::Own(Some(bytes.into()).filter(|bytes: &Bytes| !bytes.is_empty()))
     }
+}
 
-    /// An upstream's body.
+impl<B: UpstreamBody> GatewayBody<B> {
+    /// An upstream's body, and the connection that it comes on, where there is one to give back after it.
     #[must_use]
-    pub fn forwarded(
-        inner: Incoming,
-        tick: Tick,
-        connection: Connection,
-        held: Held,
-        exchange: Exchange,
-    ) -> GatewayBody {
-        let rest = Box::new(Rest { connection: Some(connection), _held: held, exchange });
+    pub fn forwarded(inner: B, tick: Tick, connection: Option<Connection>, held: Held, exchange: Exchange) -> Self {
+        let rest = Box::new(Rest { connection, _held: held, exchange });
         let mut forwarded = Forwarded { inner, tick, rest: Some(rest) };
         if forwarded.inner.is_end_stream() {
             forwarded.end();
@@ -58,7 +54,12 @@ impl GatewayBody {
     }
 }
 
-impl Forwarded {
+/// What an upstream's body must be.
+pub trait UpstreamBody: Body<Data = Bytes, Error = hyper::Error> + Unpin {}
+
+impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> UpstreamBody for B {}
+
+impl<B: UpstreamBody> Forwarded<B> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
@@ -101,7 +102,7 @@ impl Forwarded {
     }
 }
 
-impl Drop for Forwarded {
+impl<B> Drop for Forwarded<B> {
     fn drop(&mut self) {
         if let Some(rest) = &mut self.rest {
             rest.exchange.status = CLIENT_GONE;
@@ -109,7 +110,7 @@ impl Drop for Forwarded {
     }
 }
 
-impl Body for GatewayBody {
+impl<B: UpstreamBody> Body for GatewayBody<B> {
     type Data = Bytes;
     type Error = BodyFault;
 

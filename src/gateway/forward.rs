@@ -137,7 +137,7 @@ fn accept(
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let tick = Tick::new(upstream.body_timeout);
-    let body = GatewayBody::forwarded(body, tick, connection, held, exchange);
+    let body = GatewayBody::forwarded(body, tick, Some(connection), held, exchange);
     Ok(Response::from_parts(parts, body))
 }
 

@@ -47,13 +47,13 @@ pub struct Respond<S> {
     inner: S,
 }
 
-impl<S, B> Service<Request<B>> for Respond<S>
+impl<S, B, R> Service<Request<B>> for Respond<S>
 where
-    S: Service<Request<B>, Response = Response<GatewayBody>, Error = Refused>,
+    S: Service<Request<B>, Response = Response<GatewayBody<R>>, Error = Refused>,
 {
-    type Response = Response<GatewayBody>;
+    type Response = Response<GatewayBody<R>>;
     type Error = Infallible;
-    type Future = Either<Responding<S::Future>, Ready<Result<Response<GatewayBody>, Infallible>>>;
+    type Future = Either<Responding<S::Future>, Ready<Result<Response<GatewayBody<R>>, Infallible>>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -80,11 +80,11 @@ pin_project! {
     }
 }
 
-impl<F> Future for Responding<F>
+impl<F, R> Future for Responding<F>
 where
-    F: Future<Output = Result<Response<GatewayBody>, Refused>>,
+    F: Future<Output = Result<Response<GatewayBody<R>>, Refused>>,
 {
-    type Output = Result<Response<GatewayBody>, Infallible>;
+    type Output = Result<Response<GatewayBody<R>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -99,7 +99,7 @@ where
 }
 
 /// What a panic becomes. Its request's record and slots went while it unwound.
-fn internal(home: &Home) -> Response<GatewayBody> {
+fn internal<R>(home: &Home) -> Response<GatewayBody<R>> {
     home.shared.metrics.panics.inc();
     let words = words::of(&Refusal::Internal, None);
     let mut response = render(StatusCode::INTERNAL_SERVER_ERROR, &words, &home.ids.request_id());
@@ -107,7 +107,7 @@ fn internal(home: &Home) -> Response<GatewayBody> {
     response
 }
 
-fn answer(refused: &Refused) -> Response<GatewayBody> {
+fn answer<R>(refused: &Refused) -> Response<GatewayBody<R>> {
     let Refused { refusal, exchange } = refused;
     let config = &exchange.view.snapshot.config;
     let words = words::of(refusal, Some(config));
@@ -177,7 +177,7 @@ fn retry_after_seconds(rejection: &Rejection, limiter: &Limiter, now: Nanos) -> 
     }
 }
 
-fn render(status: StatusCode, words: &Words, request_id: &HeaderValue) -> Response<GatewayBody> {
+fn render<R>(status: StatusCode, words: &Words, request_id: &HeaderValue) -> Response<GatewayBody<R>> {
     let mut response = Response::new(GatewayBody::own(words.to_json()));
     *response.status_mut() = status;
     let headers = response.headers_mut();

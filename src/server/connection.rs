@@ -113,7 +113,7 @@ where
             .max_buf_size(server.max_header_bytes + READ_AHEAD_BYTES)
             .max_header_size(server.max_header_bytes + READ_AHEAD_BYTES)
             .max_headers(server.max_headers)
-            .serve_connection(TokioIo::new(Lent::new(&guarded, &peer)), service);
+            .serve_connection(TokioIo::new(Lent::new(&guarded, &peer, server.write_timeout)), service);
         let mut connection = pin!(connection);
         let mut phase = door.phase();
         tokio::select! {

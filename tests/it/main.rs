@@ -5,4 +5,6 @@ mod architecture;
 #[cfg(test)]
 mod engine;
 #[cfg(test)]
+mod gateway;
+#[cfg(test)]
 mod support;

@@ -1,7 +1,12 @@
-//! What the tests share: clocks, and policies and requests written by name.
+//! What the tests share: clocks, policies and requests written by name, and whole gateways with both ends of the wire.
 
 pub(crate) mod cases;
 mod clocks;
+pub(crate) mod running;
+pub(crate) mod stub;
+pub(crate) mod upstream;
+pub(crate) mod wait;
+pub(crate) mod wire;
 mod world;
 
 pub(crate) use clocks::{ManualClock, RealClock};

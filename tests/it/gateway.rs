@@ -1,0 +1,14 @@
+//! The whole gateway: configuration in, requests over real sockets, a scripted upstream behind it.
+
+mod drain;
+mod faults;
+mod happy;
+mod headers;
+mod limits;
+mod observe;
+mod paths;
+mod refusals;
+mod reload;
+mod stack;
+mod stream;
+mod threads;
