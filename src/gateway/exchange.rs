@@ -59,6 +59,7 @@ pub struct Peer {
     /// Whether the connection is TLS.
     pub secure: bool,
     /// Exchanges whose last byte is written but may not have left this process yet.
+    #[expect(clippy::vec_box, reason = "a whole exchange is kept as it came: moving it out of its box would copy it")]
     parting: RefCell<Vec<Box<Rest>>>,
 }
 
