@@ -4,6 +4,7 @@ mod drain;
 mod faults;
 mod happy;
 mod headers;
+mod leaks;
 mod limits;
 mod observe;
 mod paths;
