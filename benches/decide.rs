@@ -20,7 +20,7 @@ const SEED: Seed = Seed([0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03]);
 /// Mean time between two requests of a round.
 const STEP_NS: u64 = 1_000;
 
-/// How much to do.
+/// How much to do. Rounds are short, so that some of them meet no other process.
 struct Scale {
     accounts: u64,
     rounds: usize,
@@ -30,7 +30,7 @@ struct Scale {
 fn main() {
     let measure = std::env::args().any(|argument| argument == "--bench");
     let scale = match measure {
-        true => Scale { accounts: 1_000_000, rounds: 15, decisions: 1_000_000 },
+        true => Scale { accounts: 1_000_000, rounds: 201, decisions: 20_000 },
         false => Scale { accounts: 1_000, rounds: 3, decisions: 1_000 },
     };
     println!("{:<52} {:>12} {:>12} {:>10}", "", "median", "best", "target");

@@ -31,7 +31,7 @@ pub use cells::Count;
 pub use class::{Access, EndpointId, Id, IdKind, Mode, ProfileId, RequestClass, RouteId, Seed};
 pub use decision::{Outcome, Rejection, Step, Witness};
 pub use hold::Hold;
-pub use limiter::{Concurrency, Gcra, Limiter, Mechanism};
+pub use limiter::{Concurrency, Gcra, Limiter, Mechanism, SlidingWindow};
 pub use policy::{Condition, EndpointClass, Exempt, Limit, LimitId, Part, Policy, Profile, Stage, Unmet};
 pub use time::{Clock, Nanos};
 
@@ -39,6 +39,7 @@ use cells::{Cells, WARM};
 use hold::{Taken, What};
 use key::{Key, Mixer, Place};
 use limiter::gcra::{Draw, Tokens};
+use limiter::sliding_window::Spend;
 use policy::Covered;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -141,6 +142,10 @@ impl Engine {
                     Draw::Refused { retry_at } => Outcome::Rejected { retry_at },
                 }
             }
+            Limiter::SlidingWindow(figures) => match self.cells.peek_window(key, &figures, now, class.cost) {
+                Spend::Taken { remaining, .. } => Outcome::Admitted { remaining: remaining.into() },
+                Spend::Refused { retry_at } => Outcome::Rejected { retry_at },
+            },
             Limiter::Concurrency(figures) => match figures.take(self.cells.peek_slots(key)) {
                 Some(taken) => Outcome::Admitted { remaining: figures.remaining(taken) },
                 None => Outcome::Rejected { retry_at: None },
@@ -187,6 +192,18 @@ impl Engine {
                         Outcome::Admitted { remaining: figures.remaining(tat, now) }
                     }
                     Draw::Refused { retry_at } => Outcome::Rejected { retry_at },
+                }
+            }
+            Limiter::SlidingWindow(figures) => {
+                let cost = query.class.cost;
+                let spent = self.cells.spend(&place, &figures, query.now, cost);
+                match spent.answer {
+                    Spend::Taken { slice, remaining } => {
+                        let what = What::Counted { cost, slice, slice_ns: figures.slice_ns() };
+                        hold.push(Taken { key: spent.key, what });
+                        Outcome::Admitted { remaining: remaining.into() }
+                    }
+                    Spend::Refused { retry_at } => Outcome::Rejected { retry_at },
                 }
             }
             Limiter::Concurrency(figures) => {

@@ -11,7 +11,8 @@
 
 use super::key::{Key, KeyHasher, Place};
 use super::limiter::gcra::{Draw, Tokens};
-use super::limiter::{Concurrency, Gcra};
+use super::limiter::sliding_window::{Ring, Spend};
+use super::limiter::{Concurrency, Gcra, SlidingWindow};
 use super::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use super::time::Nanos;
 use dashmap::DashMap;
@@ -25,7 +26,13 @@ use std::sync::atomic::AtomicUsize;
 /// The state of one partition.
 enum Cell {
     Bucket(Bucket),
+    Counter(Counter),
+}
+
+/// The smaller states.
+enum Counter {
     Slots(Slots),
+    Window(Ring),
 }
 
 // The discriminant costs nothing: it is the value 0 of an emission interval. A million cells are worth watching.
@@ -35,14 +42,24 @@ impl Cell {
     fn word(&self) -> u64 {
         match self {
             Cell::Bucket(bucket) => bucket.tat.load(Relaxed),
-            Cell::Slots(slots) => u64::from(slots.taken.load(Relaxed)),
+            Cell::Counter(Counter::Slots(slots)) => u64::from(slots.taken.load(Relaxed)),
+            Cell::Counter(Counter::Window(ring)) => u64::from(ring.tag()),
+        }
+    }
+
+    fn tag(&self) -> u32 {
+        match self {
+            Cell::Bucket(bucket) => bucket.tag,
+            Cell::Counter(Counter::Slots(slots)) => slots.tag,
+            Cell::Counter(Counter::Window(ring)) => ring.tag(),
         }
     }
 
     fn is_idle(&self, now: Nanos) -> bool {
         match self {
             Cell::Bucket(bucket) => bucket.tat.load(Relaxed) <= now.0,
-            Cell::Slots(slots) => slots.taken.load(Relaxed) == 0,
+            Cell::Counter(Counter::Slots(slots)) => slots.taken.load(Relaxed) == 0,
+            Cell::Counter(Counter::Window(ring)) => ring.is_idle(now),
         }
     }
 }
@@ -251,7 +268,7 @@ impl Cells {
     /// Takes one slot; answers the count with it, or `None` when all are taken.
     pub(super) fn take_slot(&self, place: &Place, figures: Concurrency) -> Answer<Option<u32>> {
         if let Some(cell) = self.map.get(&place.key)
-            && let Cell::Slots(slots) = cell.value()
+            && let Cell::Counter(Counter::Slots(slots)) = cell.value()
         {
             return Answer { key: place.key, answer: slots.take(figures) };
         }
@@ -263,8 +280,8 @@ impl Cells {
         let key = place.key;
         match self.map.entry(key) {
             Entry::Occupied(cell) => match cell.get() {
-                Cell::Slots(slots) => Answer { key, answer: slots.take(figures) },
-                Cell::Bucket(_) => Answer { key, answer: None },
+                Cell::Counter(Counter::Slots(slots)) => Answer { key, answer: slots.take(figures) },
+                Cell::Bucket(_) | Cell::Counter(Counter::Window(_)) => Answer { key, answer: None },
             },
             Entry::Vacant(vacant) => {
                 let Some(taken) = figures.take(0) else { return Answer { key, answer: None } };
@@ -272,16 +289,61 @@ impl Cells {
                     drop(vacant);
                     return self.take_slot(&place.overflowed(), figures);
                 }
-                vacant.insert(Cell::Slots(Slots { taken: AtomicU32::new(taken), tag: place.tag }));
+                let slots = Slots { taken: AtomicU32::new(taken), tag: place.tag };
+                vacant.insert(Cell::Counter(Counter::Slots(slots)));
                 Answer { key, answer: Some(taken) }
             }
+        }
+    }
+
+    /// Takes `cost` tokens from a sliding window. Always under the shard's write lock: a ring is more than one word.
+    pub(super) fn spend(&self, place: &Place, figures: &SlidingWindow, now: Nanos, cost: u32) -> Answer<Spend> {
+        let key = place.key;
+        match self.map.entry(key) {
+            Entry::Occupied(mut cell) => {
+                let Cell::Counter(Counter::Window(ring)) = cell.get_mut() else {
+                    return Answer { key, answer: Spend::Refused { retry_at: None } };
+                };
+                Answer { key, answer: ring.draw(figures, now, cost) }
+            }
+            Entry::Vacant(vacant) => {
+                let mut ring = Ring::new(figures, place.tag);
+                let answer = ring.draw(figures, now, cost);
+                // A ring that counts nothing is not worth keeping.
+                if ring.is_idle(now) {
+                    return Answer { key, answer };
+                }
+                if !self.reserve(place) {
+                    drop(vacant);
+                    return self.spend(&place.overflowed(), figures, now, cost);
+                }
+                vacant.insert(Cell::Counter(Counter::Window(ring)));
+                Answer { key, answer }
+            }
+        }
+    }
+
+    /// Gives back what was spent in a slice of a sliding window.
+    pub(super) fn unspend(&self, key: Key, slice: u64, slice_ns: NonZeroU64, cost: u32) {
+        if let Some(mut cell) = self.map.get_mut(&key)
+            && let Cell::Counter(Counter::Window(ring)) = cell.value_mut()
+        {
+            ring.refund(slice, slice_ns, cost);
+        }
+    }
+
+    /// What a sliding window would say, as it is; nothing is taken.
+    pub(super) fn peek_window(&self, key: Key, figures: &SlidingWindow, now: Nanos, cost: u32) -> Spend {
+        match self.map.get(&key).as_deref() {
+            Some(Cell::Counter(Counter::Window(ring))) => ring.peek(figures, now, cost),
+            _ => Ring::new(figures, 0).draw(figures, now, cost),
         }
     }
 
     /// Gives a slot back.
     pub(super) fn release(&self, key: Key) {
         if let Some(cell) = self.map.get(&key)
-            && let Cell::Slots(slots) = cell.value()
+            && let Cell::Counter(Counter::Slots(slots)) = cell.value()
         {
             slots.release();
         }
@@ -310,7 +372,7 @@ impl Cells {
     /// Slots taken in a partition.
     pub(super) fn peek_slots(&self, key: Key) -> u32 {
         match self.map.get(&key).as_deref() {
-            Some(Cell::Slots(slots)) => slots.taken.load(Relaxed),
+            Some(Cell::Counter(Counter::Slots(slots))) => slots.taken.load(Relaxed),
             _ => 0,
         }
     }
@@ -339,11 +401,11 @@ impl Cells {
     pub(super) fn census(&self) -> HashMap<u32, Count> {
         let mut census: HashMap<u32, Count> = HashMap::new();
         for cell in &self.map {
-            let (tag, in_flight) = match cell.value() {
-                Cell::Bucket(bucket) => (bucket.tag, 0),
-                Cell::Slots(slots) => (slots.tag, slots.taken.load(Relaxed)),
+            let in_flight = match cell.value() {
+                Cell::Counter(Counter::Slots(slots)) => slots.taken.load(Relaxed),
+                Cell::Bucket(_) | Cell::Counter(Counter::Window(_)) => 0,
             };
-            let count = census.entry(tag).or_default();
+            let count = census.entry(cell.tag()).or_default();
             count.partitions += 1;
             count.in_flight += u64::from(in_flight);
         }

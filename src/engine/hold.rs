@@ -4,6 +4,7 @@ use super::Engine;
 use super::key::Key;
 use super::limiter::gcra::Tokens;
 use super::time::Nanos;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 /// Everything that one request has taken from limits, in order.
@@ -38,6 +39,12 @@ pub(super) struct Taken {
 pub(super) enum What {
     /// The second is the bucket's count of disturbances at that time.
     Tokens(Tokens, u16),
+    /// Counted in a slice of a sliding window.
+    Counted {
+        cost: u32,
+        slice: u64,
+        slice_ns: NonZeroU64,
+    },
     Slot,
 }
 
@@ -108,6 +115,11 @@ impl Hold {
                 What::Tokens(tokens, disturbances) => {
                     if let Some(now) = now {
                         self.engine.cells().refund(taken.key, &tokens, disturbances, now);
+                    }
+                }
+                What::Counted { cost, slice, slice_ns } => {
+                    if now.is_some() {
+                        self.engine.cells().unspend(taken.key, slice, slice_ns, cost);
                     }
                 }
             }

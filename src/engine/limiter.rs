@@ -2,28 +2,33 @@
 
 pub mod concurrency;
 pub mod gcra;
+pub mod sliding_window;
 
 pub use concurrency::Concurrency;
 pub use gcra::Gcra;
+pub use sliding_window::SlidingWindow;
 
 /// The mechanism of a limit. Partitions of different mechanisms never meet, even under one limit's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mechanism {
     /// Token bucket.
     Rate,
+    /// Count per sliding window.
+    Quota,
     /// In flight at once.
     Concurrency,
 }
 
 impl Mechanism {
     /// How many mechanisms there are.
-    pub const COUNT: usize = 2;
+    pub const COUNT: usize = 3;
 
     /// The word used in configuration and explanations.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Mechanism::Rate => "rate",
+            Mechanism::Quota => "quota",
             Mechanism::Concurrency => "concurrency",
         }
     }
@@ -34,6 +39,8 @@ impl Mechanism {
 pub enum Limiter {
     /// A token bucket: `rate` and `burst`.
     Gcra(Gcra),
+    /// A count per sliding window: `quota`.
+    SlidingWindow(SlidingWindow),
     /// A number of requests in flight at once: `concurrency`.
     Concurrency(Concurrency),
 }
@@ -44,6 +51,7 @@ impl Limiter {
     pub fn mechanism(&self) -> Mechanism {
         match self {
             Limiter::Gcra(_) => Mechanism::Rate,
+            Limiter::SlidingWindow(_) => Mechanism::Quota,
             Limiter::Concurrency(_) => Mechanism::Concurrency,
         }
     }

@@ -38,7 +38,7 @@ impl RequestIds {
     #[must_use]
     pub fn request_id(&self) -> HeaderValue {
         let mut inner = self.inner.borrow_mut();
-        let mut random = inner.next() as u128;
+        let mut random = inner.next();
         inner.room(18).put_slice(b"req_");
         for _ in 0..14 {
             let letter = ALPHABET[usize::try_from(random % 62).unwrap_or(0)];

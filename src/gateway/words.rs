@@ -141,16 +141,21 @@ pub fn figure(limiter: &Limiter) -> String {
     match limiter {
         Limiter::Gcra(figures) if figures.burst() == figures.count() => rate(figures),
         Limiter::Gcra(figures) => format!("{} with bursts of {}", rate(figures), figures.burst()),
+        Limiter::SlidingWindow(figures) => per_period(figures.limit().into(), figures.window()),
         Limiter::Concurrency(Concurrency { slots: 1 }) => "1 request at a time".to_owned(),
         Limiter::Concurrency(Concurrency { slots }) => format!("{slots} requests at a time"),
     }
 }
 
 fn rate(figures: &Gcra) -> String {
-    let noun = if figures.count() == 1 { "request" } else { "requests" };
-    match unit(figures.period()) {
-        Some(unit) => format!("{} {noun} per {unit}", figures.count()),
-        None => format!("{} {noun} per {}", figures.count(), humantime::format_duration(figures.period())),
+    per_period(figures.count(), figures.period())
+}
+
+fn per_period(count: u64, period: Duration) -> String {
+    let noun = if count == 1 { "request" } else { "requests" };
+    match unit(period) {
+        Some(unit) => format!("{count} {noun} per {unit}"),
+        None => format!("{count} {noun} per {}", humantime::format_duration(period)),
     }
 }
 
@@ -199,6 +204,7 @@ pub fn policy_parameters(limiter: &Limiter) -> String {
                 format!(";q={per_second};w=1")
             }
         }
+        Limiter::SlidingWindow(figures) => format!(";q={};w={}", figures.limit(), figures.window().as_secs().max(1)),
         Limiter::Concurrency(figures) => format!(";q={};qu=\"concurrent-requests\"", figures.slots),
     }
 }

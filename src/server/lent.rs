@@ -12,32 +12,33 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What hyper reads and writes. hyper has no time-out for a client that does not read, so it is here: a write that waits longer
-/// than the bound fails, and with it the connection. Otherwise such a client would hold its slots for ever.
+/// What hyper reads and writes.
 pub(super) struct Lent<IO> {
     guarded: Rc<RefCell<Guarded<IO>>>,
     peer: Rc<Peer>,
+    /// Bounds the time that a client takes no byte of a response.
+    stalled: Tick,
     vectored: bool,
-    stall: Tick,
 }
 
 impl<IO: AsyncWrite + Unpin> Lent<IO> {
-    /// Lends `guarded`; no single write to it may wait longer than `write_timeout`.
     pub(super) fn new(guarded: &Rc<RefCell<Guarded<IO>>>, peer: &Rc<Peer>, write_timeout: Duration) -> Lent<IO> {
         let vectored = guarded.borrow().is_write_vectored();
-        Lent { guarded: Rc::clone(guarded), peer: Rc::clone(peer), vectored, stall: Tick::new(write_timeout) }
+        Lent { guarded: Rc::clone(guarded), peer: Rc::clone(peer), stalled: Tick::new(write_timeout), vectored }
     }
-}
 
-impl<IO> Lent<IO> {
-    /// Passes a write's outcome on, and bounds how long it may wait.
-    fn in_time<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stall.reset();
-            return written;
+    /// What a write came to; an error once the client has taken nothing for too long.
+    fn unless_stalled<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match polled {
+            Poll::Ready(result) => {
+                self.stalled.reset();
+                Poll::Ready(result)
+            }
+            Poll::Pending => {
+                ready!(self.stalled.poll_expired(cx));
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its response")))
+            }
         }
-        ready!(self.stall.poll_expired(cx));
-        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read")))
     }
 }
 
@@ -55,8 +56,8 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Lent<IO> {
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Lent<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut *self.guarded.borrow_mut()).poll_write(cx, bytes);
-        self.in_time(cx, written)
+        let polled = Pin::new(&mut *self.guarded.borrow_mut()).poll_write(cx, bytes);
+        self.unless_stalled(cx, polled)
     }
 
     fn poll_write_vectored(
@@ -64,8 +65,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Lent<IO> {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut *self.guarded.borrow_mut()).poll_write_vectored(cx, pieces);
-        self.in_time(cx, written)
+        let polled = Pin::new(&mut *self.guarded.borrow_mut()).poll_write_vectored(cx, pieces);
+        self.unless_stalled(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -75,8 +76,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Lent<IO> {
     /// hyper flushes when it holds nothing more to write: every response that has ended is with the client now, so its slots
     /// go back.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let flushed = Pin::new(&mut *self.guarded.borrow_mut()).poll_flush(cx);
-        ready!(self.in_time(cx, flushed))?;
+        let polled = Pin::new(&mut *self.guarded.borrow_mut()).poll_flush(cx);
+        ready!(self.unless_stalled(cx, polled))?;
         self.peer.let_go();
         Poll::Ready(Ok(()))
     }
@@ -84,5 +85,24 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Lent<IO> {
     /// The owner closes.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_flush(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::wire::WireLimits;
+    use tokio::io::AsyncWriteExt;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_given_up() {
+        let (_client, server) = tokio::io::duplex(16);
+        let guarded = Rc::new(RefCell::new(Guarded::new(server, WireLimits::default())));
+        let peer = Rc::new(Peer::new(std::net::Ipv4Addr::LOCALHOST.into(), false));
+        let mut lent = Lent::new(&guarded, &peer, Duration::from_secs(30));
+        let before = crate::clock::timer_now();
+        let error = lent.write_all(&[0; 64]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(before.elapsed().as_secs(), 30);
     }
 }

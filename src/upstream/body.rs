@@ -69,12 +69,6 @@ impl RequestBody {
     pub fn new(inner: Incoming, idle: Duration, progress: Option<Rc<Cell<Instant>>>) -> RequestBody {
         RequestBody { inner, tick: Tick::new(idle), progress }
     }
-
-    /// Gives the client's body back.
-    #[must_use]
-    pub fn into_inner(self) -> Incoming {
-        self.inner
-    }
 }
 
 impl Body for RequestBody {

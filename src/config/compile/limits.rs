@@ -8,8 +8,9 @@ use super::super::values::{Located, Rate};
 use super::conditions::{Compiled, Names};
 use super::partitions::Values;
 use super::{Context, EndpointTable, routes};
-use crate::engine::{Concurrency, EndpointId, Gcra, Limit, LimitId, Limiter, Mechanism, Stage};
+use crate::engine::{Concurrency, EndpointId, Gcra, Limit, LimitId, Limiter, Mechanism, SlidingWindow, Stage};
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// Limits in the order they are met, presets' first.
 pub(in crate::config) struct Limits {
@@ -147,9 +148,9 @@ fn name(context: &mut Context<'_>, item: &Item<RawLimit>) -> String {
 
 fn stage(stage: RawStage, mechanism: Mechanism) -> Stage {
     match (stage, mechanism) {
-        (RawStage::Global, Mechanism::Rate) => Stage::GlobalRate,
+        (RawStage::Global, Mechanism::Rate | Mechanism::Quota) => Stage::GlobalRate,
         (RawStage::Global, Mechanism::Concurrency) => Stage::GlobalConcurrency,
-        (RawStage::Endpoint, Mechanism::Rate) => Stage::EndpointRate,
+        (RawStage::Endpoint, Mechanism::Rate | Mechanism::Quota) => Stage::EndpointRate,
         (RawStage::Endpoint, Mechanism::Concurrency) => Stage::EndpointConcurrency,
         (RawStage::Resource, _) => Stage::Resource,
     }
@@ -159,35 +160,51 @@ fn stage(stage: RawStage, mechanism: Mechanism) -> Stage {
 pub(super) fn limiter(context: &mut Context<'_>, facts: &Facts<'_>, whose: &str) -> Option<Limiter> {
     let RawFigures { rate, burst, concurrency, quota } = facts.figures;
     let at = |span: &std::ops::Range<usize>| Place { span: span.clone(), ..facts.place };
-    if let Some(quota) = quota {
-        let finding = Finding::error(at(&quota.span), "`quota` comes with a later version");
-        context.tell(finding.hint("use `rate` with a `burst`, or `concurrency`"));
+    let spans = [
+        ("rate", rate.as_ref().map(|rate| &rate.span)),
+        ("quota", quota.as_ref().map(|quota| &quota.span)),
+        ("concurrency", concurrency.as_ref().map(|concurrency| &concurrency.span)),
+    ];
+    let given: Vec<_> = spans.into_iter().filter_map(|(key, span)| Some((key, span?))).collect();
+    if let [(one, _), (other, span), ..] = given[..] {
+        let finding = Finding::error(at(span), format!("{whose} has both `{one}` and `{other}`"));
+        context.tell(finding.hint("make it two limits, each with a name of its own"));
         return None;
     }
-    match (rate, concurrency) {
-        (Some(_), Some(concurrency)) => {
-            let finding = Finding::error(at(&concurrency.span), format!("{whose} has both `rate` and `concurrency`"));
-            context.tell(finding.hint("make it two limits, each with a name of its own"));
-            None
-        }
-        (None, Some(concurrency)) => {
-            if let Some(burst) = burst {
-                let finding = Finding::error(at(&burst.span), "`burst` belongs to a `rate`, not to `concurrency`");
-                context.tell(finding.hint("leave it out"));
-            }
-            Some(Limiter::Concurrency(Concurrency { slots: concurrency.value }))
-        }
-        (Some(rate), None) => {
-            gcra(context, rate.value, &at(&rate.span), burst.as_ref().map(|b| (b.value, at(&b.span))))
-        }
-        (None, None) => {
-            if !facts.damaged {
-                let finding = Finding::error(facts.place.clone(), format!("{whose} lacks its figure"));
-                context.tell(finding.expected(r#"one of: rate = "15/s", concurrency = 30"#));
-            }
-            None
-        }
+    if let (None, Some(burst), [(key, _)]) = (rate, burst, &given[..]) {
+        let finding = Finding::error(at(&burst.span), format!("`burst` belongs to a `rate`, not to a `{key}`"));
+        context.tell(finding.hint("leave it out"));
     }
+    if let Some(rate) = rate {
+        return gcra(context, rate.value, &at(&rate.span), burst.as_ref().map(|b| (b.value, at(&b.span))));
+    }
+    if let Some(quota) = quota {
+        return sliding_window(context, quota.value, at(&quota.span));
+    }
+    if let Some(concurrency) = concurrency {
+        return Some(Limiter::Concurrency(Concurrency { slots: concurrency.value }));
+    }
+    if !facts.damaged {
+        let finding = Finding::error(facts.place.clone(), format!("{whose} lacks its figure"));
+        context.tell(finding.expected(r#"one of: rate = "15/s", quota = "1000/h", concurrency = 30"#));
+    }
+    None
+}
+
+/// Windows that are told apart well by a clock and a slice of a 63rd.
+const WINDOWS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(366 * 86_400);
+
+fn sliding_window(context: &mut Context<'_>, quota: Rate, place: Place) -> Option<Limiter> {
+    if !WINDOWS.contains(&quota.period) {
+        let finding = Finding::error(place, "a window of this length is not kept").expected("1 second to 366 days");
+        context.tell(finding.hint("for shorter ones use `rate`"));
+        return None;
+    }
+    let Ok(limit) = u32::try_from(quota.count) else {
+        context.tell(Finding::error(place, "the quota is too large").expected("at most 4294967295"));
+        return None;
+    };
+    Some(Limiter::SlidingWindow(SlidingWindow::new(limit, quota.period)))
 }
 
 fn gcra(context: &mut Context<'_>, rate: Rate, place: &Place, burst: Option<(u64, Place)>) -> Option<Limiter> {
@@ -214,19 +231,22 @@ pub(super) fn check_cost(
     only: Option<&std::collections::HashSet<EndpointId>>,
     endpoints: &EndpointTable,
 ) {
-    let Limiter::Gcra(bucket) = limiter else { return };
+    let (most, what) = match limiter {
+        Limiter::Gcra(bucket) if bucket.count() > 0 => (bucket.burst(), "burst"),
+        Limiter::SlidingWindow(window) if window.limit() > 0 => (window.limit().into(), "quota"),
+        // What admits nothing is meant to.
+        Limiter::Gcra(_) | Limiter::SlidingWindow(_) | Limiter::Concurrency(_) => return,
+    };
     let too_dear = |id: &&EndpointId| {
         let cost = endpoints.get(**id).map_or(0, |endpoint| endpoint.cost);
-        only.is_none_or(|set| set.contains(id)) && u64::from(cost) > bucket.burst()
+        only.is_none_or(|set| set.contains(id)) && u64::from(cost) > most
     };
     let Some(endpoint) = endpoints.costly.iter().find(too_dear).and_then(|&id| endpoints.get(id)) else { return };
-    if bucket.count() == 0 {
-        return;
-    }
-    let RawFigures { rate, burst, .. } = facts.figures;
-    let span = burst.as_ref().map(|burst| &burst.span).or(rate.as_ref().map(|rate| &rate.span));
+    let RawFigures { rate, burst, quota, .. } = facts.figures;
+    let span = burst.as_ref().map(|burst| &burst.span);
+    let span = span.or(rate.as_ref().or(quota.as_ref()).map(|figure| &figure.span));
     let place = Place { span: span.unwrap_or(&facts.place.span).clone(), ..facts.place };
-    let message = format!("requests to `{}` would never be admitted: they cost more than the burst", endpoint.name);
-    let finding = Finding::error(place, message).expected(format!("a burst of {} or more", endpoint.cost));
-    context.tell(finding.found(format!("a burst of {}", bucket.burst())));
+    let message = format!("requests to `{}` would never be admitted: they cost more than the {what}", endpoint.name);
+    let finding = Finding::error(place, message).expected(format!("a {what} of {} or more", endpoint.cost));
+    context.tell(finding.found(format!("a {what} of {most}")));
 }

@@ -103,3 +103,28 @@ fn a_refused_or_free_request_takes_no_room() {
     }
     assert_eq!(engine.partitions(), 0);
 }
+
+/// Beyond 8,192 cells a request's cells are read together before they are asked; more limits than are read so must not matter.
+#[test]
+fn many_partitions_change_no_verdict() {
+    let mut limits: Vec<LimitSpec> = (0..9)
+        .map(|number| LimitSpec::new(&format!("rate-{number}"), Stage::EndpointRate, rate(1, 3 + number)))
+        .collect();
+    limits.push(LimitSpec::new("slots", Stage::Resource, slots(1)));
+    let (engine, policy) = (bounded(usize::MAX), policy(&limits));
+    for number in 0..1_000 {
+        assert!(admits(&engine, &policy, &account(number)));
+    }
+    assert_eq!(engine.partitions(), 10_000);
+    for number in 0..1_010 {
+        let held = hold(&engine, &policy, &account(number)).unwrap();
+        let busy = engine.walk(&policy, &account(number), Nanos::ZERO, &mut ()).unwrap_err();
+        assert_eq!(busy.stage, Stage::Resource);
+        drop(held);
+    }
+    for number in 0..1_000 {
+        assert!(admits(&engine, &policy, &account(number)));
+        let empty = engine.walk(&policy, &account(number), Nanos::ZERO, &mut ()).unwrap_err();
+        assert_eq!((empty.limit, empty.retry_at), (LimitId(0), Some(Nanos(1_000_000_000))));
+    }
+}

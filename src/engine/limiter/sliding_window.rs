@@ -1,0 +1,394 @@
+//! A count per sliding window: `quota = "1000/h"`.
+//!
+//! The window is cut into 63 slices; a ring keeps one count for each of them and for the slice that has just begun
+//! ([`SLICES`] in all). A request counts from the moment it is admitted until its whole slice has left the window. Hence, with
+//! `W` the window and `d = ceil(W / 63)` a slice:
+//!
+//! - In no span of length `W` are more than the quota admitted: all of them would be counted at the last one's moment, because
+//!   a request at `t` in slice `k` counts until `(k + 64) d >= t + W`.
+//! - Its place is free again at most `d` after it has aged out, which is less than `W / 60` for windows of a millisecond and
+//!   more: `(k + 64) d - (t + W) <= 64 d - W`. [`Ring::draw`]'s `retry_at` is exact to the same bound.
+//!
+//! The ring takes 148 bytes, or 276 for quotas above 65,535, however many requests it has counted.
+
+use crate::engine::time::{Nanos, nanos_of};
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+/// Counts in a ring: 63 slices that cover the window, and the one that has begun.
+pub const SLICES: usize = 64;
+
+/// A quota's figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlidingWindow {
+    limit: u32,
+    window: Duration,
+    slice_ns: NonZeroU64,
+}
+
+impl SlidingWindow {
+    /// At most `limit` tokens in any span of length `window`. A limit of 0 admits nothing, ever.
+    #[must_use]
+    pub fn new(limit: u32, window: Duration) -> SlidingWindow {
+        let slice_ns = NonZeroU64::new(nanos_of(window).div_ceil(SLICES as u64 - 1)).unwrap_or(NonZeroU64::MIN);
+        SlidingWindow { limit, window, slice_ns }
+    }
+
+    /// Tokens in any one window.
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// The window.
+    #[must_use]
+    pub fn window(&self) -> Duration {
+        self.window
+    }
+
+    /// Nanoseconds of one slice: the bound on how late a place is freed.
+    #[must_use]
+    pub fn slice_ns(&self) -> NonZeroU64 {
+        self.slice_ns
+    }
+
+    /// The number of the slice that `now` lies in.
+    fn slice(&self, now: Nanos) -> u64 {
+        now.0 / self.slice_ns
+    }
+
+    fn is_wide(&self) -> bool {
+        self.limit > u32::from(u16::MAX)
+    }
+}
+
+/// What a ring says to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spend {
+    /// Admitted.
+    Taken {
+        /// The slice it is counted in: what a refund names.
+        slice: u64,
+        /// Tokens left.
+        remaining: u32,
+    },
+    /// Refused.
+    Refused {
+        /// When the same request would pass if nothing else happened; `None`: never.
+        retry_at: Option<Nanos>,
+    },
+}
+
+/// One partition's counts. Quotas that fit are counted in 16 bits.
+pub(crate) enum Ring {
+    Narrow(Box<Counts<u16>>),
+    Wide(Box<Counts<u32>>),
+}
+
+/// The counts of the last [`SLICES`] slices, each at its number's remainder.
+pub(crate) struct Counts<C> {
+    newest: u64,
+    slice_ns: NonZeroU64,
+    tag: u32,
+    counts: [C; SLICES],
+}
+
+/// A count's width.
+pub(crate) trait Width: Copy + Default + Into<u32> + TryFrom<u32> {
+    const MAX: Self;
+}
+
+impl Width for u16 {
+    const MAX: u16 = u16::MAX;
+}
+
+impl Width for u32 {
+    const MAX: u32 = u32::MAX;
+}
+
+impl Ring {
+    /// An empty ring of a limit's short name `tag`.
+    pub(crate) fn new(figures: &SlidingWindow, tag: u32) -> Ring {
+        if figures.is_wide() {
+            Ring::Wide(Box::new(Counts::new(figures, tag)))
+        } else {
+            Ring::Narrow(Box::new(Counts::new(figures, tag)))
+        }
+    }
+
+    /// Takes `cost` tokens at `now`, after turning to these figures if the ring was counted with others: then everything
+    /// counted stays counted, at most one slice longer.
+    pub(crate) fn draw(&mut self, figures: &SlidingWindow, now: Nanos, cost: u32) -> Spend {
+        self.fit(figures, now);
+        match self {
+            Ring::Narrow(counts) => counts.draw(figures, now, cost),
+            Ring::Wide(counts) => counts.draw(figures, now, cost),
+        }
+    }
+
+    /// What [`draw`](Ring::draw) would say, without taking anything.
+    pub(crate) fn peek(&self, figures: &SlidingWindow, now: Nanos, cost: u32) -> Spend {
+        let mut copy = Ring::Wide(Box::new(match self {
+            Ring::Narrow(counts) => counts.converted(counts.slice_ns, now),
+            Ring::Wide(counts) => counts.converted(counts.slice_ns, now),
+        }));
+        copy.draw(figures, now, cost)
+    }
+
+    /// Gives back what was counted in a slice, as far as it still counts.
+    pub(crate) fn refund(&mut self, slice: u64, slice_ns: NonZeroU64, cost: u32) {
+        match self {
+            Ring::Narrow(counts) => counts.refund(slice, slice_ns, cost),
+            Ring::Wide(counts) => counts.refund(slice, slice_ns, cost),
+        }
+    }
+
+    /// Whether nothing counts any more at `now`.
+    pub(crate) fn is_idle(&self, now: Nanos) -> bool {
+        match self {
+            Ring::Narrow(counts) => counts.is_idle(now),
+            Ring::Wide(counts) => counts.is_idle(now),
+        }
+    }
+
+    /// The short name of its limit.
+    pub(crate) fn tag(&self) -> u32 {
+        match self {
+            Ring::Narrow(counts) => counts.tag,
+            Ring::Wide(counts) => counts.tag,
+        }
+    }
+
+    fn fit(&mut self, figures: &SlidingWindow, now: Nanos) {
+        let (slice_ns, is_wide) = match self {
+            Ring::Narrow(counts) => (counts.slice_ns, false),
+            Ring::Wide(counts) => (counts.slice_ns, true),
+        };
+        if slice_ns == figures.slice_ns && (is_wide || !figures.is_wide()) {
+            return;
+        }
+        *self = Ring::Wide(Box::new(match self {
+            Ring::Narrow(counts) => counts.converted(figures.slice_ns, now),
+            Ring::Wide(counts) => counts.converted(figures.slice_ns, now),
+        }));
+    }
+}
+
+impl<C: Width> Counts<C> {
+    fn new(figures: &SlidingWindow, tag: u32) -> Counts<C> {
+        Counts { newest: 0, slice_ns: figures.slice_ns, tag, counts: [C::default(); SLICES] }
+    }
+
+    fn place(slice: u64) -> usize {
+        (slice % SLICES as u64) as usize
+    }
+
+    fn count(&self, slice: u64) -> u32 {
+        self.counts[Self::place(slice)].into()
+    }
+
+    fn add(&mut self, slice: u64, cost: u32) {
+        let count = self.count(slice).saturating_add(cost);
+        self.counts[Self::place(slice)] = C::try_from(count).unwrap_or(C::MAX);
+    }
+
+    /// The slices that count, the oldest first.
+    fn slices(&self) -> impl Iterator<Item = u64> + use<C> {
+        self.newest.saturating_sub(SLICES as u64 - 1)..=self.newest
+    }
+
+    fn total(&self) -> u64 {
+        self.counts.iter().map(|&count| u64::from(count.into())).sum()
+    }
+
+    /// Begins slices up to `slice` and forgets as many at the other end. An earlier `slice` changes nothing: time does not go
+    /// back, but threads may tell it late.
+    fn advance(&mut self, slice: u64) {
+        if slice <= self.newest {
+            return;
+        }
+        let begun = (slice - self.newest).min(SLICES as u64);
+        for fresh in slice - begun + 1..=slice {
+            self.counts[Self::place(fresh)] = C::default();
+        }
+        self.newest = slice;
+    }
+
+    fn draw(&mut self, figures: &SlidingWindow, now: Nanos, cost: u32) -> Spend {
+        if cost > figures.limit {
+            return Spend::Refused { retry_at: None };
+        }
+        self.advance(figures.slice(now));
+        let after = self.total() + u64::from(cost);
+        let limit = u64::from(figures.limit);
+        if after > limit {
+            return Spend::Refused { retry_at: Some(self.freed_at(after - limit)) };
+        }
+        self.add(self.newest, cost);
+        Spend::Taken { slice: self.newest, remaining: u32::try_from(limit - after).unwrap_or(0) }
+    }
+
+    /// When `tokens` of those that count will have left.
+    fn freed_at(&self, tokens: u64) -> Nanos {
+        let mut freed = 0;
+        let last = self.slices().find(|&slice| {
+            freed += u64::from(self.count(slice));
+            freed >= tokens
+        });
+        let left_at = last.unwrap_or(self.newest).saturating_add(SLICES as u64);
+        Nanos(left_at.saturating_mul(self.slice_ns.get()))
+    }
+
+    fn refund(&mut self, slice: u64, slice_ns: NonZeroU64, cost: u32) {
+        // After a change of figures the slice is not known any more: then the tokens stay spent, which errs to the strict side.
+        let counts = slice_ns == self.slice_ns && slice <= self.newest && slice + SLICES as u64 > self.newest;
+        if counts {
+            let left = self.count(slice).saturating_sub(cost);
+            self.counts[Self::place(slice)] = C::try_from(left).unwrap_or_default();
+        }
+    }
+
+    fn is_idle(&self, now: Nanos) -> bool {
+        self.total() == 0 || now.0 / self.slice_ns >= self.newest.saturating_add(SLICES as u64)
+    }
+
+    /// The same counts in slices of another length. Each is put where its slice ended, so it counts at least as long.
+    fn converted(&self, slice_ns: NonZeroU64, now: Nanos) -> Counts<u32> {
+        let newest = if slice_ns == self.slice_ns { self.newest } else { now.0 / slice_ns };
+        let mut other = Counts { newest, slice_ns, tag: self.tag, counts: [0; SLICES] };
+        for slice in self.slices() {
+            let end = slice.saturating_add(1).saturating_mul(self.slice_ns.get()) - 1;
+            let there = (end / slice_ns).min(newest);
+            if there + SLICES as u64 > newest {
+                other.add(there, self.count(slice));
+            }
+        }
+        other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    const SECOND: u64 = 1_000_000_000;
+    const MONTH: u64 = 30 * 86_400 * SECOND;
+
+    fn window(limit: u32, nanos: u64) -> SlidingWindow {
+        SlidingWindow::new(limit, Duration::from_nanos(nanos))
+    }
+
+    fn taken(spend: Spend) -> bool {
+        matches!(spend, Spend::Taken { .. })
+    }
+
+    /// Everything admitted, in the plainest form.
+    #[derive(Default)]
+    struct Model(Vec<(u64, u32)>);
+
+    impl Model {
+        /// Tokens admitted in the span of length `window` that ends at `now`, both ends in it.
+        fn spent(&self, window: u64, now: u64) -> u64 {
+            self.0.iter().filter(|(at, _)| at + window > now).map(|&(_, cost)| u64::from(cost)).sum()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_the_quota_in_a_window_and_never_late_by_more_than_a_sixtieth(
+            limit in 1_u32..40,
+            nanos in prop_oneof![Just(SECOND), Just(60 * SECOND), Just(MONTH), 1_000_000_u64..100 * SECOND],
+            steps in vec((0.0_f64..0.4, 0_u32..5, 0_u8..8), 1..300),
+        ) {
+            let figures = window(limit, nanos);
+            let mut ring = Ring::new(&figures, 7);
+            let mut model = Model::default();
+            let mut now = 17;
+            for (wait, cost, kind) in steps {
+                now += (wait * wait * nanos as f64) as u64;
+                let before = model.spent(nanos, now);
+                let before_late = model.spent(nanos + nanos / 60, now);
+                match ring.draw(&figures, Nanos(now), cost) {
+                    Spend::Taken { slice, remaining } => {
+                        prop_assert!(before + u64::from(cost) <= u64::from(limit));
+                        prop_assert!(u64::from(remaining) <= u64::from(limit) - before - u64::from(cost));
+                        if kind == 0 {
+                            ring.refund(slice, figures.slice_ns(), cost);
+                        } else {
+                            model.0.push((now, cost));
+                        }
+                    }
+                    Spend::Refused { retry_at } => {
+                        prop_assert!(before_late + u64::from(cost) > u64::from(limit), "late by more than a sixtieth");
+                        if let Some(at) = retry_at {
+                            prop_assert!(at > Nanos(now));
+                            prop_assert!(!taken(ring.peek(&figures, Nanos(at.0 - 1), cost)));
+                            prop_assert!(taken(ring.peek(&figures, at, cost)));
+                        } else {
+                            prop_assert!(cost > limit);
+                        }
+                    }
+                }
+                if ring.is_idle(Nanos(now)) {
+                    prop_assert_eq!(model.spent(nanos, now), 0);
+                }
+            }
+        }
+
+        #[test]
+        fn other_figures_forget_nothing_that_still_counts(
+            old in 1_000_000_u64..100 * SECOND,
+            new in 1_000_000_u64..100 * SECOND,
+            waits in vec(0_u64..10 * SECOND, 1..50),
+        ) {
+            let (before, after) = (window(1_000, old), window(70_000, new));
+            let mut ring = Ring::new(&before, 7);
+            let mut model = Model::default();
+            let mut now = 0;
+            for wait in waits {
+                now += wait;
+                if taken(ring.draw(&before, Nanos(now), 1)) {
+                    model.0.push((now, 1));
+                }
+            }
+            let Spend::Taken { remaining, .. } = ring.draw(&after, Nanos(now), 0) else { panic!("there is room") };
+            prop_assert!(u64::from(70_000 - remaining) >= model.spent(old.min(new), now));
+        }
+    }
+
+    #[test]
+    fn the_slice_is_less_than_a_sixtieth() {
+        for nanos in [1_000_000, SECOND, 60 * SECOND, 3_600 * SECOND, 86_400 * SECOND, MONTH] {
+            let slice = window(1, nanos).slice_ns().get();
+            assert!(64 * slice - nanos <= nanos / 60, "{nanos}");
+        }
+    }
+
+    #[test]
+    fn extremes_never_wrap_and_stay_strict() {
+        let never = Spend::Refused { retry_at: None };
+        let none = window(0, SECOND);
+        assert_eq!(Ring::new(&none, 0).draw(&none, Nanos(5), 1), never);
+        let wide = SlidingWindow::new(u32::MAX, Duration::MAX);
+        let mut ring = Ring::new(&wide, 0);
+        assert!(taken(ring.draw(&wide, Nanos::MAX, u32::MAX)));
+        assert!(!taken(ring.draw(&wide, Nanos::MAX, 1)));
+        let instant = SlidingWindow::new(1, Duration::ZERO);
+        assert!(taken(Ring::new(&instant, 0).draw(&instant, Nanos::MAX, 1)));
+        let figures = window(10, SECOND);
+        let mut ring = Ring::new(&figures, 0);
+        assert!(taken(ring.draw(&figures, Nanos(9 * SECOND), 10)));
+        assert!(!taken(ring.draw(&figures, Nanos(SECOND), 1)), "an earlier moment finds the later ones counted");
+        ring.refund(u64::MAX, figures.slice_ns(), 10);
+        ring.refund(0, figures.slice_ns(), 10);
+        assert!(!taken(ring.draw(&figures, Nanos(9 * SECOND), 1)), "a refund of another slice gives nothing back");
+    }
+
+    #[test]
+    fn a_ring_is_small() {
+        assert_eq!(size_of::<Counts<u16>>(), 152);
+        assert_eq!(size_of::<Counts<u32>>(), 280);
+    }
+}
