@@ -1,6 +1,7 @@
 //! The whole gateway: configuration in, requests over real sockets, a scripted upstream behind it.
 
 mod drain;
+mod edges;
 mod faults;
 mod happy;
 mod headers;
