@@ -229,7 +229,7 @@ impl Client<'_> {
         let mut wire = self.wire();
         wire.send(request);
         wait_until("the upstream has it", || self.arrived.lock().unwrap().remove(&id.to_string()));
-        if id % 2 == 0 {
+        if id.is_multiple_of(2) {
             wire.reset();
         }
     }
