@@ -59,7 +59,7 @@ pub struct Peer {
     /// Whether the connection is TLS.
     pub secure: bool,
     /// Exchanges whose last byte is written but may not have left this process yet.
-    #[expect(clippy::vec_box, reason = "a whole exchange is kept as it came: moving it out of its box would copy it")]
+    #[expect(clippy::vec_box, reason = "the boxes are there already: they move, what is in them does not")]
     parting: RefCell<Vec<Box<Rest>>>,
 }
 

@@ -4,6 +4,7 @@
 //! byte of the answer has been handed on, the client has gone, or the exchange has failed.
 
 use super::body::GatewayBody;
+use super::client_body::ClientBody;
 use super::context::{Classified, Held};
 use super::exchange::Exchange;
 use super::headers;
@@ -12,8 +13,9 @@ use super::refusal::{BadRequest, Refusal, UpstreamFailure};
 use crate::clock::timer_now;
 use crate::config::{Scheme, Upstream};
 use crate::upstream::{BodyFault, ConnectError, Connection, RequestBody, ServerId, Tick};
+use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use std::cell::Cell;
@@ -24,7 +26,7 @@ use tokio::time::{Instant, sleep_until};
 ///
 /// # Errors
 /// When the upstream gives no usable answer, or the client's body is bad.
-pub async fn forward(classified: Classified<Incoming>) -> Result<Response<GatewayBody>, Refused> {
+pub async fn forward(classified: Classified<ClientBody>) -> Result<Response<GatewayBody>, Refused> {
     let Classified { request, mut exchange, principal, class, mut held } = classified;
     held.commit();
     let view = Rc::clone(&exchange.view);
@@ -35,7 +37,8 @@ pub async fn forward(classified: Classified<Incoming>) -> Result<Response<Gatewa
         return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Unreachable), exchange));
     };
     let (mut parts, body) = request.into_parts();
-    let host = host_for(upstream);
+    let Some(body) = body.into_incoming() else { return Err(Refused::new(Refusal::Internal, exchange)) };
+    let host = host_for(upstream, &parts);
     headers::forward_request(&mut parts.headers, &exchange, &principal, host.as_ref());
     let progress = (!body.is_end_stream()).then(|| Rc::new(Cell::new(timer_now())));
     let mut outgoing = Request::new(RequestBody::new(body, config.server.body_timeout, progress.clone()));
@@ -126,10 +129,8 @@ fn accept(
     held: Held,
 ) -> Result<Response<GatewayBody>, Refused> {
     let (mut parts, body) = response.into_parts();
-    let ambiguous =
-        parts.headers.contains_key(header::CONTENT_LENGTH) && parts.headers.contains_key(header::TRANSFER_ENCODING);
     // Nobody asked for a switch of protocols: `Upgrade` is not forwarded.
-    if ambiguous || parts.status == StatusCode::SWITCHING_PROTOCOLS {
+    if !is_plainly_framed(&parts.headers) || parts.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Broken), exchange));
     }
     exchange.status = parts.status.as_u16();
@@ -139,6 +140,19 @@ fn accept(
     let tick = Tick::new(upstream.body_timeout);
     let body = GatewayBody::forwarded(body, tick, Some(connection), held, exchange);
     Ok(Response::from_parts(parts, body))
+}
+
+/// Whether a body's framing can be read in one way only and taken off it: any coding besides `chunked`, which nobody asked for,
+/// would reach the client under no name.
+fn is_plainly_framed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => {
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && !headers.contains_key(header::CONTENT_LENGTH)
+        }
+        (Some(_), Some(_)) => false,
+    }
 }
 
 /// Tells the client's fault from the upstream's.
@@ -160,9 +174,11 @@ fn failure(error: &hyper::Error) -> Refusal {
     Refusal::Upstream(UpstreamFailure::Broken)
 }
 
-/// The client's `Host` goes on to a plain upstream; one that is reached over TLS is known by its own name.
-fn host_for(upstream: &Upstream) -> Option<HeaderValue> {
-    let server = upstream.servers.first().filter(|server| server.scheme == Scheme::Https)?;
+/// The client's `Host` goes on to a plain upstream; one that is reached over TLS is known by its own name, and so is any for a
+/// request of HTTP/1.0 that names no host.
+fn host_for(upstream: &Upstream, parts: &Parts) -> Option<HeaderValue> {
+    let named = parts.headers.contains_key(header::HOST);
+    let server = upstream.servers.first().filter(|server| !named || server.scheme == Scheme::Https)?;
     HeaderValue::from_str(server.authority.as_str()).ok()
 }
 

@@ -3,6 +3,7 @@
 use super::Phase;
 use super::lent::Lent;
 use super::wire::{self, Answers, Followed, Guarded, WireFault, WireLimits};
+use crate::gateway::client_body::{self, ClientBody, Leftover};
 use crate::gateway::context::{RequestLabels, View};
 use crate::gateway::{GatewayBody, Home, Peer, forward, stack, words};
 use http::{Request, Response};
@@ -17,7 +18,8 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
@@ -105,7 +107,12 @@ where
     let guarded = Rc::new(RefCell::new(Guarded::new(stream, limits(server))));
     let forward = tower::service_fn(forward::forward);
     let answers = guarded.borrow().answers();
-    let service = Adapter { stack: RefCell::new(stack(&door.home, &peer, forward)), answers };
+    let service = Adapter {
+        stack: RefCell::new(stack(&door.home, &peer, forward)),
+        answers,
+        leftover: Rc::default(),
+        body_timeout: server.body_timeout,
+    };
     let ended = {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -175,11 +182,13 @@ where
 struct Adapter<S> {
     stack: RefCell<S>,
     answers: Answers,
+    leftover: Rc<Leftover>,
+    body_timeout: Duration,
 }
 
 impl<S, F> hyper::service::Service<Request<Incoming>> for Adapter<S>
 where
-    S: Service<Request<Incoming>, Response = Response<GatewayBody>, Error = Infallible, Future = F>,
+    S: Service<Request<ClientBody>, Response = Response<GatewayBody>, Error = Infallible, Future = F>,
     F: Future<Output = Result<Response<GatewayBody>, Infallible>>,
 {
     type Response = Response<Followed<GatewayBody>>;
@@ -187,16 +196,24 @@ where
     type Future = Following<F>;
 
     fn call(&self, request: Request<Incoming>) -> Following<F> {
-        Following { future: self.stack.borrow_mut().call(request), answers: self.answers.clone() }
+        let request = ClientBody::of(request, &self.leftover);
+        Following {
+            future: self.stack.borrow_mut().call(request),
+            answers: self.answers.clone(),
+            leftover: Rc::clone(&self.leftover),
+            body_timeout: self.body_timeout,
+        }
     }
 }
 
 pin_project! {
-    /// Ties an answer to the connection's count of them.
+    /// Ties an answer to the connection's count of them, and reads what a refused request left behind.
     struct Following<F> {
         #[pin]
         future: F,
         answers: Answers,
+        leftover: Rc<Leftover>,
+        body_timeout: Duration,
     }
 }
 
@@ -208,6 +225,12 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        this.future.poll(cx).map_ok(|response| response.map(|body| this.answers.follow(body)))
+        let response = ready!(this.future.poll(cx))?;
+        if let Some(body) = this.leftover.take()
+            && !response.headers().contains_key(http::header::CONNECTION)
+        {
+            tokio::task::spawn_local(client_body::drain(body, *this.body_timeout));
+        }
+        Poll::Ready(Ok(response.map(|body| this.answers.follow(body))))
     }
 }
