@@ -15,6 +15,7 @@ use crate::config::{Scheme, Upstream};
 use crate::keys::Principal;
 use crate::upstream::{BodyFault, ConnectError, Connection, Deadline, RequestBody, ServerId, Tick};
 use http::request::Parts;
+use crate::wire_fault::fault_of;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
@@ -189,9 +190,7 @@ fn failure(error: &hyper::Error) -> Refusal {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         match error.downcast_ref::<BodyFault>() {
-            Some(BodyFault::Client(_)) => {
-                return Refusal::BadRequest(BadRequest::new("The body of this request could not be read."));
-            }
+            Some(BodyFault::Client(error)) => return Refusal::BadRequest(unreadable(error)),
             Some(BodyFault::ClientIdle) => {
                 let message = "The body of this request did not come in time.";
                 return Refusal::BadRequest(BadRequest { status: StatusCode::REQUEST_TIMEOUT, message });
@@ -201,6 +200,14 @@ fn failure(error: &hyper::Error) -> Refusal {
     }
     tracing::debug!(%error, "an upstream exchange failed");
     Refusal::Upstream(UpstreamFailure::Broken)
+}
+
+/// Why a body could not be read: what the wire guard found, or that it ended early.
+fn unreadable(error: &hyper::Error) -> BadRequest {
+    match fault_of(error) {
+        Some(fault) => BadRequest { status: fault.status(), message: fault.message() },
+        None => BadRequest::new("The body of this request could not be read."),
+    }
 }
 
 /// The client's `Host` goes on to a plain upstream; one that is reached over TLS is known by its own name, and so is any for a

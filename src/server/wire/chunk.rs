@@ -1,7 +1,7 @@
 //! Chunked bodies and their trailers.
 
 use super::WireLimits;
-use super::fault::WireFault;
+use crate::wire_fault::WireFault;
 use super::field::{self, Lines};
 
 /// Where in a chunked body the next byte stands. Chunks pass byte by byte: every prefix of a good chunk is good, so nothing is

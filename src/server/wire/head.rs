@@ -1,7 +1,7 @@
 //! One request head, line by line as it arrives.
 
 use super::WireLimits;
-use super::fault::WireFault;
+use crate::wire_fault::WireFault;
 use super::field::{self, Deciding, Lines};
 use super::target;
 use std::ops::Range;

@@ -2,7 +2,7 @@
 
 use super::WireLimits;
 use super::chunk::{Chunks, Reached, TrailerScan};
-use super::fault::WireFault;
+use crate::wire_fault::WireFault;
 use super::head::{Framing, HeadScan};
 
 /// Follows the requests of one connection through its bytes. The same bytes give the same answer in any pieces.
