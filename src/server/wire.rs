@@ -47,8 +47,8 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-pub use answers::{Answers, Followed};
 pub use crate::wire_fault::WireFault;
+pub use answers::{Answers, Followed};
 pub use refuse::{linger, refuse};
 
 use crate::clock::timer_now;
