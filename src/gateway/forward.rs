@@ -4,7 +4,6 @@
 //! byte of the answer has been handed on, the client has gone, or the exchange has failed.
 
 use super::body::GatewayBody;
-use super::client_body::ClientBody;
 use super::context::{Classified, Held};
 use super::exchange::Exchange;
 use super::headers;
@@ -12,7 +11,7 @@ use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, UpstreamFailure};
 use crate::clock::timer_now;
 use crate::config::{Scheme, Upstream};
-use crate::upstream::{BodyFault, ConnectError, Connection, RequestBody, ServerId, Tick};
+use crate::upstream::{BodyFault, ClientBody, ConnectError, Connection, RequestBody, ServerId, Tick};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
@@ -37,7 +36,6 @@ pub async fn forward(classified: Classified<ClientBody>) -> Result<Response<Gate
         return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Unreachable), exchange));
     };
     let (mut parts, body) = request.into_parts();
-    let Some(body) = body.into_incoming() else { return Err(Refused::new(Refusal::Internal, exchange)) };
     let host = host_for(upstream, &parts);
     headers::forward_request(&mut parts.headers, &exchange, &principal, host.as_ref());
     let progress = (!body.is_end_stream()).then(|| Rc::new(Cell::new(timer_now())));

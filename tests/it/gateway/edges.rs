@@ -1,7 +1,7 @@
 //! Where two ends disagree: old clients, odd upstreams, bodies that nobody wants, chains of proxies.
 
 use crate::support::running::{LIVE, Setup, UNKNOWN, get, post, request};
-use crate::support::upstream::{Upstream, ok};
+use crate::support::upstream::{Upstream, nobody, ok};
 use crate::support::wait::wait_until;
 use crate::support::wire::Wire;
 
@@ -86,6 +86,19 @@ fn a_refused_request_whose_small_body_comes_later_keeps_the_connection() {
             client.send(body);
         }
         assert_eq!(client.ask(post("/v1/charges", LIVE)).status(), 200, "nothing of the bodies is left");
+    }
+}
+
+#[test]
+fn a_dead_upstream_costs_no_connection_either() {
+    let gateway = Setup::new(nobody()).start();
+    let mut client = gateway.connect();
+    for _ in 0..3 {
+        client.send(request("POST", "/v1/charges", LIVE, "content-length: 8\r\n"));
+        let answer = client.answer();
+        assert_eq!(answer.status(), 502);
+        assert!(!answer.closes(), "{answer:?}");
+        client.send("amount=1");
     }
 }
 
@@ -207,4 +220,21 @@ fn many_clients_at_once_share_few_upstream_connections() {
         }
     });
     assert!(upstream.connections() < 400, "{}", upstream.connections());
+}
+
+#[test]
+fn a_body_where_none_belongs_reaches_nobody() {
+    let upstream = Upstream::answering(|got| match got.head.method() {
+        "HEAD" => ok("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil"),
+        "DELETE" => b"HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil".to_vec(),
+        _ => ok("good"),
+    });
+    let gateway = Setup::new(upstream.address()).start();
+    let mut client = gateway.connect();
+    for method in ["HEAD", "DELETE", "HEAD"] {
+        client.send(request(method, "/v1/charges", LIVE, ""));
+        let answer = client.answer_to("HEAD");
+        assert!(matches!(answer.status(), 200 | 204), "{answer:?}");
+        assert_eq!(client.ask(get("/v1/charges", LIVE)).text(), "good");
+    }
 }
