@@ -4,7 +4,6 @@
 //! byte of the answer has been handed on, the client has gone, or the exchange has failed.
 
 use super::body::GatewayBody;
-use super::client_body::ClientBody;
 use super::context::{Classified, Held, View};
 use super::exchange::Exchange;
 use super::headers;
@@ -13,7 +12,7 @@ use super::refusal::{BadRequest, Refusal, UpstreamFailure};
 use crate::clock::timer_now;
 use crate::config::{Scheme, Upstream};
 use crate::keys::Principal;
-use crate::upstream::{BodyFault, ConnectError, Connection, Deadline, RequestBody, ServerId, Tick};
+use crate::upstream::{BodyFault, ClientBody, ConnectError, Connection, Deadline, RequestBody, ServerId, Tick};
 use crate::wire_fault::fault_of;
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -43,16 +42,15 @@ pub fn forward(classified: Classified<ClientBody>) -> impl Future<Output = Resul
 /// When the last byte of a request's body came, for requests that have one.
 type Progress = Option<Rc<Cell<Instant>>>;
 
-/// The request as the upstream gets it. `None` never happens: nobody has taken its body before.
+/// The request as the upstream gets it.
 fn outgoing(
     request: Request<ClientBody>,
     place: Option<usize>,
     exchange: &Exchange,
     principal: &Principal,
-) -> Option<(Request<RequestBody>, Progress)> {
+) -> (Request<RequestBody>, Progress) {
     let config = &exchange.view.snapshot.config;
     let (mut parts, body) = request.into_parts();
-    let body = body.into_incoming()?;
     let host = place.and_then(|place| config.upstreams.get(place)).and_then(|upstream| host_for(upstream, &parts));
     headers::forward_request(&mut parts.headers, exchange, principal, host.as_ref());
     parts.uri = origin_form(parts.uri);
@@ -60,7 +58,7 @@ fn outgoing(
     parts.extensions.clear();
     let progress = (!body.is_end_stream()).then(|| Rc::new(Cell::new(timer_now())));
     let body = RequestBody::new(body, config.server.body_timeout, progress.clone());
-    Some((Request::from_parts(parts, body), progress))
+    (Request::from_parts(parts, body), progress)
 }
 
 /// Sends on a pooled connection where one is fit, else on a new one, and takes the head of the answer. A connection that turns
@@ -68,7 +66,7 @@ fn outgoing(
 /// twice.
 fn converse(
     place: Option<usize>,
-    outgoing: Option<(Request<RequestBody>, Progress)>,
+    outgoing: (Request<RequestBody>, Progress),
     mut exchange: Exchange,
     held: Held,
 ) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
@@ -77,9 +75,7 @@ fn converse(
         let Some(route) = Route::new(&view, place) else {
             return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Unreachable), exchange));
         };
-        let Some((mut outgoing, progress)) = outgoing else {
-            return Err(Refused::new(Refusal::Internal, exchange));
-        };
+        let (mut outgoing, progress) = outgoing;
         loop {
             let mut connection = match route.connection(&exchange).await {
                 Ok(connection) => connection,
@@ -176,11 +172,12 @@ fn accept(
 /// would reach the client under no name.
 fn is_plainly_framed(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => true,
-        (Some(coding), None) => {
-            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && !headers.contains_key(header::CONTENT_LENGTH)
-        }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    match (codings.next(), lengths.next()) {
+        (None, None) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none(),
+        // hyper reads "3, 3" as 3, but it would go on to the client as it is.
+        (None, Some(length)) => length.as_bytes().iter().all(u8::is_ascii_digit) && lengths.next().is_none(),
         (Some(_), Some(_)) => false,
     }
 }
