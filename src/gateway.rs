@@ -20,6 +20,7 @@ pub mod refusal;
 pub mod respond;
 pub mod step;
 pub mod target;
+pub mod texts;
 pub mod words;
 
 pub use body::{GatewayBody, Rest};
