@@ -3,8 +3,8 @@
 //! From here on the request's tokens are spent, whatever the upstream does: it was admitted. Its slots are held until the last
 //! byte of the answer has been handed on, the client has gone, or the exchange has failed.
 
-use super::body::GatewayBody;
-use super::context::{Classified, Held, View};
+use super::body::{GatewayBody, Rest};
+use super::context::{Classified, View};
 use super::exchange::Exchange;
 use super::headers;
 use super::observe::Refused;
@@ -35,8 +35,8 @@ pub fn forward(classified: Classified<ClientBody>) -> impl Future<Output = Resul
     let Classified { request, exchange, principal, class, mut held } = classified;
     held.commit();
     let place = exchange.view.snapshot.config.routes.get(class.route.0 as usize).map(|route| route.upstream);
-    let outgoing = outgoing(request, place, &exchange, &principal);
-    converse(place, outgoing, exchange, held)
+    let (outgoing, progress) = outgoing(request, place, &exchange, &principal);
+    converse(place, outgoing, progress, Rest::new(held, exchange))
 }
 
 /// When the last byte of a request's body came, for requests that have one.
@@ -66,38 +66,39 @@ fn outgoing(
 /// twice.
 fn converse(
     place: Option<usize>,
-    outgoing: (Request<RequestBody>, Progress),
-    mut exchange: Exchange,
-    held: Held,
+    mut outgoing: Request<RequestBody>,
+    progress: Progress,
+    mut rest: Box<Rest>,
 ) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
     async move {
-        let view = Rc::clone(&exchange.view);
+        let refused = |refusal, rest: Box<Rest>| Err(Refused::new(refusal, rest.into_exchange()));
+        let view = Rc::clone(&rest.exchange.view);
         let Some(route) = Route::new(&view, place) else {
-            return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Unreachable), exchange));
+            return refused(Refusal::Upstream(UpstreamFailure::Unreachable), rest);
         };
-        let (mut outgoing, progress) = outgoing;
         loop {
-            let mut connection = match route.connection(&exchange).await {
+            let mut connection = match route.connection(&rest.exchange).await {
                 Ok(connection) => connection,
-                Err(failure) => return Err(Refused::new(Refusal::Upstream(failure), exchange)),
+                Err(failure) => return refused(Refusal::Upstream(failure), rest),
             };
-            exchange.sent = Some(exchange.home.now());
+            rest.exchange.sent = Some(rest.exchange.home.now());
             let sent = connection.sender.try_send_request(outgoing);
             let outcome = tokio::select! {
                 biased;
                 outcome = sent => outcome,
                 () = route.too_long(&mut connection.deadline, &progress) => {
-                    return Err(Refused::new(Refusal::Upstream(UpstreamFailure::TimedOut), exchange));
+                    return refused(Refusal::Upstream(UpstreamFailure::TimedOut), rest);
                 }
             };
             match outcome {
                 Ok(response) => {
-                    exchange.answered = Some(exchange.home.now());
-                    return accept(response, connection, route.upstream, exchange, held);
+                    rest.exchange.answered = Some(rest.exchange.home.now());
+                    rest.connection = Some(connection);
+                    return accept(response, route.upstream, rest);
                 }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if connection.reused => outgoing = unsent,
-                    _ => return Err(Refused::new(failure(&failed.into_error()), exchange)),
+                    _ => return refused(failure(&failed.into_error()), rest),
                 },
             }
         }
@@ -149,22 +150,20 @@ impl<'a> Route<'a> {
 /// Takes the head of the upstream's answer, or refuses to pass it on.
 fn accept(
     response: Response<Incoming>,
-    connection: Connection,
     upstream: &Upstream,
-    mut exchange: Exchange,
-    held: Held,
+    mut rest: Box<Rest>,
 ) -> Result<Response<GatewayBody>, Refused> {
     let (mut parts, body) = response.into_parts();
     // Nobody asked for a switch of protocols: `Upgrade` is not forwarded.
     if !is_plainly_framed(&parts.headers) || parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Broken), exchange));
+        return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Broken), rest.into_exchange()));
     }
-    exchange.status = parts.status.as_u16();
-    headers::forward_response(&mut parts.headers, &exchange);
+    rest.exchange.status = parts.status.as_u16();
+    headers::forward_response(&mut parts.headers, &rest.exchange);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let tick = Tick::new(upstream.body_timeout);
-    let body = GatewayBody::forwarded(body, tick, Some(connection), held, exchange);
+    let body = GatewayBody::forwarded(body, tick, rest);
     Ok(Response::from_parts(parts, body))
 }
 
