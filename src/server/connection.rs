@@ -1,6 +1,7 @@
 //! One client connection: TLS where configured, the wire guard, HTTP/1.1, the stack.
 
 use super::Phase;
+use super::guests::Guests;
 use super::lent::Lent;
 use super::wire::{self, Answers, Followed, Guarded, WireFault, WireLimits};
 use crate::gateway::context::{RequestLabels, View};
@@ -9,11 +10,11 @@ use crate::upstream::{self, ClientBody, Leftover};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -27,8 +28,10 @@ use tower::Service;
 
 /// Where a thread's connections come in, and what counts them.
 pub(super) struct Door {
-    home: Rc<Home>,
+    pub(super) home: Rc<Home>,
     phase: watch::Receiver<Phase>,
+    /// Those that speak HTTP.
+    pub(super) guests: Guests,
     inside: Cell<usize>,
     left: Notify,
 }
@@ -38,7 +41,7 @@ struct Place(Rc<Door>);
 
 impl Door {
     pub(super) fn new(home: Rc<Home>, phase: watch::Receiver<Phase>) -> Door {
-        Door { home, phase, inside: Cell::new(0), left: Notify::new() }
+        Door { home, phase, guests: Guests::default(), inside: Cell::new(0), left: Notify::new() }
     }
 
     pub(super) fn phase(&self) -> watch::Receiver<Phase> {
@@ -113,24 +116,27 @@ where
         leftover: Rc::default(),
         body_timeout: server.body_timeout,
     };
+    let entry = door.guests.enter(&peer, door.home.now());
     let ended = {
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(server.idle_timeout)
+            // Idle connections are the guests' business, slow heads the guard's.
+            .header_read_timeout(None)
             .max_buf_size(server.max_header_bytes + READ_AHEAD_BYTES)
             .max_header_size(server.max_header_bytes + READ_AHEAD_BYTES)
             .max_headers(server.max_headers)
             .serve_connection(TokioIo::new(Lent::new(&guarded, &peer, server.write_timeout)), service);
         let mut connection = pin!(connection);
-        let mut phase = door.phase();
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = closing(&mut phase) => {
+        let mut leaves = false;
+        poll_fn(|cx| {
+            if !leaves && entry.guest.is_asked(cx) {
+                leaves = true;
                 connection.as_mut().graceful_shutdown();
-                connection.await
             }
-        }
+            connection.as_mut().poll(cx)
+        })
+        .await
     };
+    drop(entry);
     // hyper has let go of its part, so this is the last one.
     let Some(guarded) = Rc::into_inner(guarded).map(RefCell::into_inner) else { return };
     let fault = guarded.unanswered();
@@ -145,13 +151,6 @@ where
 
 /// What hyper may hold of a connection besides one whole head.
 const READ_AHEAD_BYTES: usize = 32 * 1024;
-
-/// Waits until the gateway is told to end. The value that `wait_for` answers locks the phase against its writers, so it
-/// must not outlive this: a connection that drains holds on for as long as its request takes.
-async fn closing(phase: &mut watch::Receiver<Phase>) {
-    // An error means that nobody can tell us to go on serving.
-    let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
-}
 
 fn limits(server: &crate::config::Server) -> WireLimits {
     WireLimits {
