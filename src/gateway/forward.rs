@@ -13,6 +13,7 @@ use crate::clock::timer_now;
 use crate::config::{Scheme, Upstream};
 use crate::keys::Principal;
 use crate::upstream::{BodyFault, ClientBody, ConnectError, Connection, Deadline, RequestBody, ServerId, Tick};
+use crate::wire_fault::fault_of;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
@@ -65,7 +66,7 @@ fn outgoing(
 /// twice.
 fn converse(
     place: Option<usize>,
-    (mut outgoing, progress): (Request<RequestBody>, Progress),
+    outgoing: (Request<RequestBody>, Progress),
     mut exchange: Exchange,
     held: Held,
 ) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
@@ -74,6 +75,7 @@ fn converse(
         let Some(route) = Route::new(&view, place) else {
             return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Unreachable), exchange));
         };
+        let (mut outgoing, progress) = outgoing;
         loop {
             let mut connection = match route.connection(&exchange).await {
                 Ok(connection) => connection,
@@ -185,9 +187,7 @@ fn failure(error: &hyper::Error) -> Refusal {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         match error.downcast_ref::<BodyFault>() {
-            Some(BodyFault::Client(_)) => {
-                return Refusal::BadRequest(BadRequest::new("The body of this request could not be read."));
-            }
+            Some(BodyFault::Client(error)) => return Refusal::BadRequest(unreadable(error)),
             Some(BodyFault::ClientIdle) => {
                 let message = "The body of this request did not come in time.";
                 return Refusal::BadRequest(BadRequest { status: StatusCode::REQUEST_TIMEOUT, message });
@@ -197,6 +197,14 @@ fn failure(error: &hyper::Error) -> Refusal {
     }
     tracing::debug!(%error, "an upstream exchange failed");
     Refusal::Upstream(UpstreamFailure::Broken)
+}
+
+/// Why a body could not be read: what the wire guard found, or that it ended early.
+fn unreadable(error: &hyper::Error) -> BadRequest {
+    match fault_of(error) {
+        Some(fault) => BadRequest { status: fault.status(), message: fault.message() },
+        None => BadRequest::new("The body of this request could not be read."),
+    }
 }
 
 /// The client's `Host` goes on to a plain upstream; one that is reached over TLS is known by its own name, and so is any for a

@@ -169,6 +169,7 @@ where
 {
     let labels = RequestLabels { route: None, mode: None, access: None, status: fault.status().as_u16() };
     view.count(&home.shared.metrics, labels);
+    home.shared.metrics.bad_request(fault.label());
     let body = words::Words::invalid_request(fault.message()).to_json();
     let id = home.ids.request_id();
     let headers = [("request-id", id.to_str().unwrap_or_default())];
