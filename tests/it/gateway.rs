@@ -14,3 +14,4 @@ mod reload;
 mod stack;
 mod stream;
 mod threads;
+mod tls;
