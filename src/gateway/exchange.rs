@@ -63,7 +63,7 @@ pub struct Peer {
     /// When the last one ended.
     idle_since: Cell<Nanos>,
     /// Exchanges whose last byte is written but may not have left this process yet.
-    #[expect(clippy::vec_box, reason = "they come in boxes, and a box is moved in one word")]
+    #[expect(clippy::vec_box, reason = "the boxes are there already: they move, what is in them does not")]
     parting: RefCell<Vec<Box<Rest>>>,
 }
 

@@ -12,9 +12,11 @@ use super::refusal::{BadRequest, Refusal, UpstreamFailure};
 use crate::clock::timer_now;
 use crate::config::{Scheme, Upstream};
 use crate::keys::Principal;
-use crate::upstream::{BodyFault, ConnectError, Connection, Deadline, RequestBody, ServerId, Tick};
+use crate::upstream::{BodyFault, ClientBody, ConnectError, Connection, Deadline, RequestBody, ServerId, Tick};
+use crate::wire_fault::fault_of;
+use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use std::cell::Cell;
@@ -29,7 +31,7 @@ use tokio::time::Instant;
 ///
 /// # Errors
 /// When the upstream gives no usable answer, or the client's body is bad.
-pub fn forward(classified: Classified<Incoming>) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
+pub fn forward(classified: Classified<ClientBody>) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
     let Classified { request, exchange, principal, class, mut held } = classified;
     held.commit();
     let place = exchange.view.snapshot.config.routes.get(class.route.0 as usize).map(|route| route.upstream);
@@ -42,14 +44,14 @@ type Progress = Option<Rc<Cell<Instant>>>;
 
 /// The request as the upstream gets it.
 fn outgoing(
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
     place: Option<usize>,
     exchange: &Exchange,
     principal: &Principal,
 ) -> (Request<RequestBody>, Progress) {
     let config = &exchange.view.snapshot.config;
     let (mut parts, body) = request.into_parts();
-    let host = place.and_then(|place| config.upstreams.get(place)).and_then(host_for);
+    let host = place.and_then(|place| config.upstreams.get(place)).and_then(|upstream| host_for(upstream, &parts));
     headers::forward_request(&mut parts.headers, exchange, principal, host.as_ref());
     parts.uri = origin_form(parts.uri);
     parts.version = Version::HTTP_11;
@@ -62,7 +64,10 @@ fn outgoing(
 /// Sends on a pooled connection where one is fit, else on a new one, and takes the head of the answer. A connection that turns
 /// out to be closed before anything was written gives the request back, and the next one is tried: never the same request
 /// twice.
-#[expect(clippy::manual_async_fn, reason = "an `async fn` has room for its arguments twice: as they came and as they are used")]
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` has room for its arguments twice: as they came and as they are used"
+)]
 fn converse(
     place: Option<usize>,
     mut outgoing: Request<RequestBody>,
@@ -153,10 +158,8 @@ fn accept(
     mut rest: Box<Rest>,
 ) -> Result<Response<GatewayBody>, Refused> {
     let (mut parts, body) = response.into_parts();
-    let ambiguous =
-        parts.headers.contains_key(header::CONTENT_LENGTH) && parts.headers.contains_key(header::TRANSFER_ENCODING);
     // Nobody asked for a switch of protocols: `Upgrade` is not forwarded.
-    if ambiguous || parts.status == StatusCode::SWITCHING_PROTOCOLS {
+    if !is_plainly_framed(&parts.headers) || parts.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Broken), rest.into_exchange()));
     }
     rest.exchange.status = parts.status.as_u16();
@@ -168,14 +171,26 @@ fn accept(
     Ok(Response::from_parts(parts, body))
 }
 
+/// Whether a body's framing can be read in one way only and taken off it: any coding besides `chunked`, which nobody asked for,
+/// would reach the client under no name.
+fn is_plainly_framed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    match (codings.next(), lengths.next()) {
+        (None, None) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none(),
+        // hyper reads "3, 3" as 3, but it would go on to the client as it is.
+        (None, Some(length)) => length.as_bytes().iter().all(u8::is_ascii_digit) && lengths.next().is_none(),
+        (Some(_), Some(_)) => false,
+    }
+}
+
 /// Tells the client's fault from the upstream's.
 fn failure(error: &hyper::Error) -> Refusal {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         match error.downcast_ref::<BodyFault>() {
-            Some(BodyFault::Client(_)) => {
-                return Refusal::BadRequest(BadRequest::new("The body of this request could not be read."));
-            }
+            Some(BodyFault::Client(error)) => return Refusal::BadRequest(unreadable(error)),
             Some(BodyFault::ClientIdle) => {
                 let message = "The body of this request did not come in time.";
                 return Refusal::BadRequest(BadRequest { status: StatusCode::REQUEST_TIMEOUT, message });
@@ -187,9 +202,19 @@ fn failure(error: &hyper::Error) -> Refusal {
     Refusal::Upstream(UpstreamFailure::Broken)
 }
 
-/// The client's `Host` goes on to a plain upstream; one that is reached over TLS is known by its own name.
-fn host_for(upstream: &Upstream) -> Option<HeaderValue> {
-    let server = upstream.servers.first().filter(|server| server.scheme == Scheme::Https)?;
+/// Why a body could not be read: what the wire guard found, or that it ended early.
+fn unreadable(error: &hyper::Error) -> BadRequest {
+    match fault_of(error) {
+        Some(fault) => BadRequest { status: fault.status(), message: fault.message() },
+        None => BadRequest::new("The body of this request could not be read."),
+    }
+}
+
+/// The client's `Host` goes on to a plain upstream; one that is reached over TLS is known by its own name, and so is any for a
+/// request of HTTP/1.0 that names no host.
+fn host_for(upstream: &Upstream, parts: &Parts) -> Option<HeaderValue> {
+    let named = parts.headers.contains_key(header::HOST);
+    let server = upstream.servers.first().filter(|server| !named || server.scheme == Scheme::Https)?;
     HeaderValue::from_str(server.authority.as_str()).ok()
 }
 

@@ -82,12 +82,13 @@ fn add_forwarding(headers: &mut HeaderMap, exchange: &Exchange, host: Option<&He
     let peer = &exchange.peer;
     // The peer speaks for others only if it is a trusted proxy, and then the client is somebody else.
     let trusted = exchange.client != peer.address;
-    match headers.get(FORWARDED_FOR).filter(|_| trusted).and_then(|value| value.to_str().ok()) {
-        Some(before) => {
-            let chain = format!("{before}, {}", peer.address);
-            set(headers, FORWARDED_FOR, &chain);
-        }
-        None => drop(headers.insert(FORWARDED_FOR, peer.header.clone())),
+    if trusted {
+        // Every line of it: the last one is what the trusted proxy itself wrote.
+        let lines = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+        let chain = lines.fold(String::new(), |chain, line| chain + line + ", ");
+        set(headers, FORWARDED_FOR, &format!("{chain}{}", peer.address));
+    } else {
+        headers.insert(FORWARDED_FOR, peer.header.clone());
     }
     if !(trusted && headers.contains_key(FORWARDED_PROTO)) {
         let proto = if peer.secure { "https" } else { "http" };

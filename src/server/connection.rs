@@ -6,6 +6,7 @@ use super::lent::Lent;
 use super::wire::{self, Answers, Followed, Guarded, WireFault, WireLimits};
 use crate::gateway::context::{RequestLabels, View};
 use crate::gateway::{GatewayBody, Home, Peer, forward, stack, words};
+use crate::upstream::{self, ClientBody, Leftover};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -18,7 +19,8 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
@@ -108,7 +110,12 @@ where
     let guarded = Rc::new(RefCell::new(Guarded::new(stream, limits(server))));
     let forward = tower::service_fn(forward::forward);
     let answers = guarded.borrow().answers();
-    let service = Adapter { stack: RefCell::new(stack(&door.home, &peer, forward)), answers };
+    let service = Adapter {
+        stack: RefCell::new(stack(&door.home, &peer, forward)),
+        answers,
+        leftover: Rc::default(),
+        body_timeout: server.body_timeout,
+    };
     let entry = door.guests.enter(&peer, door.home.now());
     let ended = {
         let connection = http1::Builder::new()
@@ -162,6 +169,7 @@ where
 {
     let labels = RequestLabels { route: None, mode: None, access: None, status: fault.status().as_u16() };
     view.count(&home.shared.metrics, labels);
+    home.shared.metrics.bad_request(fault.label());
     let body = words::Words::invalid_request(fault.message()).to_json();
     let id = home.ids.request_id();
     let headers = [("request-id", id.to_str().unwrap_or_default())];
@@ -174,11 +182,13 @@ where
 struct Adapter<S> {
     stack: RefCell<S>,
     answers: Answers,
+    leftover: Rc<Leftover>,
+    body_timeout: Duration,
 }
 
 impl<S, F> hyper::service::Service<Request<Incoming>> for Adapter<S>
 where
-    S: Service<Request<Incoming>, Response = Response<GatewayBody>, Error = Infallible, Future = F>,
+    S: Service<Request<ClientBody>, Response = Response<GatewayBody>, Error = Infallible, Future = F>,
     F: Future<Output = Result<Response<GatewayBody>, Infallible>>,
 {
     type Response = Response<Followed<GatewayBody>>;
@@ -186,16 +196,24 @@ where
     type Future = Following<F>;
 
     fn call(&self, request: Request<Incoming>) -> Following<F> {
-        Following { future: self.stack.borrow_mut().call(request), answers: self.answers.clone() }
+        let request = ClientBody::of(request, &self.leftover);
+        Following {
+            future: self.stack.borrow_mut().call(request),
+            answers: self.answers.clone(),
+            leftover: Rc::clone(&self.leftover),
+            body_timeout: self.body_timeout,
+        }
     }
 }
 
 pin_project! {
-    /// Ties an answer to the connection's count of them.
+    /// Ties an answer to the connection's count of them, and reads what a request left behind that nobody read.
     struct Following<F> {
         #[pin]
         future: F,
         answers: Answers,
+        leftover: Rc<Leftover>,
+        body_timeout: Duration,
     }
 }
 
@@ -207,6 +225,12 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        this.future.poll(cx).map_ok(|response| response.map(|body| this.answers.follow(body)))
+        let response = ready!(this.future.poll(cx))?;
+        if let Some(body) = this.leftover.close()
+            && !response.headers().contains_key(http::header::CONNECTION)
+        {
+            tokio::task::spawn_local(upstream::drain(body, *this.body_timeout));
+        }
+        Poll::Ready(Ok(response.map(|body| this.answers.follow(body))))
     }
 }
