@@ -8,10 +8,12 @@
 mod body;
 mod client_body;
 mod connect;
+mod gather;
 
 pub use body::{BodyFault, Deadline, RequestBody, Tick};
 pub use client_body::{ClientBody, Leftover, MAX_DRAIN_BYTES, drain};
 pub use connect::ConnectError;
+pub use gather::Gather;
 
 use crate::clock::Time;
 use crate::config::Upstream;
