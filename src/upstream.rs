@@ -7,9 +7,11 @@
 
 mod body;
 mod connect;
+mod read_ahead;
 
 pub use body::{BodyFault, RequestBody, Tick};
 pub use connect::ConnectError;
+pub use read_ahead::{Reach, ReadAhead, ReadFault};
 
 use crate::clock::Time;
 use crate::config::Upstream;

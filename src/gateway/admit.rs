@@ -15,13 +15,13 @@ impl<B> Step<Classified<B>> for Admit {
     type Next = Classified<B>;
 
     fn take(&self, mut classified: Classified<B>) -> Result<Classified<B>, Refused> {
-        let Classified { exchange, class, held, .. } = &mut classified;
+        let Classified { exchange, class, held, at, .. } = &mut classified;
         let engine = &exchange.home.shared.engine;
         let snapshot = &exchange.view.snapshot;
         let policy = &snapshot.config.policy;
         let mut counted = Counted { policy, limits: &snapshot.limits };
-        // All stages decide at the moment the request began: one clock read a request.
-        let verdict = engine.stage(policy, self.0, class, exchange.started, held.hold(), &mut counted);
+        // All stages decide at one moment: one clock read a request.
+        let verdict = engine.stage(policy, self.0, class, *at, held.hold(), &mut counted);
         match verdict {
             Ok(()) => Ok(classified),
             Err(rejection) => Err(Refused::new(Refusal::Rejected(rejection), classified.exchange)),

@@ -11,7 +11,7 @@ use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, UpstreamFailure};
 use crate::clock::timer_now;
 use crate::config::{Scheme, Upstream};
-use crate::upstream::{BodyFault, ConnectError, Connection, RequestBody, ServerId, Tick};
+use crate::upstream::{BodyFault, ConnectError, Connection, ReadAhead, RequestBody, ServerId, Tick};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
@@ -24,8 +24,8 @@ use tokio::time::{Instant, sleep_until};
 ///
 /// # Errors
 /// When the upstream gives no usable answer, or the client's body is bad.
-pub async fn forward(classified: Classified<Incoming>) -> Result<Response<GatewayBody>, Refused> {
-    let Classified { request, mut exchange, principal, class, mut held } = classified;
+pub async fn forward(classified: Classified<ReadAhead<Incoming>>) -> Result<Response<GatewayBody>, Refused> {
+    let Classified { request, mut exchange, principal, class, mut held, .. } = classified;
     held.commit();
     let view = Rc::clone(&exchange.view);
     let config = &view.snapshot.config;
@@ -147,11 +147,10 @@ fn failure(error: &hyper::Error) -> Refusal {
     while let Some(error) = cause {
         match error.downcast_ref::<BodyFault>() {
             Some(BodyFault::Client(_)) => {
-                return Refusal::BadRequest(BadRequest::new("The body of this request could not be read."));
+                return Refusal::BadRequest(BadRequest::BROKEN_BODY);
             }
             Some(BodyFault::ClientIdle) => {
-                let message = "The body of this request did not come in time.";
-                return Refusal::BadRequest(BadRequest { status: StatusCode::REQUEST_TIMEOUT, message });
+                return Refusal::BadRequest(BadRequest::LATE_BODY);
             }
             _ => cause = error.source(),
         }

@@ -1,5 +1,6 @@
 //! The request's body on its way to the upstream: streamed frame by frame, never gathered.
 
+use super::read_ahead::ReadAhead;
 use crate::clock::timer_now;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -57,7 +58,7 @@ impl Tick {
 
 /// The client's body, passed on as it comes.
 pub struct RequestBody {
-    inner: Incoming,
+    inner: ReadAhead<Incoming>,
     tick: Tick,
     progress: Option<Rc<Cell<Instant>>>,
 }
@@ -66,13 +67,13 @@ impl RequestBody {
     /// Passes `inner` on; fails when it pauses for longer than `idle`. `progress`, where given, holds the moment of the last
     /// frame, so that an upload that moves on is not taken for an upstream that does not answer.
     #[must_use]
-    pub fn new(inner: Incoming, idle: Duration, progress: Option<Rc<Cell<Instant>>>) -> RequestBody {
+    pub fn new(inner: ReadAhead<Incoming>, idle: Duration, progress: Option<Rc<Cell<Instant>>>) -> RequestBody {
         RequestBody { inner, tick: Tick::new(idle), progress }
     }
 
     /// Gives the client's body back.
     #[must_use]
-    pub fn into_inner(self) -> Incoming {
+    pub fn into_inner(self) -> ReadAhead<Incoming> {
         self.inner
     }
 }
