@@ -10,6 +10,7 @@ pub mod admit;
 pub mod authenticate;
 pub mod body;
 pub mod classify;
+pub mod client_body;
 pub mod context;
 pub mod exchange;
 pub mod forward;
@@ -62,7 +63,7 @@ pub fn stack<B, R, F>(
 > + Clone
 + use<B, R, F>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
     F: Service<Classified<ReadAhead<B>>, Response = Response<GatewayBody<R>>, Error = Refused> + Clone,
 {
     let [global_rate, global_concurrency, endpoint_rate, endpoint_concurrency, resource] = ADMIT_ORDER;

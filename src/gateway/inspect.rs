@@ -9,6 +9,7 @@
 
 use super::access_log::FIELD_BYTES;
 use super::context::Classified;
+use super::forward::unreadable;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal};
 use crate::body::{Body as Said, Inspection, Kind, Values};
@@ -44,7 +45,7 @@ pub struct Inspect<S> {
 impl<S, B, R> Service<Classified<B>> for Inspect<S>
 where
     S: Service<Classified<ReadAhead<B>>, Response = R, Error = Refused> + Clone,
-    B: Body<Data = Bytes> + Unpin,
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
 {
     type Response = R;
     type Error = Refused;
@@ -67,13 +68,13 @@ where
                 State::Inside { future: self.inner.call(classified) }
             }
             Outset::Read(kind) => State::Reading {
-                reading: Some(Reading {
+                reading: Some(Box::new(Reading {
                     classified,
                     kind,
                     most: server.inspect_body_max,
                     gathered: BytesMut::new(),
                     tick: Tick::new(server.body_timeout),
-                }),
+                })),
                 inner: self.inner.clone(),
             },
         };
@@ -96,7 +97,7 @@ enum Outset {
 
 fn outset<B>(inspection: &Inspection, classified: &Classified<ReadAhead<B>>, most: usize) -> Outset
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
 {
     let body = classified.request.body();
     if body.is_end_stream() {
@@ -157,12 +158,12 @@ struct Reading<B> {
 
 impl<B> Reading<B>
 where
-    B: Body<Data = Bytes> + Unpin,
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
 {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reach, BadRequest>> {
         let body = self.classified.request.body_mut();
         body.poll_ahead(cx, self.most, &mut self.gathered, &mut self.tick).map_err(|fault| match fault {
-            ReadFault::Body(_) => BadRequest::BROKEN_BODY,
+            ReadFault::Body(error) => unreadable(&error),
             ReadFault::Idle => BadRequest::LATE_BODY,
         })
     }
@@ -205,15 +206,15 @@ pin_project! {
     enum State<S, F, B> {
         // The request is with the layers below.
         Inside { #[pin] future: F },
-        // Its body is being read; `reading` is there until it is.
-        Reading { reading: Option<Reading<B>>, inner: S },
+        // Its body is being read; `reading` is there until it is. Boxed: a future is moved on its way up, and this is seldom.
+        Reading { reading: Option<Box<Reading<B>>>, inner: S },
     }
 }
 
 impl<S, B, R> Future for Inspecting<S, B>
 where
     S: Service<Classified<ReadAhead<B>>, Response = R, Error = Refused>,
-    B: Body<Data = Bytes> + Unpin,
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
 {
     type Output = Result<R, Refused>;
 

@@ -19,7 +19,7 @@
 //!
 //! How a bad head is answered: the reader reports the end of the connection to hyper, which is idle at that moment and
 //! completes, without closing the writing side (the guard sees to that). The owner takes the guard back and sends what it owes
-//! with [`refuse`]:
+//! with [`refuse()`]:
 //!
 //! ```text
 //! let guarded = Guarded::new(stream, WireLimits::default());
@@ -31,14 +31,14 @@
 //! ```
 //!
 //! A bad chunk or trailer fails the body instead: its reader gets an [`io::Error`] of kind `InvalidData`, in which
-//! [`fault_of`] finds the fault, and hyper closes the connection after the answer.
+//! [`fault_of`](crate::wire_fault::fault_of) finds the fault, and hyper closes the connection after the answer.
 //!
 //! A head passes without a copy when one read brings all of it: hyper's own buffer is read into and scanned in place. Only
 //! what a read leaves incomplete is moved aside.
 
 mod answers;
 mod chunk;
-mod fault;
+
 mod field;
 mod head;
 mod refuse;
@@ -47,8 +47,8 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub use crate::wire_fault::WireFault;
 pub use answers::{Answers, Followed};
-pub use fault::{WireFault, fault_of};
 pub use refuse::{linger, refuse};
 
 use crate::clock::timer_now;
@@ -155,7 +155,7 @@ impl<IO> Guarded<IO> {
         self.scanner.fault()
     }
 
-    /// The fault that nobody has answered yet: that of a bad head. The owner then owes [`refuse`]. `None` for a bad body, which
+    /// The fault that nobody has answered yet: that of a bad head. The owner then owes [`refuse()`]. `None` for a bad body, which
     /// the service has answered, and behind an answer that closed the connection.
     #[must_use]
     pub fn unanswered(&self) -> Option<WireFault> {

@@ -25,6 +25,7 @@ const BUILDING: &[Place] = &[
     place("metrics", 1, &[]),
     place("path", 1, &[]),
     place("body", 1, &[]),
+    place("wire_fault", 1, &[]),
     place("endpoints", 1, &["path"]),
     place("config", 1, &["path", "endpoints", "body"]),
     place("keys", 2, &[]),

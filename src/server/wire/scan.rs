@@ -2,8 +2,8 @@
 
 use super::WireLimits;
 use super::chunk::{Chunks, Reached, TrailerScan};
-use super::fault::WireFault;
 use super::head::{Framing, HeadScan};
+use crate::wire_fault::WireFault;
 
 /// Follows the requests of one connection through its bytes. The same bytes give the same answer in any pieces.
 #[derive(Debug)]
@@ -54,12 +54,12 @@ impl Scanner {
         self.heads > answered && !self.is_in_body()
     }
 
-    /// What is wrong, once something is.
     /// Refuses whatever comes next: it took too long.
     pub(super) fn give_up(&mut self, fault: WireFault) {
         self.fault.get_or_insert(fault);
     }
 
+    /// What is wrong, once something is.
     pub(super) fn fault(&self) -> Option<WireFault> {
         self.fault
     }
