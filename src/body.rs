@@ -212,13 +212,9 @@ impl Inspection {
 
     fn facts_of(&self, scan: &form::Scan<'_>) -> u64 {
         let holds = |bit: &&Bit| {
-            let verdicts = bit.any.iter().map(|&place| scan.verdict(place));
-            let any = verdicts.fold(Some(false), |any, verdict| match (any, verdict) {
-                (Some(true), _) | (_, Some(true)) => Some(true),
-                (Some(false), Some(false)) => Some(false),
-                (None, _) | (_, None) => None,
-            });
-            any.unwrap_or(bit.if_unclear)
+            let verdicts = || bit.any.iter().map(|&place| scan.verdict(place));
+            let unclear = verdicts().any(|verdict| verdict.is_none());
+            verdicts().any(|verdict| verdict == Some(true)) || (unclear && bit.if_unclear)
         };
         self.facts.iter().filter(holds).fold(0, |facts, bit| facts | bit.mask)
     }

@@ -140,7 +140,7 @@ fn id_of(seed: &Seed, value: &str) -> Id {
 }
 
 /// Values with their slots, cut to what the access log takes.
-fn named<'v>(values: &'v Values<'_>) -> impl Iterator<Item = (usize, Box<str>)> {
+fn named(values: &Values<'_>) -> impl Iterator<Item = (usize, Box<str>)> {
     values.iter().enumerate().filter_map(|(slot, value)| {
         let value = value.as_deref()?;
         Some((slot, value.get(..value.floor_char_boundary(FIELD_BYTES))?.into()))
