@@ -6,10 +6,12 @@
 //! [`MAX_HEADERS`] long.
 
 mod body;
+mod client_body;
 mod connect;
 mod read_ahead;
 
 pub use body::{BodyFault, Deadline, RequestBody, Tick};
+pub use client_body::{ClientBody, Leftover, MAX_DRAIN_BYTES, drain};
 pub use connect::ConnectError;
 pub use read_ahead::{Reach, ReadAhead, ReadFault};
 

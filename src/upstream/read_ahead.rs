@@ -45,13 +45,6 @@ impl<B> ReadAhead<B> {
         ReadAhead { inner, front: Bytes::new(), next: None, ended: false }
     }
 
-    /// The same with another body behind it.
-    #[must_use]
-    pub fn try_map<C>(self, into: impl FnOnce(B) -> Option<C>) -> Option<ReadAhead<C>> {
-        let ReadAhead { inner, front, next, ended } = self;
-        Some(ReadAhead { inner: into(inner)?, front, next, ended })
-    }
-
     /// What was read so far.
     #[must_use]
     pub fn front(&self) -> &Bytes {

@@ -16,3 +16,4 @@ mod reload;
 mod stack;
 mod stream;
 mod threads;
+mod tls;
