@@ -103,7 +103,9 @@ fn overrides<T>(
         if !base.limit.per.iter().any(|part| matches!(part, Part::Account | Part::Key)) {
             let message = format!("`{}` is not counted per account: others share its partitions", name.value);
             let finding = Finding::warning(item.at(&name.span), message);
-            context.tell(finding.hint("what is spent is carried over at each change of figures; add \"account\" to its `per`"));
+            context.tell(
+                finding.hint("what is spent is carried over at each change of figures; add \"account\" to its `per`"),
+            );
         }
         compiled.insert(id, limiter);
     }
