@@ -2,7 +2,8 @@
 //!
 //! Read [`stack`] top to bottom: it is the order in which a request meets the layers. Each layer changes the request's type
 //! (`Request` → [`Observed`] → [`Authenticated`] → [`Classified`]), so a request that was not classified cannot reach a limiter,
-//! and nothing is fetched from extensions. No layer is boxed and none waits: until [`forward`] the whole stack is one call.
+//! and nothing is fetched from extensions. No layer is boxed, and only [`lock`] waits: but for it,
+//! the whole stack is one call until [`forward`].
 
 pub mod access_log;
 pub mod admit;
@@ -15,6 +16,7 @@ pub mod forward;
 pub mod headers;
 pub mod hygiene;
 pub mod ids;
+pub mod lock;
 pub mod observe;
 pub mod refusal;
 pub mod respond;
@@ -32,6 +34,7 @@ use admit::Admit;
 use authenticate::Authenticate;
 use classify::Classify;
 use http::{Request, Response};
+use lock::LockLayer;
 use observe::ObserveLayer;
 use respond::RespondLayer;
 use std::convert::Infallible;
@@ -75,5 +78,7 @@ where
         .layer(StepLayer::<_, Classified<B>>::new(Admit(endpoint_concurrency)))
         // Single objects last: the narrowest limit is asked only when the wider ones have room.
         .layer(StepLayer::<_, Classified<B>>::new(Admit(resource)))
+        // After all limits, so that a request that one refuses never stands in a queue.
+        .layer(LockLayer)
         .service(forward)
 }

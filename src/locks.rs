@@ -21,6 +21,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 
+use crate::engine::class::MAX_VALUES;
 use crate::engine::{Id, Mode, Seed};
 use shard::{Place, Shard};
 use std::future::Future;
@@ -32,9 +33,6 @@ use sync::{AtomicU32, Mutex, MutexGuard, Ordering};
 
 /// Parts of the table with a mutex of their own.
 pub const SHARDS: usize = 64;
-
-/// How many values may name an object.
-pub const MAX_VALUES: usize = 4;
 
 /// An object, as a keyed hash of all that names it; see [`LockKey::new`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The status recorded when the client left before it had its answer, as nginx has it.
 pub const CLIENT_GONE: u16 = 499;
@@ -38,6 +39,8 @@ pub struct Exchange {
     pub access: Option<Access>,
     /// The endpoint, once known.
     pub endpoint: Option<EndpointId>,
+    /// Nanoseconds that it waited for its turn at an object; `None` where it did not have to.
+    pub waited_ns: Option<u64>,
     /// When the request was handed to the upstream.
     pub sent: Option<Nanos>,
     /// When the head of the upstream's answer came.
@@ -127,12 +130,18 @@ impl Exchange {
             mode: None,
             access: None,
             endpoint: None,
+            waited_ns: None,
             sent: None,
             answered: None,
             status: CLIENT_GONE,
             rejection: None,
             draft,
         }
+    }
+
+    /// Its wait for an object, which began at `since`, is over.
+    pub fn waited(&mut self, since: Nanos) {
+        self.waited_ns = Some(self.home.now().since(since));
     }
 
     fn record(&mut self) {
@@ -145,7 +154,12 @@ impl Exchange {
             timers.request.observe(seconds(ended - self.started));
             if let (Some(sent), Some(answered)) = (self.sent, self.answered) {
                 timers.upstream.observe(seconds(answered - sent));
-                timers.overhead.observe(seconds(sent - self.started));
+                // A wait for one's turn is asked for by the configuration, not added by the gateway.
+                let waited = Duration::from_nanos(self.waited_ns.unwrap_or(0));
+                timers.overhead.observe(seconds((sent - self.started).saturating_sub(waited)));
+            }
+            if let Some(waited_ns) = self.waited_ns {
+                timers.lock_wait.observe(seconds(Duration::from_nanos(waited_ns)));
             }
         }
         if let (Some(draft), Some(log)) = (self.draft.take(), &self.view.snapshot.access_log) {

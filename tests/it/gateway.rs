@@ -5,6 +5,7 @@ mod faults;
 mod happy;
 mod headers;
 mod limits;
+mod locks;
 mod observe;
 mod paths;
 mod refusals;
