@@ -197,8 +197,9 @@ mod tests {
 
     mod locks {
         use super::SEED;
-        use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
-        use loom::thread::{self, Thread};
+        use loom::sync::atomic::{AtomicU32, Ordering::SeqCst};
+        use loom::sync::{Condvar, Mutex};
+        use loom::thread;
         use std::future::Future;
         use std::pin::pin;
         use std::sync::Arc;
@@ -230,29 +231,30 @@ mod tests {
             wait
         }
 
-        /// A waker of loom's own threads: a wake-up that is lost is a deadlock, which loom tells.
-        struct Unpark(Thread, AtomicBool);
+        /// A waker made of loom's parts: a wake-up that is lost is a deadlock, which loom tells. (Its `park` does not keep every
+        /// `unpark` that comes before it.)
+        struct Bell(Mutex<bool>, Condvar);
 
-        impl Wake for Unpark {
+        impl Wake for Bell {
             fn wake(self: Arc<Self>) {
-                self.1.store(true, SeqCst);
-                self.0.unpark();
+                *self.0.lock().unwrap() = true;
+                self.1.notify_one();
             }
         }
 
         fn wait_for(wait: Wait) -> Lock {
-            let bell = Arc::new(Unpark(thread::current(), AtomicBool::new(false)));
+            let bell = Arc::new(Bell(Mutex::new(false), Condvar::new()));
             let waker = Waker::from(Arc::clone(&bell));
             let mut wait = pin!(wait);
             loop {
-                match wait.as_mut().poll(&mut Context::from_waker(&waker)) {
-                    Poll::Ready(lock) => return lock,
-                    Poll::Pending => {
-                        while !bell.1.swap(false, SeqCst) {
-                            thread::park();
-                        }
-                    }
+                if let Poll::Ready(lock) = wait.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    return lock;
                 }
+                let mut rung = bell.0.lock().unwrap();
+                while !*rung {
+                    rung = bell.1.wait(rung).unwrap();
+                }
+                *rung = false;
             }
         }
 
