@@ -45,3 +45,4 @@ pub mod path;
 pub mod process;
 pub mod server;
 pub mod upstream;
+pub mod wire_fault;

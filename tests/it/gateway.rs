@@ -1,9 +1,11 @@
 //! The whole gateway: configuration in, requests over real sockets, a scripted upstream behind it.
 
 mod drain;
+mod edges;
 mod faults;
 mod happy;
 mod headers;
+mod leaks;
 mod limits;
 mod locks;
 mod observe;

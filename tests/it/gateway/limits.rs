@@ -236,3 +236,20 @@ fn a_reader_that_stands_still_is_given_up() {
     wait_until("the slot is free", || slots(&gateway) == 0.0);
     assert!(client.response_body(&head).is_err(), "the answer broke off");
 }
+
+#[test]
+fn a_refusal_tells_the_figures_of_the_account_it_refuses() {
+    let upstream = Upstream::fine();
+    let figures = "[tiers.small.limits]\nslow = { rate = \"1/20s\", burst = 1 }\n[accounts.acct_a]\ntier = \"small\"\n";
+    let limit = one_in_ten_seconds("global", "\"account\"") + figures;
+    let gateway = Setup::new(upstream.address()).with(&limit).start();
+    let mut client = gateway.connect();
+    let mut refused = |key| {
+        assert_eq!(client.ask(get("/v1/charges", key)).status(), 200);
+        client.ask(get("/v1/charges", key))
+    };
+    let (small, other) = (refused(LIVE), refused(OTHER));
+    assert_eq!(small.head.values("ratelimit-policy"), ["\"slow\";q=1;w=20"]);
+    assert!(small.message().contains("1 request per 20s"), "{}", small.message());
+    assert_eq!(other.head.values("ratelimit-policy"), ["\"slow\";q=1;w=10"]);
+}
