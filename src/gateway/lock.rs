@@ -60,8 +60,8 @@ where
             }
             Ok((Taking::Queued(wait), patience)) => {
                 let since = classified.exchange.home.now();
-                let waiting = Waiting { wait, since, classified, inner: self.inner.clone() };
-                Stage::Queued { timeout: sleep(patience), waiting: Some(waiting) }
+                let (timeout, inner) = (Box::pin(sleep(patience)), self.inner.clone());
+                Stage::Queued { waiting: Some(Box::new(Waiting { wait, timeout, since, classified, inner })) }
             }
             Err(crowded) => {
                 let cause = match crowded {
@@ -98,16 +98,17 @@ fn take<B>(classified: &Classified<B>, lock: &ObjectLock) -> Result<Taking, Crow
     shared.locks.take(key, bounds)
 }
 
-/// A request that waits for its turn.
+/// A request that waits for its turn. Boxed, since few do: all others carry no room for it up through the layers.
 struct Waiting<S, B> {
     wait: Wait,
+    timeout: Pin<Box<Sleep>>,
     since: Nanos,
     classified: Classified<B>,
     inner: S,
 }
 
 pin_project! {
-    /// The future of [`Locked`]. No box: waiting takes no more room than being forwarded does.
+    /// The future of [`Locked`].
     pub struct InTurn<S, B, F> {
         #[pin]
         stage: Stage<S, B, F>,
@@ -123,9 +124,7 @@ pin_project! {
             future: F,
         },
         Queued {
-            #[pin]
-            timeout: Sleep,
-            waiting: Option<Waiting<S, B>>,
+            waiting: Option<Box<Waiting<S, B>>>,
         },
         /// Too many wait already.
         Refused {
@@ -146,7 +145,7 @@ where
         loop {
             let future = match stage.as_mut().project() {
                 StageProjection::Turn { future } => return future.poll(cx),
-                StageProjection::Queued { timeout, waiting } => match ready!(queue(timeout, waiting, cx)) {
+                StageProjection::Queued { waiting } => match ready!(queue(waiting, cx)) {
                     Ok(future) => future,
                     Err(refused) => return Poll::Ready(Err(*refused)),
                 },
@@ -160,27 +159,24 @@ where
 }
 
 /// Waits for the turn or the time-out, the turn first where both have come.
-fn queue<S, B>(
-    timeout: Pin<&mut Sleep>,
-    waiting: &mut Option<Waiting<S, B>>,
-    cx: &mut Context<'_>,
-) -> Poll<Result<S::Future, Box<Refused>>>
+fn queue<S, B>(waiting: &mut Option<Box<Waiting<S, B>>>, cx: &mut Context<'_>) -> Poll<Result<S::Future, Box<Refused>>>
 where
     S: Service<Classified<B>, Error = Refused>,
 {
     let Some(queued) = waiting else { return Poll::Pending };
-    let outcome = match Pin::new(&mut queued.wait).poll(cx) {
+    let turn = match Pin::new(&mut queued.wait).poll(cx) {
         Poll::Ready(lock) => Some(lock),
         Poll::Pending => {
-            ready!(timeout.poll(cx));
+            ready!(queued.timeout.as_mut().poll(cx));
             None
         }
     };
-    let Some(Waiting { since, mut classified, mut inner, wait }) = waiting.take() else { return Poll::Pending };
-    // Out of the queue, or on to the next one, before anything else is done.
+    let Some(queued) = waiting.take() else { return Poll::Pending };
+    let Waiting { wait, since, mut classified, mut inner, .. } = *queued;
+    // Out of the queue before anything else is done.
     drop(wait);
     classified.exchange.waited(since);
-    Poll::Ready(match outcome {
+    Poll::Ready(match turn {
         Some(lock) => {
             classified.held.lock(lock);
             Ok(inner.call(classified))
