@@ -307,7 +307,7 @@ lock = { per = ["path.intent"], wait = "50ms" }
         self.upstream.release()
         self.assertEqual(self.first.result(DEADLINE_S).id, "pi_1")
         headers = {name.lower(): value for name, value in raised.exception.headers.items()}
-        self.assertEqual((raised.exception.http_status, raised.exception.code), (429, "lock_timeout"))
+        self.assertEqual((raised.exception.http_status, raised.exception.error.code), (429, "lock_timeout"))
         self.assertEqual(headers["stripe-should-retry"], "true")
         self.assertNotIn("stripe-rate-limited-reason", headers)
         self.assertEqual(self.timeouts(), 1)
