@@ -15,4 +15,5 @@ mod reload;
 mod stack;
 mod stream;
 mod threads;
+mod tls;
 mod turns;
