@@ -31,6 +31,10 @@ impl Refused {
         if let Some(cause) = self.refusal.auth_failure() {
             metrics.auth_failures(cause).inc();
         }
+        if let (Refusal::LockTimeout(timeout), Some(endpoint)) = (&self.refusal, self.exchange.endpoint) {
+            let config = &self.exchange.view.snapshot.config;
+            metrics.locks.timeouts(&config.policy.endpoint(endpoint).name, timeout.cause()).inc();
+        }
         if let Refusal::Rejected(rejection) = self.refusal {
             self.exchange.rejection = Some(rejection);
             if let (Some(counters), Some(mode)) =
