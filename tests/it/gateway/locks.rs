@@ -381,3 +381,32 @@ fn a_stop_does_not_wait_for_them() {
     gate.release(3);
     drop(clients);
 }
+
+/// The body is looked into for a lock alone, without any limit that asks for it.
+#[test]
+fn an_object_may_be_named_in_the_body() {
+    let lock = "[[endpoints]]\nmatch = \"POST /v1/invoices\"\nlock = { per = [\"form.subscription\"], wait = \"20s\" }\n";
+    let house = House::new(|setup| setup.with(lock));
+    let send = |subscription: &str| {
+        let body = format!("subscription={subscription}");
+        let lines = format!(
+            "content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\nx-tag: {subscription}\r\n",
+            body.len()
+        );
+        let mut client = house.gateway.connect();
+        client.send(request("POST", "/v1/invoices", LIVE, &lines) + &body);
+        client
+    };
+    let first = send("sub_1");
+    house.wait_for_inside(1);
+    let second = send("sub_1");
+    house.wait_for_waiters(1);
+    let other = send("sub_2");
+    house.wait_for_inside(2);
+    assert_eq!(house.gate.came(), ["sub_1", "sub_2"], "another object is not waited for");
+    house.gate.release(3);
+    for mut client in [first, second, other] {
+        assert_eq!(client.answer().status(), 200);
+    }
+    house.assert_idle();
+}
