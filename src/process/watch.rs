@@ -1,8 +1,9 @@
 //! A changed file reloads by itself.
 //!
 //! What is watched are the files' folders, so that editors that replace a file and orchestrators that swap a link are seen
-//! too. A change counts once the contents have stood still for [`SETTLE`], so that a half-written file is not taken; and only
-//! if they differ from what was looked at last, so that a refused file is refused once.
+//! too; and where a file is itself a link, the folder that it leads to. A change counts once the contents have stood still for
+//! [`SETTLE`], so that a half-written file is not taken; and only if they differ from what was looked at last, so that a
+//! refused file is refused once.
 
 use super::Control;
 use notify::{RecursiveMode, Watcher};
@@ -77,21 +78,29 @@ async fn reload(control: &Arc<Control>, latest: Contents) -> Contents {
     if after == before { latest } else { contents(&after) }
 }
 
+/// Watches the files' folders and no others: the folder that a link leads to is a new one each time the link is swapped.
 fn watch_folders(watcher: &mut impl Watcher, known: &mut BTreeSet<PathBuf>, files: &[PathBuf]) {
-    for folder in files.iter().map(|file| folder_of(file)) {
-        if known.insert(folder.clone())
-            && let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive)
-        {
+    let targets = files.iter().filter_map(|file| file.canonicalize().ok());
+    let wanted: BTreeSet<PathBuf> = files.iter().cloned().chain(targets).map(|file| folder_of(&file)).collect();
+    for left in known.difference(&wanted) {
+        // It fails when the folder is gone, and then so is the watch.
+        let _ = watcher.unwatch(left);
+    }
+    for folder in wanted.difference(known) {
+        if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
             tracing::error!(%error, folder = %folder.display(), "cannot watch a folder: reload with SIGHUP");
         }
     }
+    *known = wanted;
 }
 
+/// In its one spelling where it exists: two watches on one folder by two names end together.
 fn folder_of(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
-    }
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
 }
 
 /// What the files hold. A file that cannot be read counts as empty.
