@@ -5,6 +5,7 @@ use crate::engine::Seed;
 use crate::gateway::Authority;
 use crate::gateway::access_log::AccessLog;
 use crate::keys::{Keyring, KeysMistake, Passthrough};
+use crate::metrics::Metrics;
 use crate::server::tls::{self, TlsError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,12 +33,12 @@ pub enum LoadError {
     #[error(transparent)]
     Config(#[from] ConfigErrors),
     /// A file that cannot be read.
-    #[error("{path}: cannot be read: {source}")]
+    #[error("{path}: cannot be read: {why}")]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Why. In the message, so not its source too: whoever prints the chain would say it twice.
+        why: io::Error,
     },
     /// Mistakes in the keys file.
     #[error("{}", listed(path, mistakes))]
@@ -51,12 +52,12 @@ pub enum LoadError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// The access log.
-    #[error("{path}: cannot be written: {source}")]
+    #[error("{path}: cannot be written: {why}")]
     AccessLog {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        why: io::Error,
     },
 }
 
@@ -87,15 +88,15 @@ impl Loader {
         matches!(self.source, Source::File(_))
     }
 
-    /// Loads everything anew; the access log stays open where its place is the same.
-    pub(super) fn load(&mut self, log: Option<&Arc<AccessLog>>) -> Result<Loaded, LoadError> {
+    /// Loads everything anew; the access log stays open where its place is the same and still holds the same file.
+    pub(super) fn load(&mut self, log: Option<&Arc<AccessLog>>, metrics: &Metrics) -> Result<Loaded, LoadError> {
         let config = match &self.source {
             Source::File(path) => config::load(path, &self.seed)?,
             Source::Text { config, .. } => config::parse(config, Path::new("tollgate.toml"), &self.seed)?,
         };
         let authority = self.authority(&config)?;
         let tls = config.server.tls.as_ref().map(tls::acceptor).transpose()?;
-        let access_log = config.log.access.as_ref().map(|place| open_log(place, log)).transpose()?;
+        let access_log = config.log.access.as_ref().map(|place| open_log(place, log, metrics)).transpose()?;
         Ok(Loaded { config, authority, access_log, tls })
     }
 
@@ -107,7 +108,7 @@ impl Loader {
         let text = match &self.source {
             Source::Text { keys, .. } => keys.clone(),
             Source::File(_) => {
-                std::fs::read_to_string(&path).map_err(|source| LoadError::Unreadable { path: path.clone(), source })?
+                std::fs::read_to_string(&path).map_err(|why| LoadError::Unreadable { path: path.clone(), why })?
             }
         };
         let mut keyring = Keyring::parse(&text, &self.seed).map_err(|mistakes| LoadError::Keys { path, mistakes })?;
@@ -120,15 +121,19 @@ impl Loader {
     }
 }
 
-fn open_log(place: &config::AccessLog, open: Option<&Arc<AccessLog>>) -> Result<Arc<AccessLog>, LoadError> {
+fn open_log(
+    place: &config::AccessLog,
+    open: Option<&Arc<AccessLog>>,
+    metrics: &Metrics,
+) -> Result<Arc<AccessLog>, LoadError> {
     let path = match place {
         config::AccessLog::Stdout => Path::new("-"),
         config::AccessLog::File(path) => path,
     };
     match open {
-        Some(log) if log.path() == path => Ok(Arc::clone(log)),
-        _ => {
-            AccessLog::open(path).map(Arc::new).map_err(|source| LoadError::AccessLog { path: path.to_owned(), source })
-        }
+        Some(log) if log.is_at(path) => Ok(Arc::clone(log)),
+        _ => AccessLog::open(path, metrics)
+            .map(Arc::new)
+            .map_err(|why| LoadError::AccessLog { path: path.to_owned(), why }),
     }
 }
