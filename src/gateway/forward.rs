@@ -66,7 +66,7 @@ fn outgoing(
 /// twice.
 #[expect(
     clippy::manual_async_fn,
-    reason = "an async fn would keep what it is given twice, and this future is moved a lot"
+    reason = "an `async fn` has room for its arguments twice: as they came and as they are used"
 )]
 fn converse(
     place: Option<usize>,
