@@ -7,6 +7,7 @@ use crate::gateway::access_log::AccessLog;
 use crate::keys::{Keyring, KeysMistake, Passthrough};
 use crate::metrics::Metrics;
 use crate::server::tls::{self, TlsError};
+use crate::upstream::{self, CaError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,6 +52,9 @@ pub enum LoadError {
     /// The certificate or its key.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The authorities that an upstream is verified against.
+    #[error(transparent)]
+    Ca(#[from] CaError),
     /// The access log.
     #[error("{path}: cannot be written: {why}")]
     AccessLog {
@@ -96,6 +100,11 @@ impl Loader {
         };
         let authority = self.authority(&config)?;
         let tls = config.server.tls.as_ref().map(tls::acceptor).transpose()?;
+        config
+            .upstreams
+            .iter()
+            .filter_map(|upstream| upstream.ca.as_ref())
+            .try_for_each(|path| upstream::check_ca(path))?;
         let access_log = config.log.access.as_ref().map(|place| open_log(place, log, metrics)).transpose()?;
         Ok(Loaded { config, authority, access_log, tls })
     }
