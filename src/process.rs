@@ -6,7 +6,7 @@
 mod load;
 mod watch;
 
-pub use load::{LoadError, Source};
+pub use load::{LoadError, NamedFiles, Source};
 
 use crate::admin;
 use crate::clock::Time;

@@ -100,11 +100,7 @@ impl Loader {
         };
         let authority = self.authority(&config)?;
         let tls = config.server.tls.as_ref().map(tls::acceptor).transpose()?;
-        config
-            .upstreams
-            .iter()
-            .filter_map(|upstream| upstream.ca.as_ref())
-            .try_for_each(|path| upstream::check_ca(path))?;
+        config.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref()).try_for_each(upstream::check_ca)?;
         let access_log = config.log.access.as_ref().map(|place| open_log(place, log, metrics)).transpose()?;
         Ok(Loaded { config, authority, access_log, tls })
     }
@@ -114,19 +110,64 @@ impl Loader {
             return Ok(Authority::Passthrough(Passthrough::new(self.seed)));
         }
         let path = config.auth.keys_file.clone().unwrap_or_else(|| "keys.toml".into());
-        let text = match &self.source {
-            Source::Text { keys, .. } => keys.clone(),
-            Source::File(_) => {
-                std::fs::read_to_string(&path).map_err(|why| LoadError::Unreadable { path: path.clone(), why })?
-            }
-        };
-        let mut keyring = Keyring::parse(&text, &self.seed).map_err(|mistakes| LoadError::Keys { path, mistakes })?;
+        let mut keyring = match &self.source {
+            Source::Text { keys, .. } => parse_keys(keys, &path, &self.seed),
+            Source::File(_) => read_keys(&path, &self.seed),
+        }?;
         let names: Vec<&str> = config.endpoints.iter().map(|endpoint| &*endpoint.name).collect();
         for glob in keyring.idle_globs(&names) {
             tracing::warn!("no endpoint matches `{glob}`, which a key is allowed");
         }
         keyring.bind(&names);
         Ok(Authority::Keys(keyring))
+    }
+}
+
+fn read_keys(path: &Path, seed: &Seed) -> Result<Keyring, LoadError> {
+    let text = std::fs::read_to_string(path).map_err(|why| LoadError::Unreadable { path: path.to_owned(), why })?;
+    parse_keys(&text, path, seed)
+}
+
+fn parse_keys(text: &str, path: &Path, seed: &Seed) -> Result<Keyring, LoadError> {
+    Keyring::parse(text, seed).map_err(|mistakes| LoadError::Keys { path: path.to_owned(), mistakes })
+}
+
+/// What is to say of the files that a configuration names, without running it.
+#[derive(Debug, Default)]
+pub struct NamedFiles {
+    /// Those that are not there: keys and certificates are often put in place where the gateway runs only.
+    pub missing: Vec<PathBuf>,
+    /// What is wrong with those that are, all of it.
+    pub errors: Vec<LoadError>,
+}
+
+impl NamedFiles {
+    /// Looks at the keys, the certificate with its key, and the authorities of upstreams.
+    #[must_use]
+    pub fn of(config: &Config) -> NamedFiles {
+        let mut files = NamedFiles::default();
+        // Nothing is counted by these keys, so any seed will do.
+        let seed = Seed([0, 0]);
+        let keys = config.auth.keys_file.as_ref().filter(|_| config.auth.mode == AuthMode::Keys);
+        if let Some(path) = keys {
+            files.look(&[path], || read_keys(path, &seed).map(drop));
+        }
+        if let Some(pair) = &config.server.tls {
+            files.look(&[&pair.certificate, &pair.private_key], || Ok(tls::acceptor(pair).map(drop)?));
+        }
+        for path in config.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref()) {
+            files.look(&[path], || Ok(upstream::check_ca(path)?));
+        }
+        files
+    }
+
+    fn look(&mut self, paths: &[&PathBuf], check: impl FnOnce() -> Result<(), LoadError>) {
+        let missing = paths.iter().filter(|path| path.try_exists().is_ok_and(|exists| !exists));
+        let before = self.missing.len();
+        self.missing.extend(missing.map(|path| path.to_path_buf()));
+        if self.missing.len() == before {
+            self.errors.extend(check().err());
+        }
     }
 }
 

@@ -37,7 +37,8 @@ pub struct CaError {
 ///
 /// # Errors
 /// When it cannot be read, is no PEM, or holds no certificate that can be trusted.
-pub fn check_ca(path: &Path) -> Result<(), CaError> {
+pub fn check_ca(path: impl AsRef<Path>) -> Result<(), CaError> {
+    let path = path.as_ref();
     let fault = |why: &dyn std::fmt::Display| CaError { path: path.to_owned(), why: why.to_string() };
     let pem = std::fs::read(path).map_err(|error| fault(&error))?;
     authorities(&pem).map(drop).map_err(|why| fault(&why))
