@@ -1,5 +1,7 @@
 //! The whole gateway: configuration in, requests over real sockets, a scripted upstream behind it.
 
+mod bodies;
+mod catalogue;
 mod drain;
 mod edges;
 mod faults;
