@@ -58,7 +58,7 @@ pub struct Metrics {
     pub connections_refused: IntCounter,
     /// `tollgate_panics_total`: panics caught while serving a request, each answered with a 500.
     pub panics: IntCounter,
-    /// `tollgate_access_log_dropped_total`: lines not written because the writer fell behind.
+    /// `tollgate_access_log_dropped_total`: lines not written because the writer fell behind or could not write.
     pub log_dropped: IntCounter,
     /// Exchanges being served, as `tollgate_in_flight{stage="all"}`.
     pub exchanges: IntGauge,
@@ -157,7 +157,7 @@ impl Metrics {
             panics: make.counter("tollgate_panics_total", "Panics caught while serving, each answered with a 500.")?,
             log_dropped: make.counter(
                 "tollgate_access_log_dropped_total",
-                "Access log lines dropped because the writer fell behind.",
+                "Access log lines dropped because the writer fell behind or could not write.",
             )?,
             exchanges: in_flight.with_label_values(&["all"]),
             in_flight,

@@ -6,7 +6,7 @@
 mod load;
 mod watch;
 
-pub use load::{LoadError, Source};
+pub use load::{LoadError, NamedFiles, Source};
 
 use crate::admin;
 use crate::clock::Time;
@@ -21,6 +21,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use tokio::sync::watch as phase_watch;
 
 /// Why a gateway does not start.
@@ -36,6 +37,9 @@ pub enum StartError {
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
 }
+
+/// Time for the access log to take its last lines at the end.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A running gateway. Dropping it does not end it: call [`Handle::drain`] or [`Handle::stop`], then [`Gateway::join`].
 pub struct Gateway {
@@ -61,8 +65,9 @@ impl Gateway {
     pub fn start(source: Source) -> Result<Gateway, StartError> {
         let seed = random_seed();
         let mut loader = Loader::new(source, seed);
-        let loaded = loader.load(None)?;
-        let (metrics, servers, time) = (Arc::new(Metrics::new()?), Servers::default(), Time::system());
+        let metrics = Arc::new(Metrics::new()?);
+        let loaded = loader.load(None, &metrics)?;
+        let (servers, time) = (Servers::default(), Time::system());
         let settings = loaded.config.server.clone();
         let threads = match settings.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -111,6 +116,11 @@ impl Gateway {
     /// Waits for its end, which comes after [`Handle::drain`] or [`Handle::stop`].
     pub fn join(self) {
         self.workers.join();
+        if let Some(log) = &self.control.shared.current().access_log
+            && !log.finish(LOG_PATIENCE)
+        {
+            tracing::warn!("the access log takes no more lines: what waits is lost");
+        }
         self.control.phase.send_replace(Phase::Stopping);
         if self.control_thread.join().is_err() {
             tracing::error!("the control thread panicked");
@@ -155,7 +165,7 @@ impl Control {
         let current = self.shared.current();
         let metrics = &self.shared.metrics;
         let wall = self.shared.time.wall().as_second();
-        let loaded = match loader.load(current.access_log.as_ref()) {
+        let loaded = match loader.load(current.access_log.as_ref(), metrics) {
             Ok(loaded) => loaded,
             Err(error) => {
                 metrics.reloaded(false, wall);

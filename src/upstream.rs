@@ -13,7 +13,7 @@ mod read_ahead;
 
 pub use body::{BodyFault, Deadline, RequestBody, Tick};
 pub use client_body::{ClientBody, Leftover, MAX_DRAIN_BYTES, drain};
-pub use connect::ConnectError;
+pub use connect::{CaError, ConnectError, check_ca};
 pub use gather::Gather;
 pub use read_ahead::{Reach, ReadAhead, ReadFault};
 
@@ -96,21 +96,28 @@ struct Idle {
 pub struct Pool {
     time: Time,
     idle: RefCell<Vec<Vec<Idle>>>,
-    turn: std::cell::Cell<usize>,
+    /// Whose turn it is among the servers that begin with this one: requests for one upstream never move another's turn.
+    turns: RefCell<HashMap<ServerId, usize>>,
 }
 
 impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new(time: Time) -> Pool {
-        Pool { time, idle: RefCell::default(), turn: std::cell::Cell::new(0) }
+        Pool { time, idle: RefCell::default(), turns: RefCell::default() }
     }
 
     /// The order in which to try an upstream's servers: round robin, then on.
     pub fn order<'a>(&self, servers: &'a [ServerId]) -> impl Iterator<Item = ServerId> + use<'a> {
-        let turn = self.turn.get();
-        self.turn.set(turn.wrapping_add(1));
-        let start = if servers.is_empty() { 0 } else { turn % servers.len() };
+        let start = match servers {
+            [] | [_] => 0,
+            [first, ..] => {
+                let mut turns = self.turns.borrow_mut();
+                let turn = turns.entry(*first).or_insert(0);
+                *turn = (*turn + 1) % servers.len();
+                *turn
+            }
+        };
         servers[start..].iter().chain(&servers[..start]).copied()
     }
 
@@ -183,5 +190,26 @@ impl Pool {
     #[must_use]
     pub fn idle(&self) -> usize {
         self.idle.borrow().iter().map(Vec::len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_take_turns_within_their_upstream() {
+        let pool = Pool::new(Time::system());
+        let (one, other) = ([ServerId(0), ServerId(1)], [ServerId(2), ServerId(3)]);
+        let mut firsts = Vec::new();
+        for _ in 0..4 {
+            firsts.extend(pool.order(&one).next());
+            firsts.extend(pool.order(&other).next());
+        }
+        for server in one.iter().chain(&other) {
+            assert_eq!(firsts.iter().filter(|first| *first == server).count(), 2, "{firsts:?}");
+        }
+        assert_eq!(pool.order(&[]).count(), 0);
+        assert_eq!(pool.order(&one).count(), 2);
     }
 }

@@ -2,11 +2,12 @@
 
 use crate::config::{self, Config, ConfigErrors, Severity};
 use crate::engine::Seed;
+use crate::process::NamedFiles;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Check a configuration file.
+/// Check a configuration file and the files it names.
 ///
 /// Prints every mistake with its file, line, column and a hint. Exits with 0 when there is none, 1 when there are warnings
 /// and --strict is given, 2 when there are errors.
@@ -53,6 +54,17 @@ impl Check {
     fn passed(&self, config: &Config, out: &mut impl Write) -> std::io::Result<Verdict> {
         for warning in &config.warnings {
             writeln!(out, "{warning}\n")?;
+        }
+        let files = NamedFiles::of(config);
+        for path in &files.missing {
+            writeln!(out, "{}: note: not there yet; `tollgate run` needs it\n", path.display())?;
+        }
+        for error in &files.errors {
+            writeln!(out, "{error}\n")?;
+        }
+        if !files.errors.is_empty() {
+            writeln!(out, "{}: the files it names cannot be used", self.config.display())?;
+            return Ok(Verdict::Errors);
         }
         let warnings = config.warnings.len();
         let counts = format!(
@@ -116,6 +128,32 @@ mod tests {
         let (verdict, out) = check(&format!("{warned}[serve]\nlisten = 5"), false);
         assert_eq!(verdict, Verdict::Errors);
         assert!(out.ends_with("t.toml: 2 errors, 1 warning\n"), "{out}");
+    }
+
+    #[test]
+    fn the_files_it_names_are_checked_where_they_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let text = "[server]\ntls = { certificate = 'c.pem', private_key = 'k.pem' }\n[auth]\nkeys_file = 'k'\n\
+                    [upstreams.a]\nservers = 'https://a'\nca = 'ca.pem'\n";
+        put("t.toml", text);
+        let check = || {
+            let mut out = Vec::new();
+            let config = folder.path().join("t.toml");
+            let verdict = Check { config, strict: true }.run(&mut out).unwrap();
+            (verdict, String::from_utf8(out).unwrap())
+        };
+        let (verdict, out) = check();
+        assert_eq!((verdict, out.matches("not there yet").count()), (Verdict::Clean, 4), "{out}");
+        for name in ["c.pem", "k.pem", "ca.pem"] {
+            put(name, "");
+        }
+        put("k", "[[keys]]\nid = 'k'\n");
+        let (verdict, out) = check();
+        assert_eq!(verdict, Verdict::Errors, "{out}");
+        for told in ["k:1:1: ", "cannot read the private key", "authorities in"] {
+            assert!(out.contains(told), "{told}: {out}");
+        }
     }
 
     #[test]

@@ -1,28 +1,45 @@
 //! The access log: one JSON line a request, written by a thread of its own.
 //!
-//! The request path never waits for a disk: lines go through a queue of [`QUEUE_LINES`]; what does not fit is dropped and
-//! counted. Every string field is cut at [`FIELD_BYTES`].
+//! The request path never waits for a disk: lines go through a queue of [`QUEUE_LINES`]; what does not fit, or cannot be
+//! written, is dropped and counted. Every string field is cut at [`FIELD_BYTES`]. Nor does an end wait for a disk that takes
+//! nothing: [`AccessLog::finish`] has a bound.
 
 use super::exchange::{Draft, Exchange};
 use crate::engine::Nanos;
 use crate::metrics::Metrics;
+use prometheus::IntCounter;
 use serde::Serialize;
 use std::fs::OpenOptions;
-use std::io::{BufWriter, Write};
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
 /// Lines that may wait for the disk.
 pub const QUEUE_LINES: usize = 65_536;
+/// Lines are written together until they are as long as this.
+const BATCH_BYTES: usize = 256 * 1024;
 /// Bytes of one string field.
 pub const FIELD_BYTES: usize = 2_048;
 
-/// An open access log. Dropping it writes out what waits.
+/// An open access log. Dropping it lets the writer write out what waits, without waiting for it.
 #[derive(Debug)]
 pub struct AccessLog {
     path: PathBuf,
-    queue: Option<SyncSender<Vec<u8>>>,
-    writer: Option<std::thread::JoinHandle<()>>,
+    /// Which file it is, whatever its name has become. `None` for standard output.
+    file: Option<FileId>,
+    queue: SyncSender<Message>,
+    dropped: IntCounter,
+}
+
+/// A file's device and number on it.
+type FileId = (u64, u64);
+
+enum Message {
+    Line(Vec<u8>),
+    /// To be answered when all lines before it are written.
+    Finish(SyncSender<()>),
 }
 
 impl AccessLog {
@@ -30,59 +47,99 @@ impl AccessLog {
     ///
     /// # Errors
     /// When the file cannot be opened or the writer's thread not be started.
-    pub fn open(path: &Path) -> std::io::Result<AccessLog> {
-        let sink: Box<dyn Write + Send> = if path.as_os_str() == "-" {
-            Box::new(std::io::stdout())
+    pub fn open(path: &Path, metrics: &Metrics) -> std::io::Result<AccessLog> {
+        let (sink, file): (Box<dyn Write + Send>, _) = if path.as_os_str() == "-" {
+            (Box::new(std::io::stdout()), None)
         } else {
-            Box::new(OpenOptions::new().create(true).append(true).open(path)?)
+            let file = OpenOptions::new().create(true).append(true).open(path)?;
+            let id = file_id(&file.metadata()?);
+            (Box::new(file), Some(id))
         };
-        let (queue, lines) = sync_channel(QUEUE_LINES);
-        let writer = std::thread::Builder::new().name("access-log".into()).spawn(move || write_out(&lines, sink))?;
-        Ok(AccessLog { path: path.into(), queue: Some(queue), writer: Some(writer) })
+        let dropped = metrics.log_dropped.clone();
+        let queue = start_writer(sink, dropped.clone())?;
+        Ok(AccessLog { path: path.into(), file, queue, dropped })
     }
 
-    /// Where it goes.
+    /// Whether this is what opening `path` would open: the same place, and still the same file there. After a rotation it is
+    /// another file or none.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn is_at(&self, path: &Path) -> bool {
+        let there = |file| std::fs::metadata(path).is_ok_and(|metadata| file_id(&metadata) == file);
+        self.path == path && self.file.is_none_or(there)
     }
 
     /// Queues one line; drops and counts it when the queue is full.
-    pub fn write(&self, line: &Line<'_>, metrics: &Metrics) {
+    pub fn write(&self, line: &Line<'_>) {
         let Ok(mut bytes) = serde_json::to_vec(&Record::new(line)) else { return };
         bytes.push(b'\n');
-        let sent = self.queue.as_ref().map(|queue| queue.try_send(bytes));
-        if let Some(Err(TrySendError::Full(_) | TrySendError::Disconnected(_))) = sent {
-            metrics.log_dropped.inc();
+        if self.queue.try_send(Message::Line(bytes)).is_err() {
+            self.dropped.inc();
         }
     }
-}
 
-impl Drop for AccessLog {
-    fn drop(&mut self) {
-        drop(self.queue.take());
-        if let Some(writer) = self.writer.take()
-            && writer.join().is_err()
-        {
-            tracing::error!("the access log's writer panicked");
-        }
-    }
-}
-
-/// Writes lines as they come and flushes whenever none waits.
-fn write_out(lines: &Receiver<Vec<u8>>, sink: Box<dyn Write + Send>) {
-    let mut sink = BufWriter::with_capacity(256 * 1024, sink);
-    let mut failing = false;
-    while let Ok(first) = lines.recv() {
-        let mut batch = std::iter::once(first).chain(lines.try_iter().take(QUEUE_LINES));
-        let written = batch.try_for_each(|line| sink.write_all(&line)).and_then(|()| sink.flush());
-        match written {
-            Ok(()) => failing = false,
-            Err(error) if !failing => {
-                failing = true;
-                tracing::error!(%error, "cannot write the access log");
+    /// Waits until what was queued is written, for at most `patience`: a reader that has stopped reading keeps nobody alive.
+    /// Answers whether all was written.
+    pub fn finish(&self, patience: Duration) -> bool {
+        const PAUSE: Duration = Duration::from_millis(10);
+        let (tell, told) = sync_channel(1);
+        let mut message = Message::Finish(tell);
+        let mut left = patience;
+        loop {
+            match self.queue.try_send(message) {
+                Ok(()) => return told.recv_timeout(left).is_ok(),
+                Err(TrySendError::Full(unsent)) if left >= PAUSE => message = unsent,
+                Err(_) => return false,
             }
-            Err(_) => {}
+            std::thread::sleep(PAUSE);
+            left -= PAUSE;
+        }
+    }
+}
+
+fn file_id(metadata: &std::fs::Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
+}
+
+fn start_writer(sink: Box<dyn Write + Send>, dropped: IntCounter) -> std::io::Result<SyncSender<Message>> {
+    let (queue, messages) = sync_channel(QUEUE_LINES);
+    std::thread::Builder::new().name("access-log".into()).spawn(move || write_out(&messages, sink, &dropped))?;
+    Ok(queue)
+}
+
+/// Writes lines as they come and flushes whenever none waits. What a failing sink does not take is dropped, so that the log
+/// goes on with whole lines when it takes some again.
+fn write_out(messages: &Receiver<Message>, mut sink: Box<dyn Write + Send>, dropped: &IntCounter) {
+    let mut failing = false;
+    let mut batch = Vec::with_capacity(BATCH_BYTES);
+    while let Ok(first) = messages.recv() {
+        let (mut lines, mut finish) = (0, None);
+        batch.clear();
+        let mut next = Some(first);
+        while let Some(message) = next.take() {
+            match message {
+                Message::Line(line) => {
+                    batch.extend_from_slice(&line);
+                    lines += 1;
+                }
+                Message::Finish(tell) => finish = Some(tell),
+            }
+            if batch.len() < BATCH_BYTES && finish.is_none() {
+                next = messages.try_recv().ok();
+            }
+        }
+        match sink.write_all(&batch).and_then(|()| sink.flush()) {
+            Ok(()) => failing = false,
+            Err(error) => {
+                dropped.inc_by(lines);
+                if !failing {
+                    tracing::error!(%error, "cannot write the access log");
+                }
+                failing = true;
+            }
+        }
+        if let Some(tell) = finish {
+            // Whoever asked may have lost patience.
+            let _ = tell.try_send(());
         }
     }
 }
@@ -161,4 +218,73 @@ impl<'a> Record<'a> {
 
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(FIELD_BYTES)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes nothing for as long as the test holds the other end.
+    struct Stuck(Receiver<()>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn log(sink: impl Write + Send + 'static) -> AccessLog {
+        let dropped = Metrics::new().unwrap().log_dropped;
+        let queue = start_writer(Box::new(sink), dropped.clone()).unwrap();
+        AccessLog { path: "-".into(), file: None, queue, dropped }
+    }
+
+    #[test]
+    fn an_end_does_not_wait_for_a_sink_that_takes_nothing() {
+        let (hold, held) = sync_channel(0);
+        let log = log(Stuck(held));
+        log.queue.try_send(Message::Line(b"a\n".to_vec())).unwrap();
+        assert!(!log.finish(Duration::ZERO));
+        drop(hold);
+        assert!(log.finish(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn lines_that_a_full_disk_does_not_take_are_counted() {
+        let log = log(Full);
+        for _ in 0..3 {
+            log.queue.try_send(Message::Line(b"a\n".to_vec())).unwrap();
+        }
+        assert!(log.finish(Duration::from_secs(60)));
+        assert_eq!(log.dropped.get(), 3);
+    }
+
+    #[test]
+    fn a_rotated_file_is_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("access.jsonl");
+        let log = AccessLog::open(&path, &Metrics::new().unwrap()).unwrap();
+        assert!(log.is_at(&path) && !log.is_at(&folder.path().join("other")));
+        std::fs::rename(&path, folder.path().join("access.jsonl.1")).unwrap();
+        assert!(!log.is_at(&path));
+        std::fs::write(&path, "").unwrap();
+        assert!(!log.is_at(&path));
+    }
 }

@@ -195,7 +195,7 @@ impl Exchange {
             }
         }
         if let (Some(draft), Some(log)) = (self.draft.take(), &self.view.snapshot.access_log) {
-            log.write(&Line { exchange: self, draft: &draft, ended }, metrics);
+            log.write(&Line { exchange: self, draft: &draft, ended });
         }
     }
 }

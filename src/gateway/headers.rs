@@ -58,8 +58,14 @@ pub fn forward_request(
     host: Option<&HeaderValue>,
 ) {
     let wants_trailers = headers.contains_key(header::TE) && asks_for_trailers(headers);
+    let is_believed = speaks_for_another(exchange);
     remove_named_by_connection(headers);
-    remove_fields(headers, |name| HOP_BY_HOP.contains(&name) || NOT_FORWARDED.contains(&name) || is_own(name));
+    remove_fields(headers, |name| {
+        HOP_BY_HOP.contains(&name)
+            || NOT_FORWARDED.contains(&name)
+            || is_own(name)
+            || (!is_believed && name.starts_with("x-forwarded-"))
+    });
     if wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
@@ -80,8 +86,7 @@ pub fn forward_response(headers: &mut HeaderMap, exchange: &Exchange) {
 
 fn add_forwarding(headers: &mut HeaderMap, exchange: &Exchange, host: Option<&HeaderValue>) {
     let peer = &exchange.peer;
-    // The peer speaks for others only if it is a trusted proxy, and then the client is somebody else.
-    let trusted = exchange.client != peer.address;
+    let trusted = speaks_for_another(exchange);
     if trusted {
         // Every line of it: the last one is what the trusted proxy itself wrote.
         let lines = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
@@ -108,6 +113,12 @@ fn add_forwarding(headers: &mut HeaderMap, exchange: &Exchange, host: Option<&He
     if !headers.contains_key(TRACEPARENT) {
         headers.insert(TRACEPARENT, exchange.home.ids.traceparent());
     }
+}
+
+/// The peer speaks for others only if it is a trusted proxy, and then the client is somebody else. From anybody else no
+/// `X-Forwarded-` field is believed, the unofficial ones (`-Port`, `-Prefix`, `-User`) no more than the others.
+fn speaks_for_another(exchange: &Exchange) -> bool {
+    exchange.client != exchange.peer.address
 }
 
 fn asks_for_trailers(headers: &HeaderMap) -> bool {

@@ -49,6 +49,11 @@ fn check_method(method: &Method) -> Result<(), BadRequest> {
         let message = "This method is not supported here.";
         return Err(BadRequest { status: StatusCode::METHOD_NOT_ALLOWED, message });
     }
+    // Methods are spelled in capitals. Frameworks that capitalize what they get (Werkzeug) would run `post` as the endpoint's
+    // POST, while here it is a method that no endpoint has.
+    if method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
+        return Err(BadRequest::new("The method of a request is written in capital letters."));
+    }
     if method.as_str().len() > 32 {
         return Err(BadRequest { status: StatusCode::NOT_IMPLEMENTED, message: "This method is not known." });
     }
@@ -138,7 +143,8 @@ mod tests {
 
     #[test]
     fn methods_and_expectations() {
-        for method in ["CONNECT", "TRACE", "ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGH"] {
+        assert_eq!(check(&parts(|request| request.method("PURGE").header("host", "a"))), Ok(()));
+        for method in ["CONNECT", "TRACE", "post", "Get", "ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFGH"] {
             assert!(check(&parts(|request| request.method(method).header("host", "a"))).is_err(), "{method}");
         }
         assert!(check(&parts(|request| request.header("host", "a").header("expect", "200-ok"))).is_err());

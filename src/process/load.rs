@@ -5,7 +5,9 @@ use crate::engine::Seed;
 use crate::gateway::Authority;
 use crate::gateway::access_log::AccessLog;
 use crate::keys::{Keyring, KeysMistake, Passthrough};
+use crate::metrics::Metrics;
 use crate::server::tls::{self, TlsError};
+use crate::upstream::{self, CaError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,12 +34,12 @@ pub enum LoadError {
     #[error(transparent)]
     Config(#[from] ConfigErrors),
     /// A file that cannot be read.
-    #[error("{path}: cannot be read: {source}")]
+    #[error("{path}: cannot be read: {why}")]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
-        source: io::Error,
+        /// Why. In the message, so not its source too: whoever prints the chain would say it twice.
+        why: io::Error,
     },
     /// Mistakes in the keys file.
     #[error("{}", listed(path, mistakes))]
@@ -50,13 +52,16 @@ pub enum LoadError {
     /// The certificate or its key.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The authorities that an upstream is verified against.
+    #[error(transparent)]
+    Ca(#[from] CaError),
     /// The access log.
-    #[error("{path}: cannot be written: {source}")]
+    #[error("{path}: cannot be written: {why}")]
     AccessLog {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        why: io::Error,
     },
 }
 
@@ -87,15 +92,16 @@ impl Loader {
         matches!(self.source, Source::File(_))
     }
 
-    /// Loads everything anew; the access log stays open where its place is the same.
-    pub(super) fn load(&mut self, log: Option<&Arc<AccessLog>>) -> Result<Loaded, LoadError> {
+    /// Loads everything anew; the access log stays open where its place is the same and still holds the same file.
+    pub(super) fn load(&mut self, log: Option<&Arc<AccessLog>>, metrics: &Metrics) -> Result<Loaded, LoadError> {
         let config = match &self.source {
             Source::File(path) => config::load(path, &self.seed)?,
             Source::Text { config, .. } => config::parse(config, Path::new("tollgate.toml"), &self.seed)?,
         };
         let authority = self.authority(&config)?;
         let tls = config.server.tls.as_ref().map(tls::acceptor).transpose()?;
-        let access_log = config.log.access.as_ref().map(|place| open_log(place, log)).transpose()?;
+        config.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref()).try_for_each(upstream::check_ca)?;
+        let access_log = config.log.access.as_ref().map(|place| open_log(place, log, metrics)).transpose()?;
         Ok(Loaded { config, authority, access_log, tls })
     }
 
@@ -104,13 +110,10 @@ impl Loader {
             return Ok(Authority::Passthrough(Passthrough::new(self.seed)));
         }
         let path = config.auth.keys_file.clone().unwrap_or_else(|| "keys.toml".into());
-        let text = match &self.source {
-            Source::Text { keys, .. } => keys.clone(),
-            Source::File(_) => {
-                std::fs::read_to_string(&path).map_err(|source| LoadError::Unreadable { path: path.clone(), source })?
-            }
-        };
-        let mut keyring = Keyring::parse(&text, &self.seed).map_err(|mistakes| LoadError::Keys { path, mistakes })?;
+        let mut keyring = match &self.source {
+            Source::Text { keys, .. } => parse_keys(keys, &path, &self.seed),
+            Source::File(_) => read_keys(&path, &self.seed),
+        }?;
         let names: Vec<&str> = config.endpoints.iter().map(|endpoint| &*endpoint.name).collect();
         for glob in keyring.idle_globs(&names) {
             tracing::warn!("no endpoint matches `{glob}`, which a key is allowed");
@@ -120,15 +123,67 @@ impl Loader {
     }
 }
 
-fn open_log(place: &config::AccessLog, open: Option<&Arc<AccessLog>>) -> Result<Arc<AccessLog>, LoadError> {
+fn read_keys(path: &Path, seed: &Seed) -> Result<Keyring, LoadError> {
+    let text = std::fs::read_to_string(path).map_err(|why| LoadError::Unreadable { path: path.to_owned(), why })?;
+    parse_keys(&text, path, seed)
+}
+
+fn parse_keys(text: &str, path: &Path, seed: &Seed) -> Result<Keyring, LoadError> {
+    Keyring::parse(text, seed).map_err(|mistakes| LoadError::Keys { path: path.to_owned(), mistakes })
+}
+
+/// What is to say of the files that a configuration names, without running it.
+#[derive(Debug, Default)]
+pub struct NamedFiles {
+    /// Those that are not there: keys and certificates are often put in place where the gateway runs only.
+    pub missing: Vec<PathBuf>,
+    /// What is wrong with those that are, all of it.
+    pub errors: Vec<LoadError>,
+}
+
+impl NamedFiles {
+    /// Looks at the keys, the certificate with its key, and the authorities of upstreams.
+    #[must_use]
+    pub fn of(config: &Config) -> NamedFiles {
+        let mut files = NamedFiles::default();
+        // Nothing is counted by these keys, so any seed will do.
+        let seed = Seed([0, 0]);
+        let keys = config.auth.keys_file.as_ref().filter(|_| config.auth.mode == AuthMode::Keys);
+        if let Some(path) = keys {
+            files.look(&[path], || read_keys(path, &seed).map(drop));
+        }
+        if let Some(pair) = &config.server.tls {
+            files.look(&[&pair.certificate, &pair.private_key], || Ok(tls::acceptor(pair).map(drop)?));
+        }
+        for path in config.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref()) {
+            files.look(&[path], || Ok(upstream::check_ca(path)?));
+        }
+        files
+    }
+
+    fn look(&mut self, paths: &[&PathBuf], check: impl FnOnce() -> Result<(), LoadError>) {
+        let missing = paths.iter().filter(|path| path.try_exists().is_ok_and(|exists| !exists));
+        let before = self.missing.len();
+        self.missing.extend(missing.map(|path| path.to_path_buf()));
+        if self.missing.len() == before {
+            self.errors.extend(check().err());
+        }
+    }
+}
+
+fn open_log(
+    place: &config::AccessLog,
+    open: Option<&Arc<AccessLog>>,
+    metrics: &Metrics,
+) -> Result<Arc<AccessLog>, LoadError> {
     let path = match place {
         config::AccessLog::Stdout => Path::new("-"),
         config::AccessLog::File(path) => path,
     };
     match open {
-        Some(log) if log.path() == path => Ok(Arc::clone(log)),
-        _ => {
-            AccessLog::open(path).map(Arc::new).map_err(|source| LoadError::AccessLog { path: path.to_owned(), source })
-        }
+        Some(log) if log.is_at(path) => Ok(Arc::clone(log)),
+        _ => AccessLog::open(path, metrics)
+            .map(Arc::new)
+            .map_err(|why| LoadError::AccessLog { path: path.to_owned(), why }),
     }
 }

@@ -1,8 +1,12 @@
 //! A changed file reloads by itself.
 //!
 //! What is watched are the files' folders, so that editors that replace a file and orchestrators that swap a link are seen
-//! too. A change counts once the contents have stood still for [`SETTLE`], so that a half-written file is not taken; and only
-//! if they differ from what was looked at last, so that a refused file is refused once.
+//! too; and where a file is itself a link, the folder that it leads to. A change counts once the contents have stood still for
+//! [`SETTLE`], so that a half-written file is not taken; and only if they differ from what was looked at last, so that a
+//! refused file is refused once.
+//!
+//! Some changes make no event: on a network's disk, or when a folder above is replaced. So files are looked at every [`LOOK`]
+//! without one, too.
 
 use super::Control;
 use notify::{RecursiveMode, Watcher};
@@ -15,6 +19,9 @@ use tokio::sync::mpsc;
 
 /// How long contents must stand still.
 const SETTLE: Duration = Duration::from_millis(100);
+
+/// How long a change without an event may go unseen.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// What files held at a moment, in short.
 pub(super) type Contents = [u8; 32];
@@ -29,26 +36,25 @@ pub(super) async fn follow(control: Arc<Control>, mut known: Contents) {
             let _ = changed.try_send(());
         }
     };
-    let mut watcher = match notify::recommended_watcher(noticed) {
-        Ok(watcher) => watcher,
-        Err(error) => {
-            tracing::error!(%error, "files cannot be watched: reload with SIGHUP");
-            return;
-        }
-    };
+    let mut watcher = notify::recommended_watcher(noticed);
+    if let Err(error) = &watcher {
+        tracing::warn!(%error, "files cannot be watched: a change is seen {} seconds late", LOOK.as_secs());
+    }
     let mut folders = BTreeSet::new();
-    watch_folders(&mut watcher, &mut folders, &control.files());
+    watch_folders(watcher.as_mut().ok(), &mut folders, &control.files());
     loop {
         match settled(&control, known).await {
             Some(latest) => {
                 known = reload(&control, latest).await;
-                watch_folders(&mut watcher, &mut folders, &control.files());
+                watch_folders(watcher.as_mut().ok(), &mut folders, &control.files());
             }
             // Another file of the folder changed, an access log perhaps: that is looked at so often and not oftener.
             None => tokio::time::sleep(SETTLE).await,
         }
-        if changes.recv().await.is_none() {
-            return;
+        let event = tokio::time::timeout(LOOK, changes.recv()).await;
+        if matches!(event, Ok(None)) {
+            // Nothing is watched.
+            tokio::time::sleep(LOOK).await;
         }
     }
 }
@@ -77,21 +83,30 @@ async fn reload(control: &Arc<Control>, latest: Contents) -> Contents {
     if after == before { latest } else { contents(&after) }
 }
 
-fn watch_folders(watcher: &mut impl Watcher, known: &mut BTreeSet<PathBuf>, files: &[PathBuf]) {
-    for folder in files.iter().map(|file| folder_of(file)) {
-        if known.insert(folder.clone())
-            && let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive)
-        {
-            tracing::error!(%error, folder = %folder.display(), "cannot watch a folder: reload with SIGHUP");
+/// Watches the files' folders and no others: the folder that a link leads to is a new one each time the link is swapped.
+fn watch_folders(watcher: Option<&mut impl Watcher>, known: &mut BTreeSet<PathBuf>, files: &[PathBuf]) {
+    let Some(watcher) = watcher else { return };
+    let targets = files.iter().filter_map(|file| file.canonicalize().ok());
+    let wanted: BTreeSet<PathBuf> = files.iter().cloned().chain(targets).map(|file| folder_of(&file)).collect();
+    for left in known.difference(&wanted) {
+        // It fails when the folder is gone, and then so is the watch.
+        let _ = watcher.unwatch(left);
+    }
+    for folder in wanted.difference(known) {
+        if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+            tracing::error!(%error, folder = %folder.display(), "cannot watch a folder: changes are seen late");
         }
     }
+    *known = wanted;
 }
 
+/// In its one spelling where it exists: two watches on one folder by two names end together.
 fn folder_of(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
-    }
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
 }
 
 /// What the files hold. A file that cannot be read counts as empty.

@@ -11,24 +11,24 @@ use tokio_rustls::TlsAcceptor;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// The certificate's file.
-    #[error("cannot read the certificate {path}: {source}")]
+    #[error("cannot read the certificate {path}: {why}")]
     Certificate {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: rustls::pki_types::pem::Error,
+        why: rustls::pki_types::pem::Error,
     },
     /// The key's file.
-    #[error("cannot read the private key {path}: {source}")]
+    #[error("cannot read the private key {path}: {why}")]
     Key {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: rustls::pki_types::pem::Error,
+        why: rustls::pki_types::pem::Error,
     },
     /// The two do not belong together, or are not usable.
     #[error("the certificate and its private key cannot be used: {0}")]
-    Pair(#[from] rustls::Error),
+    Pair(rustls::Error),
 }
 
 /// An acceptor for TLS 1.2 and 1.3 with this certificate; 0-RTT is off (a replayed POST is a second payment).
@@ -36,17 +36,19 @@ pub enum TlsError {
 /// # Errors
 /// When a file cannot be read or the pair cannot be used.
 pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, TlsError> {
-    let certificate = |source| TlsError::Certificate { path: tls.certificate.clone(), source };
+    let certificate = |why| TlsError::Certificate { path: tls.certificate.clone(), why };
     let chain = CertificateDer::pem_file_iter(&tls.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(certificate)?;
     let key = PrivateKeyDer::from_pem_file(&tls.private_key)
-        .map_err(|source| TlsError::Key { path: tls.private_key.clone(), source })?;
+        .map_err(|why| TlsError::Key { path: tls.private_key.clone(), why })?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
+        .with_safe_default_protocol_versions()
+        .map_err(TlsError::Pair)?
         .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+        .with_single_cert(chain, key)
+        .map_err(TlsError::Pair)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

@@ -24,13 +24,35 @@ pub enum ConnectError {
     TimedOut,
 }
 
+/// Why an upstream's `ca` cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the authorities in {path}: {why}")]
+pub struct CaError {
+    /// The file.
+    path: PathBuf,
+    /// What is wrong with it.
+    why: String,
+}
+
+/// Whether a file holds authorities to trust.
+///
+/// # Errors
+/// When it cannot be read, is no PEM, or holds no certificate that can be trusted.
+pub fn check_ca(path: impl AsRef<Path>) -> Result<(), CaError> {
+    let path = path.as_ref();
+    let fault = |why: &dyn std::fmt::Display| CaError { path: path.to_owned(), why: why.to_string() };
+    let pem = std::fs::read(path).map_err(|error| fault(&error))?;
+    authorities(&pem).map(drop).map_err(|why| fault(&why))
+}
+
 /// A server to connect to. Equal ones share connections.
 #[derive(Clone)]
 pub(super) struct Target {
     scheme: Scheme,
     host: Box<str>,
     port: u16,
-    ca: Option<PathBuf>,
+    /// What its `ca` held, so that with another one it is another server: nobody goes on trusting what was taken out.
+    ca: Option<Arc<[u8]>>,
     tls: Connector,
 }
 
@@ -39,7 +61,7 @@ type Connector = Arc<OnceLock<Option<TlsConnector>>>;
 
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?}", self.identity())
+        f.debug_struct("Target").field("host", &self.host).field("port", &self.port).finish_non_exhaustive()
     }
 }
 
@@ -49,12 +71,13 @@ impl Target {
             scheme: server.scheme,
             host: server.host.clone(),
             port: server.port,
-            ca: upstream.ca.clone(),
+            // Read a moment after it was checked: what cannot be read now is trusted in nothing.
+            ca: upstream.ca.as_ref().map(|path| std::fs::read(path).unwrap_or_default().into()),
             tls: Arc::default(),
         }
     }
 
-    fn identity(&self) -> (bool, &str, u16, Option<&Path>) {
+    fn identity(&self) -> (bool, &str, u16, Option<&[u8]>) {
         (self.scheme == Scheme::Https, &self.host, self.port, self.ca.as_deref())
     }
 
@@ -110,22 +133,27 @@ where
 }
 
 /// Verification is always on: against the given CA alone, or against the system's roots.
-fn connector(ca: Option<&Path>) -> Option<TlsConnector> {
-    let mut roots = RootCertStore::empty();
-    match ca {
-        Some(path) => {
-            let certificates = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-            match certificates {
-                Ok(certificates) => drop(roots.add_parsable_certificates(certificates)),
-                Err(error) => tracing::error!(path = %path.display(), %error, "cannot read an upstream's CA"),
-            }
+fn connector(ca: Option<&[u8]>) -> Option<TlsConnector> {
+    let roots = match ca {
+        Some(pem) => authorities(pem).ok()?,
+        None => {
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            roots
         }
-        None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
-    }
+    };
     if roots.is_empty() {
         return None;
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
     Some(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
+}
+
+/// The certificates of a PEM text, at least one.
+fn authorities(pem: &[u8]) -> Result<RootCertStore, String> {
+    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(certificates.map_err(|error| error.to_string())?);
+    if roots.is_empty() { Err("it holds no certificate of an authority".to_owned()) } else { Ok(roots) }
 }

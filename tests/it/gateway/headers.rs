@@ -57,10 +57,13 @@ fn what_only_the_gateway_may_say_is_dropped() {
     let head = forwarded(
         "Tollgate-Account: acct_evil\r\nTOLLGATE-MODE: test\r\ntollgate-key-id: k\r\ntollgate-other: x\r\n\
          x-forwarded-for: 6.6.6.6\r\nx-forwarded-proto: https\r\nx-forwarded-host: evil.test\r\nforwarded: for=6.6.6.6\r\n\
-         x-real-ip: 6.6.6.6\r\nx-http-method-override: DELETE\r\nx-original-url: /v1/payouts\r\n",
+         x-real-ip: 6.6.6.6\r\nx-http-method-override: DELETE\r\nx-original-url: /v1/payouts\r\n\
+         x-forwarded-user: evil-user\r\nx-forwarded-port: 6666\r\nx-forwarded-prefix: /evil\r\n",
     );
     let text = format!("{head:?}");
-    for evil in ["acct_evil", "6.6.6.6", "evil.test", "DELETE", "/v1/payouts", "tollgate-other"] {
+    let evils =
+        ["acct_evil", "6.6.6.6", "evil.test", "DELETE", "/v1/payouts", "tollgate-other", "evil-user", "6666", "/evil"];
+    for evil in evils {
         assert!(!text.contains(evil), "{evil}: {text}");
     }
     assert_eq!(head.values("tollgate-mode"), ["live"]);

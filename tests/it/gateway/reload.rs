@@ -219,3 +219,17 @@ fn an_access_log_beside_the_configuration_reloads_nothing() {
     wait_until("the change is taken", || client.ask(get("/v1/charges", LIVE)).status() == 429);
     assert_eq!((filed.reloads("success"), filed.reloads("failure")), (2.0, 0.0));
 }
+
+#[test]
+fn a_linked_file_that_is_edited_where_it_lies_is_taken() {
+    let upstream = Upstream::fine();
+    let filed = Filed::new(&upstream, &limits("rate = \"1/h\"", "rate = \"1/h\"\nburst = 9"));
+    let elsewhere = Folder::new();
+    let (link, real) = (filed.folder.path("tollgate.toml"), elsewhere.path("real.toml"));
+    std::fs::rename(&link, &real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    filed.gateway().handle().reload().unwrap();
+    let before = filed.reloads("success");
+    elsewhere.put("real.toml", &Setup::new(filed.upstream).with(&limits("rate = \"2/h\"", "rate = \"2/h\"")).toml());
+    wait_until("the edited file is taken", || filed.reloads("success") > before);
+}

@@ -144,9 +144,11 @@ fn an_ipv6_client_counts_by_its_network() {
 fn a_trusted_proxys_word_goes_on_with_our_own_added() {
     let upstream = Upstream::fine();
     let gateway = Setup::new(upstream.address()).server("trusted_proxies = [\"127.0.0.1\"]").start();
-    let lines = "x-forwarded-for: 6.6.6.6, 192.0.2.1\r\nx-forwarded-proto: https\r\nx-forwarded-host: shop.test\r\n";
+    let lines = "x-forwarded-for: 6.6.6.6, 192.0.2.1\r\nx-forwarded-proto: https\r\nx-forwarded-host: shop.test\r\n\
+                 x-forwarded-port: 8443\r\n";
     assert_eq!(gateway.ask(request("GET", "/v1/charges", LIVE, lines)).status(), 200);
     let head = upstream.last();
+    assert_eq!(head.values("x-forwarded-port"), ["8443"]);
     assert_eq!(head.values("x-forwarded-for"), ["6.6.6.6, 192.0.2.1, 127.0.0.1"]);
     assert_eq!((head.values("x-forwarded-proto"), head.values("x-forwarded-host")), (vec!["https"], vec!["shop.test"]));
 }

@@ -140,3 +140,24 @@ fn an_https_upstream_is_verified_and_called_by_its_own_name() {
     let refused = toml("").start().ask(get("/v1/charges", LIVE));
     assert_eq!(refused.status(), 502, "nobody vouches for it: {refused:?}");
 }
+
+#[test]
+fn an_authority_that_is_put_in_place_of_another_is_the_one_believed() {
+    let (folder, right, wrong) = (Folder::new(), pair(), pair());
+    folder.put("ca.pem", &wrong.certificate);
+    let port = secure_upstream(&right).port();
+    let servers = format!("servers = [\"https://localhost:{port}\"]\nca = {:?}\n", folder.path("ca.pem"));
+    let gateway = Setup { upstream: servers, ..Setup::new(([127, 0, 0, 1], 1).into()) }.start();
+    let status = || gateway.ask(get("/v1/charges", LIVE)).status();
+    assert_eq!(status(), 502);
+    for bad in ["", "no certificate"] {
+        folder.put("ca.pem", bad);
+        assert!(gateway.handle().reload().is_err(), "{bad:?}");
+    }
+    folder.put("ca.pem", &right.certificate);
+    gateway.handle().reload().unwrap();
+    assert_eq!(status(), 200);
+    folder.put("ca.pem", &wrong.certificate);
+    gateway.handle().reload().unwrap();
+    assert_eq!(status(), 502, "it is trusted no more");
+}
