@@ -25,7 +25,7 @@ mod tests;
 pub use error::{ConfigErrors, Excerpt, MAX_MISTAKES, Mistake, Severity};
 pub use model::{
     AccessLog, Admin, Auth, AuthMode, Endpoint, Extractor, Level, Log, LogFormat, Responses, Scheme, Server,
-    ShouldRetry, Tls, Upstream, UpstreamServer,
+    ShouldRetry, State, Tls, Upstream, UpstreamServer,
 };
 pub use router::{Route, Router};
 pub use schema::json_schema;
@@ -54,6 +54,8 @@ pub struct Config {
     pub responses: Responses,
     /// Access log and diagnostics.
     pub log: Log,
+    /// What outlives a restart.
+    pub state: State,
     /// Where requests are forwarded to; at least one.
     pub upstreams: Box<[Upstream]>,
     /// Routes; the index is the [`RouteId`]. At least one.

@@ -15,4 +15,5 @@ pub mod mock;
 pub mod path;
 pub mod process;
 pub mod server;
+pub mod state;
 pub mod upstream;

@@ -44,6 +44,12 @@ pub struct Metrics {
     reloads: IntCounterVec,
     /// `tollgate_config_last_success_timestamp_seconds`
     last_reload: IntGaugeVec,
+    /// `tollgate_state_writes_total`
+    state_writes: IntCounterVec,
+    /// `tollgate_state_damaged_total`: stores found damaged and set aside.
+    pub state_damaged: IntCounter,
+    /// `tollgate_state_windows`: windows in the store, as far as it was written.
+    pub state_windows: IntGauge,
     /// `tollgate_connections`: open client connections.
     pub connections: IntGauge,
     /// `tollgate_connections_refused_total`: client connections turned away at `max_connections`.
@@ -135,6 +141,14 @@ impl Metrics {
                 "When the running configuration was loaded.",
                 &["result"],
             )?,
+            state_writes: make.counters(
+                "tollgate_state_writes_total",
+                "Writes of the state that outlives a restart.",
+                &["result"],
+            )?,
+            state_damaged: make
+                .counter("tollgate_state_damaged_total", "State files found damaged and set aside at the start.")?,
+            state_windows: make.gauge("tollgate_state_windows", "Sliding windows in the state store.")?,
             connections: make.gauge("tollgate_connections", "Open client connections.")?,
             connections_refused: make
                 .counter("tollgate_connections_refused_total", "Client connections turned away at max_connections.")?,
@@ -195,6 +209,11 @@ impl Metrics {
         if succeeded {
             self.last_reload.with_label_values(&[result]).set(unix_seconds);
         }
+    }
+
+    /// Notes a write of the state directory.
+    pub fn state_written(&self, succeeded: bool) {
+        self.state_writes.with_label_values(&[if succeeded { "success" } else { "failure" }]).inc();
     }
 
     /// Sets the gauges that are taken at a scrape: partitions by limit, slots by stage.

@@ -3,19 +3,20 @@
 //! Workers serve ([`crate::server`]); one more thread, the control thread, answers the admin listener, forgets idle partitions
 //! and watches the files. Embedding programs use [`Gateway`] as the command line does.
 
+mod keep;
 mod load;
 mod watch;
 
 pub use load::{LoadError, Source};
 
 use crate::admin;
-use crate::clock::Time;
 use crate::engine::{Clock, Engine};
-use crate::gateway::ids::random_seed;
 use crate::gateway::{Shared, Snapshot};
 use crate::metrics::Metrics;
 use crate::server::{self, Phase, Workers};
+use crate::state::StateError;
 use crate::upstream::Servers;
+use keep::{Keeping, Kept};
 use load::{Loaded, Loader};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -32,6 +33,9 @@ pub enum StartError {
     /// A socket, a thread.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// Two metrics of one name: a defect.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -44,6 +48,7 @@ pub struct Gateway {
     admin: Option<SocketAddr>,
     workers: Workers,
     control_thread: JoinHandle<()>,
+    keeping: Option<Keeping>,
 }
 
 /// What a handle and the control thread both use.
@@ -59,17 +64,19 @@ impl Gateway {
     /// # Errors
     /// Every mistake in the configuration; an address that cannot be listened on.
     pub fn start(source: Source) -> Result<Gateway, StartError> {
-        let seed = random_seed();
-        let mut loader = Loader::new(source, seed);
-        let loaded = loader.load(None)?;
-        let (metrics, servers, time) = (Arc::new(Metrics::new()?), Servers::default(), Time::system());
+        let (loader, loaded, mut kept) = keep::load(source)?;
+        let (metrics, servers) = (Arc::new(Metrics::new()?), Servers::default());
+        let time = Kept::resume(kept.as_ref());
         let settings = loaded.config.server.clone();
         let threads = match settings.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
         let admin_listener = loaded.config.admin.listen.map(bind_admin).transpose()?;
-        let engine = Arc::new(Engine::new(seed, settings.max_partitions));
+        let engine = Arc::new(Engine::new(loader.seed(), settings.max_partitions));
+        if let Some(kept) = &mut kept {
+            kept.restore(&engine, &time);
+        }
         let snapshot = snapshot(loaded, &metrics, &servers);
         metrics.reloaded(true, time.wall().as_second());
         let shared = Arc::new(Shared::new(engine, time, metrics, servers, snapshot));
@@ -80,7 +87,8 @@ impl Gateway {
         let admin = admin_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let control = Arc::new(Control { shared, loader: Mutex::new(loader), phase });
         let control_thread = start_control(Arc::clone(&control), admin_listener, watched)?;
-        Ok(Gateway { control, addresses, admin, workers, control_thread })
+        let keeping = kept.map(|kept| kept.start(&control.shared)).transpose()?;
+        Ok(Gateway { control, addresses, admin, workers, control_thread, keeping })
     }
 
     /// Where it listens.
@@ -110,6 +118,10 @@ impl Gateway {
     /// Waits for its end, which comes after [`Handle::drain`] or [`Handle::stop`].
     pub fn join(self) {
         self.workers.join();
+        // After the last request has ended, so that it is counted.
+        if let Some(keeping) = self.keeping {
+            keeping.finish();
+        }
         self.control.phase.send_replace(Phase::Stopping);
         if self.control_thread.join().is_err() {
             tracing::error!("the control thread panicked");
@@ -190,6 +202,7 @@ fn warn_of_restart(current: &Snapshot, loaded: &Loaded) {
         ("server.listen", old.server.listen != new.server.listen),
         ("server.threads", old.server.threads != new.server.threads),
         ("server.max_partitions", old.server.max_partitions != new.server.max_partitions),
+        ("[state]", old.state != new.state),
         ("admin.listen", old.admin.listen != new.admin.listen),
     ];
     for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {

@@ -102,6 +102,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
     let auth = settings::auth(context, raw.auth);
     let responses = settings::responses(context, raw.responses);
     let log = settings::log(context, raw.log);
+    let state = settings::state(context, raw.state);
     let upstreams = upstreams::compile(context, raw.upstreams.unwrap_or_default());
     let (routes, router) = routes::compile(context, &raw.routes.unwrap_or_default(), &upstreams);
     let (preset_endpoints, preset_limits) = (presets.endpoints, presets.limits);
@@ -123,6 +124,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
         auth,
         responses,
         log,
+        state,
         upstreams: upstreams.upstreams.into(),
         routes: routes.into(),
         router,

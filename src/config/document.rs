@@ -15,13 +15,14 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 /// The top level's keys.
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "presets",
     "server",
     "admin",
     "auth",
     "responses",
     "log",
+    "state",
     "upstreams",
     "routes",
     "endpoints",
@@ -99,6 +100,7 @@ impl Reader<'_> {
             "auth" => self.table(&mut config.auth, value),
             "responses" => self.table(&mut config.responses, value),
             "log" => self.table(&mut config.log, value),
+            "state" => self.table(&mut config.state, value),
             "upstreams" => self.named(&mut config.upstreams, value, section),
             "tiers" => self.named(&mut config.tiers, value, section),
             "accounts" => self.named(&mut config.accounts, value, section),

@@ -81,7 +81,9 @@ fn shadowed(context: &mut Context<'_>, limits: &Limits, profiles: &[Profile]) {
 fn figures(checked: &Checked) -> (f64, u64) {
     match &checked.limit.limiter {
         Limiter::Gcra(bucket) => (bucket.count() as f64 / bucket.period().as_secs_f64(), bucket.burst()),
-        Limiter::SlidingWindow(window) => (f64::from(window.limit()) / window.window().as_secs_f64(), window.limit().into()),
+        Limiter::SlidingWindow(window) => {
+            (f64::from(window.limit()) / window.window().as_secs_f64(), window.limit().into())
+        }
         Limiter::Concurrency(slots) => (f64::from(slots.slots), 0),
     }
 }

@@ -103,6 +103,17 @@ pub enum ShouldRetry {
     False,
 }
 
+/// What outlives a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The directory; `None`: nothing does.
+    pub dir: Option<PathBuf>,
+    /// Time between two writes.
+    pub persist_interval: Duration,
+    /// Windows at least this long are kept.
+    pub persist_min_window: Duration,
+}
+
 /// Access log and diagnostics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {

@@ -90,6 +90,8 @@ pub(super) struct RawConfig {
     pub(super) responses: Option<Item<RawResponses>>,
     /// Access log and diagnostics.
     pub(super) log: Option<Item<RawLog>>,
+    /// What outlives a restart.
+    pub(super) state: Option<Item<RawState>>,
     /// Where requests are forwarded to, by name.
     pub(super) upstreams: Option<Named<RawUpstream>>,
     /// Which requests go to which upstream. Without any, everything goes to the only upstream.
@@ -278,6 +280,19 @@ pub(super) enum RawLogFormat {
     Json,
 }
 
+/// What outlives a restart.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "State")]
+pub(super) struct RawState {
+    /// The directory, relative to this configuration's folder, for this gateway alone. Default none: a restart forgets.
+    pub(super) dir: Option<Located<String>>,
+    /// Time between two writes of what has changed: what a kill may lose. Default "1s".
+    pub(super) persist_interval: Option<Located<Dur>>,
+    /// Quotas whose window is at least this long are kept. Default "1m".
+    pub(super) persist_min_window: Option<Located<Dur>>,
+}
+
 /// Servers that serve the same.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -382,7 +397,7 @@ pub(super) struct RawLimit {
     pub(super) rate: Option<Located<Rate>>,
     /// Tokens of a rate at once. Default one second's worth, at least 1.
     pub(super) burst: Option<Located<u64>>,
-    /// Requests per sliding window: "1000/h". Comes with a later version.
+    /// Requests per sliding window: "1000/h".
     pub(super) quota: Option<Located<Rate>>,
     /// Requests in flight at once.
     pub(super) concurrency: Option<Located<u32>>,

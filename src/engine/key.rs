@@ -19,6 +19,16 @@ impl Key {
         Key(Id([salt.0[0], salt.0[1] ^ u64::from(mode)]))
     }
 
+    /// The key with these bits: one that an engine of the same seed has made.
+    pub(super) fn from_id(id: Id) -> Key {
+        Key(id)
+    }
+
+    /// Its bits.
+    pub(super) fn id(self) -> Id {
+        self.0
+    }
+
     /// What the map places the key by.
     pub(super) fn hash(self) -> u64 {
         self.0.0[0]

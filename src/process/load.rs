@@ -82,6 +82,16 @@ impl Loader {
         Loader { source, seed }
     }
 
+    /// The seed of all ids.
+    pub(super) fn seed(&self) -> Seed {
+        self.seed
+    }
+
+    /// The same with another seed.
+    pub(super) fn with_seed(self, seed: Seed) -> Loader {
+        Loader { seed, ..self }
+    }
+
     /// Loads everything anew; the access log stays open where its place is the same.
     pub(super) fn load(&mut self, log: Option<&Arc<AccessLog>>) -> Result<Loaded, LoadError> {
         let config = match &self.source {

@@ -27,6 +27,7 @@ const BUILDING: &[Place] = &[
     place("endpoints", 1, &["path"]),
     place("config", 1, &["path", "endpoints"]),
     place("keys", 2, &[]),
+    place("state", 2, &[]),
     place("store", 2, &[]),
     place("upstream", 2, &[]),
     place("gateway", 3, &[]),

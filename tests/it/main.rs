@@ -7,4 +7,6 @@ mod engine;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]
+mod state;
+#[cfg(test)]
 mod support;

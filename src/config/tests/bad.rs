@@ -43,6 +43,8 @@ const AFTER_BASE: &[(&str, Told)] = &[
     ("[server]\ntrusted_proxies = ['10.0.0.0/33', '10.0.0.1']\nthreads = -1", &[("2:20", "not a network"), ("3:11", "from 0 to 4,294,967,295")]),
     ("[responses]\nreason_header = 'a b'\nretry_after = 'yes'\nshould_retry = true\ndoc_url = 'docs'",
         &[("2:17", "not a header's name"), ("3:15", "true or false"), ("4:16", "wanted string or table"), ("5:11", "not a URL")]),
+    ("[state]\ndir = 5\npersist_interval = '1ms'\npersist_min_window = '400d'\npersist = '1s'",
+        &[("2:7", "a value of the wrong type"), ("3:20", "100ms to 1h"), ("4:22", "1s to 1year"), ("5:1", "unknown key `persist`")]),
     ("[responses]\nreason_header = 'Content-Length'", &[("2:17", "has another use")]),
     ("[upstreams.b]\nservers = ['ftp://a', 'http://a/x', 'http://u@a', 'http://a:0', 'http://a', 'http://a']",
         &[("1:12", "2 upstreams and no routes"), ("2:12", "begin with http://"), ("2:23", "has no path"), ("2:37", "no user name"), ("2:51", "not a host and a port"), ("2:77", "the same server twice")]),
