@@ -52,12 +52,18 @@ enum Command {
 pub fn main() -> ExitCode {
     match run_command(Cli::parse().command) {
         Ok(code) => code,
+        // Whoever read the output has had enough, as `head` has.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nobody is left to tell when standard error is closed.
             let _ = writeln!(std::io::stderr(), "tollgate: {error:#}");
             ExitCode::from(2)
         }
     }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 fn run_command(command: Command) -> anyhow::Result<ExitCode> {

@@ -105,7 +105,8 @@ impl Engine {
             witness.saw(Step::Decided { limit: id, outcome });
             if let (Outcome::Rejected { retry_at }, true) = (outcome, limit.enforce) {
                 hold.cancel(now);
-                return Err(Rejection { limit: id, stage, retry_at });
+                let limiter = policy.limiter(id, class.profile);
+                return Err(Rejection { limit: id, stage, limiter, retry_at });
             }
         }
         Ok(())

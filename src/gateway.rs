@@ -9,6 +9,7 @@ pub mod admit;
 pub mod authenticate;
 pub mod body;
 pub mod classify;
+pub mod client_body;
 pub mod context;
 pub mod exchange;
 pub mod forward;

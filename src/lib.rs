@@ -1,4 +1,31 @@
 //! Tollgate: an HTTP reverse-proxy gateway that enforces Stripe-style API limits.
+//!
+//! A request is authenticated, classified, held against the limits of five ordered stages, and forwarded; a refusal takes
+//! nothing and says which limit it was. The binary `tollgate` is [`cli`]. A program can embed the whole gateway
+//! ([`process::Gateway`]) or drive the decision engine alone ([`engine::Engine`]); `examples/embed.rs` does both.
+//!
+//! # The map, in reading order
+//!
+//! Modules stand on floors and import lower floors only; the test `tests/it/architecture.rs` holds every `use` against this.
+//!
+//! | floor | module | what it is |
+//! |---|---|---|
+//! | 0 | [`engine`] | the decision: pure, given the time, `std`, `dashmap` and a hasher only |
+//! | 1 | [`clock`] | the only reader of the operating system's clocks |
+//! | 1 | [`path`] | the one canonical path of a request |
+//! | 1 | [`endpoints`] | method and canonical path to endpoint: a trie of templates |
+//! | 1 | [`config`] | TOML to a compiled policy, every mistake at once |
+//! | 1 | [`metrics`] | every metric, declared once |
+//! | 2 | [`keys`] | API key to principal, hashed at rest |
+//! | 2 | [`upstream`] | connections to upstream servers, one pool a thread |
+//! | 3 | [`gateway`] | the stack of one request, top to bottom in one file |
+//! | 4 | [`server`] | threads, listeners, TLS, connections and the wire guard |
+//! | 4 | [`admin`] | metrics and health, never on the public listener |
+//! | 4 | [`process`] | a whole gateway: load, start, reload, drain |
+//! | 4 | [`mock`] | a stand-in upstream with Stripe-shaped answers |
+//! | 5 | [`cli`] | the commands |
+//!
+//! `ARCHITECTURE.md` in the repository tells the life of one request and where each invariant is tested.
 
 #![forbid(unsafe_code)]
 

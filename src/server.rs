@@ -4,6 +4,7 @@
 //! limits' state is shared. A connection lives and dies on the thread that accepted it.
 
 mod connection;
+mod guests;
 mod lent;
 mod listen;
 pub mod tls;
@@ -19,8 +20,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 
 /// Where in its life the gateway is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,11 +51,22 @@ impl Workers {
     ) -> io::Result<Workers> {
         let start = |(index, listeners): (usize, Vec<TcpListener>)| {
             let (shared, phase) = (Arc::clone(shared), phase.clone());
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
-                let tasks = LocalSet::new();
-                tasks.block_on(&runtime, work(shared, listeners, phase));
-            })
+            let (tell, told) = std::sync::mpsc::sync_channel(1);
+            let name = format!("worker-{index}");
+            let thread = std::thread::Builder::new().name(name).spawn(move || {
+                // A local runtime cannot leave its thread, so it is made here and only its failure goes back.
+                let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+                let (runtime, outcome) = match runtime {
+                    Ok(runtime) => (Some(runtime), Ok(())),
+                    Err(error) => (None, Err(error)),
+                };
+                let listened = tell.send(outcome);
+                if let (Some(runtime), Ok(())) = (runtime, listened) {
+                    runtime.block_on(work(shared, listeners, phase));
+                }
+            })?;
+            told.recv().map_err(io::Error::other)??;
+            Ok(thread)
         };
         let threads = listeners.into_iter().enumerate().map(start).collect::<io::Result<_>>()?;
         Ok(Workers { threads })
@@ -81,8 +93,10 @@ async fn work(shared: Arc<Shared>, listeners: Vec<TcpListener>, mut phase: watch
         }
     }
     tokio::task::spawn_local(expire_idle(home));
+    tokio::task::spawn_local(dismiss_idle(Rc::clone(&door)));
     // An error means that nobody can tell us to go on serving.
     let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+    door.guests.close();
     tokio::select! {
         () = door.emptied() => {}
         _ = phase.wait_for(|phase| *phase == Phase::Stopping) => {}
@@ -96,5 +110,16 @@ async fn expire_idle(home: Rc<Home>) {
         tokio::time::sleep(EVERY).await;
         let longest = home.view().snapshot.config.upstreams.iter().map(|upstream| upstream.idle_timeout).max();
         home.pool.expire(longest.unwrap_or_default());
+    }
+}
+
+/// Closes client connections that have had no request for `idle_timeout`, at most an eighth of it or a second late.
+async fn dismiss_idle(door: Rc<Door>) {
+    const OFTEN: Duration = Duration::from_millis(10);
+    const SELDOM: Duration = Duration::from_secs(1);
+    loop {
+        let idle_timeout = door.home.view().snapshot.config.server.idle_timeout;
+        tokio::time::sleep((idle_timeout / 8).clamp(OFTEN, SELDOM)).await;
+        door.guests.dismiss_idle(door.home.now(), idle_timeout);
     }
 }

@@ -8,7 +8,7 @@
 mod body;
 mod connect;
 
-pub use body::{BodyFault, RequestBody, Tick};
+pub use body::{BodyFault, Deadline, RequestBody, Tick};
 pub use connect::ConnectError;
 
 use crate::clock::Time;
@@ -76,10 +76,13 @@ pub struct Connection {
     server: ServerId,
     /// Whether it has served a request before, so that it may have been closed meanwhile.
     pub reused: bool,
+    /// Bounds the wait for an answer.
+    pub deadline: Deadline,
 }
 
 struct Idle {
     sender: SendRequest<RequestBody>,
+    deadline: Deadline,
     since: Nanos,
 }
 
@@ -105,12 +108,12 @@ impl Pool {
         servers[start..].iter().chain(&servers[..start]).copied()
     }
 
-    /// An idle connection that can take a request now.
+    /// An idle connection that can take a request at `now`.
     #[must_use]
-    pub fn take(&self, server: ServerId, idle_timeout: Duration) -> Option<Connection> {
+    pub fn take(&self, server: ServerId, idle_timeout: Duration, now: Nanos) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let stack = idle.get_mut(server.0 as usize)?;
-        let oldest = Nanos(self.time.now().0.saturating_sub(nanos_of(idle_timeout)));
+        let oldest = Nanos(now.0.saturating_sub(nanos_of(idle_timeout)));
         for place in (0..stack.len()).rev() {
             let idle = &stack[place];
             if idle.since < oldest {
@@ -121,8 +124,8 @@ impl Pool {
             if idle.sender.is_closed() {
                 stack.remove(place);
             } else if idle.sender.is_ready() {
-                let Idle { sender, .. } = stack.remove(place);
-                return Some(Connection { sender, server, reused: true });
+                let Idle { sender, deadline, .. } = stack.remove(place);
+                return Some(Connection { sender, server, reused: true, deadline });
             }
             // Neither: it is still finishing its last exchange.
         }
@@ -141,12 +144,12 @@ impl Pool {
     ) -> Result<Connection, ConnectError> {
         let target = servers.target(server).ok_or(ConnectError::Unreachable)?;
         let sender = tokio::time::timeout(timeout, target.connect()).await.map_err(|_| ConnectError::TimedOut)??;
-        Ok(Connection { sender, server, reused: false })
+        Ok(Connection { sender, server, reused: false, deadline: Deadline::default() })
     }
 
     /// Takes a connection back after a whole exchange. The oldest goes when there are more than `max_idle`.
     pub fn give_back(&self, connection: Connection, max_idle: usize) {
-        let Connection { sender, server, .. } = connection;
+        let Connection { sender, server, deadline, .. } = connection;
         if sender.is_closed() || max_idle == 0 {
             return;
         }
@@ -159,7 +162,7 @@ impl Pool {
         if stack.len() >= max_idle {
             stack.remove(0);
         }
-        stack.push(Idle { sender, since: self.time.now() });
+        stack.push(Idle { sender, deadline, since: self.time.now() });
     }
 
     /// Closes connections that have been idle for longer than `idle_timeout`, whatever their server.

@@ -37,7 +37,7 @@ struct FileArgs {
     /// The keys file
     #[arg(long, value_name = "FILE", default_value = "keys.toml", conflicts_with = "config")]
     file: PathBuf,
-    /// Take the keys file that this configuration names under [auth]
+    /// Take the keys file that this configuration names under `[auth]`
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -4,6 +4,7 @@ use crate::config::{self, Level, LogFormat};
 use crate::gateway::ids::random_seed;
 use crate::process::{Gateway, Handle, Source};
 use clap::Args;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
@@ -101,7 +102,10 @@ pub(super) fn log_to_stderr(level: Level, format: LogFormat) {
         Level::Trace => "trace",
     };
     let filter = EnvFilter::try_from_env("TOLLGATE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter);
+    let builder = tracing_subscriber::fmt()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .with_env_filter(filter);
     // Fails only when somebody has set a logger before, who then gets the events.
     let _ = match format {
         LogFormat::Text => builder.try_init(),

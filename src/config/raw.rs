@@ -136,7 +136,7 @@ pub(super) struct RawServer {
     pub(super) tls: Option<Located<RawTls>>,
     /// Threads that serve requests; 0: one per core.
     pub(super) threads: Option<Located<u32>>,
-    /// Open connections at once; further ones wait to be accepted. 0: 65,536.
+    /// Open connections at once; further ones are closed as they come. 0: 65,536.
     pub(super) max_connections: Option<Located<u32>>,
     /// Time for a request's head to arrive, from its first byte on or from the connection's opening. Default "30s".
     pub(super) header_timeout: Option<Located<Dur>>,
@@ -222,7 +222,7 @@ pub(super) struct RawResponses {
     pub(super) ratelimit_headers: Option<Located<bool>>,
     /// `Stripe-Should-Retry` on a limit's 429: "absent" (default), "true" or "false".
     pub(super) should_retry: Option<Located<RawShouldRetry>>,
-    /// `doc_url` of a limit's 429. Default "https://stripe.com/docs/error-codes/rate-limit".
+    /// `doc_url` of a limit's 429. Default `https://stripe.com/docs/error-codes/rate-limit`.
     pub(super) doc_url: Option<Located<String>>,
 }
 

@@ -1,5 +1,6 @@
 //! What the engine answers, and how it tells the story of it.
 
+use super::limiter::Limiter;
 use super::policy::{Exempt, LimitId, Stage};
 use super::time::Nanos;
 
@@ -10,6 +11,8 @@ pub struct Rejection {
     pub limit: LimitId,
     /// Its stage, which gives the reason.
     pub stage: Stage,
+    /// The figures that were in force: the limit's own, or those of the account's profile.
+    pub limiter: Limiter,
     /// The first moment at which this limit would admit the same request if nothing else happened. `None` where it cannot be
     /// known (a slot comes back when another request ends) or will never come (rate 0, cost above the burst).
     pub retry_at: Option<Nanos>,

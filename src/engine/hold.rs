@@ -26,7 +26,7 @@ pub struct Hold {
 }
 
 /// Entries a hold keeps without allocating.
-pub const INLINE: usize = 8;
+pub const INLINE: usize = 6;
 
 /// One thing taken from one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

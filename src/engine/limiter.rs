@@ -35,7 +35,7 @@ impl Mechanism {
 }
 
 /// A limit's mechanism with its figures.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limiter {
     /// A token bucket: `rate` and `burst`.
     Gcra(Gcra),

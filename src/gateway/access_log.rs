@@ -74,8 +74,8 @@ fn write_out(lines: &Receiver<Vec<u8>>, sink: Box<dyn Write + Send>) {
     let mut sink = BufWriter::with_capacity(256 * 1024, sink);
     let mut failing = false;
     while let Ok(first) = lines.recv() {
-        let batch = std::iter::once(first).chain(lines.try_iter().take(QUEUE_LINES));
-        let written = batch.map(|line| sink.write_all(&line)).collect::<Result<(), _>>().and_then(|()| sink.flush());
+        let mut batch = std::iter::once(first).chain(lines.try_iter().take(QUEUE_LINES));
+        let written = batch.try_for_each(|line| sink.write_all(&line)).and_then(|()| sink.flush());
         match written {
             Ok(()) => failing = false,
             Err(error) if !failing => {

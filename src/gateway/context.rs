@@ -16,7 +16,6 @@ use arc_swap::ArcSwap;
 use http::Request;
 use prometheus::IntCounter;
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -114,11 +113,12 @@ impl Snapshot {
 pub struct View {
     /// The snapshot.
     pub snapshot: Arc<Snapshot>,
-    requests: RefCell<HashMap<RequestLabels, IntCounter>>,
+    /// Few combinations are ever met, and the usual ones are at the front.
+    requests: RefCell<Vec<(RequestLabels, IntCounter)>>,
 }
 
 /// What tells one `tollgate_requests_total` from another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestLabels {
     /// `None` where no route was found.
     pub route: Option<RouteId>,
@@ -141,12 +141,23 @@ impl View {
     /// Counts one answered request.
     pub fn count(&self, metrics: &Metrics, labels: RequestLabels) {
         let mut known = self.requests.borrow_mut();
-        let counter = known.entry(labels).or_insert_with(|| {
-            let route = labels.route.and_then(|id| self.snapshot.config.routes.get(id.0 as usize));
-            let route = route.map_or(NO_ROUTE, |route| &route.name);
-            metrics.requests(route, labels.mode, labels.access, labels.status)
-        });
-        counter.inc();
+        match known.iter().position(|(met, _)| *met == labels) {
+            Some(place) => {
+                if let Some((_, counter)) = known.get(place) {
+                    counter.inc();
+                }
+                if place > 0 {
+                    known.swap(place, place - 1);
+                }
+            }
+            None => {
+                let route = labels.route.and_then(|id| self.snapshot.config.routes.get(id.0 as usize));
+                let route = route.map_or(NO_ROUTE, |route| &route.name);
+                let counter = metrics.requests(route, labels.mode, labels.access, labels.status);
+                counter.inc();
+                known.push((labels, counter));
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::engine::{Access, EndpointId, Mode, Nanos, Rejection, RouteId};
 use crate::keys::Principal;
 use crate::metrics::seconds;
 use http::{HeaderMap, HeaderValue, Method, Request};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -58,7 +58,12 @@ pub struct Peer {
     pub header: HeaderValue,
     /// Whether the connection is TLS.
     pub secure: bool,
+    /// Exchanges of its that have not ended.
+    open: Cell<usize>,
+    /// When the last one ended.
+    idle_since: Cell<Nanos>,
     /// Exchanges whose last byte is written but may not have left this process yet.
+    #[expect(clippy::vec_box, reason = "the boxes are there already: they move, what is in them does not")]
     parting: RefCell<Vec<Box<Rest>>>,
 }
 
@@ -68,7 +73,25 @@ impl Peer {
     pub fn new(address: IpAddr, secure: bool) -> Peer {
         let address = address.to_canonical();
         let header = HeaderValue::try_from(address.to_string()).unwrap_or(HeaderValue::from_static("unknown"));
-        Peer { address, header, secure, parting: RefCell::default() }
+        Peer {
+            address,
+            header,
+            secure,
+            open: Cell::new(0),
+            idle_since: Cell::new(Nanos::ZERO),
+            parting: RefCell::default(),
+        }
+    }
+
+    /// Since when it has had no request in flight. `None` while it has one.
+    #[must_use]
+    pub fn idle_since(&self) -> Option<Nanos> {
+        (self.open.get() == 0).then(|| self.idle_since.get())
+    }
+
+    /// Counts its rest from `now`.
+    pub fn rest_from(&self, now: Nanos) {
+        self.idle_since.set(now);
     }
 
     /// Keeps what an ended exchange holds until [`Peer::let_go`].
@@ -106,6 +129,7 @@ impl Exchange {
         let view = home.view();
         let client = client_address(peer, &view, request.headers());
         home.shared.metrics.exchanges.inc();
+        peer.open.set(peer.open.get() + 1);
         let draft = view.snapshot.access_log.is_some().then(|| {
             Box::new(Draft {
                 at: home.shared.time.wall(),
@@ -137,6 +161,8 @@ impl Exchange {
 
     fn record(&mut self) {
         let ended = self.home.now();
+        self.peer.open.set(self.peer.open.get().saturating_sub(1));
+        self.peer.rest_from(ended);
         let metrics = &self.home.shared.metrics;
         metrics.exchanges.dec();
         let labels = RequestLabels { route: self.route, mode: self.mode, access: self.access, status: self.status };

@@ -4,112 +4,144 @@
 //! byte of the answer has been handed on, the client has gone, or the exchange has failed.
 
 use super::body::GatewayBody;
-use super::context::{Classified, Held};
+use super::client_body::ClientBody;
+use super::context::{Classified, Held, View};
 use super::exchange::Exchange;
 use super::headers;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, UpstreamFailure};
 use crate::clock::timer_now;
 use crate::config::{Scheme, Upstream};
-use crate::upstream::{BodyFault, ConnectError, Connection, RequestBody, ServerId, Tick};
+use crate::keys::Principal;
+use crate::upstream::{BodyFault, ConnectError, Connection, Deadline, RequestBody, ServerId, Tick};
+use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
 use std::cell::Cell;
+use std::future::Future;
 use std::rc::Rc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 /// Forwards one admitted request.
 ///
+/// All that needs no waiting is done in the call itself, and what is done seldom is boxed: a future is moved on its way up
+/// through every layer, so this one holds only what it needs while it waits.
+///
 /// # Errors
 /// When the upstream gives no usable answer, or the client's body is bad.
-pub async fn forward(classified: Classified<Incoming>) -> Result<Response<GatewayBody>, Refused> {
-    let Classified { request, mut exchange, principal, class, mut held } = classified;
+pub fn forward(classified: Classified<ClientBody>) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
+    let Classified { request, exchange, principal, class, mut held } = classified;
     held.commit();
-    let view = Rc::clone(&exchange.view);
-    let config = &view.snapshot.config;
-    let place = config.routes.get(class.route.0 as usize).map(|route| route.upstream);
-    let found = place.and_then(|place| Some((config.upstreams.get(place)?, view.snapshot.upstreams.get(place)?)));
-    let Some((upstream, servers)) = found else {
-        return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Unreachable), exchange));
-    };
+    let place = exchange.view.snapshot.config.routes.get(class.route.0 as usize).map(|route| route.upstream);
+    let outgoing = outgoing(request, place, &exchange, &principal);
+    converse(place, outgoing, exchange, held)
+}
+
+/// When the last byte of a request's body came, for requests that have one.
+type Progress = Option<Rc<Cell<Instant>>>;
+
+/// The request as the upstream gets it. `None` never happens: nobody has taken its body before.
+fn outgoing(
+    request: Request<ClientBody>,
+    place: Option<usize>,
+    exchange: &Exchange,
+    principal: &Principal,
+) -> Option<(Request<RequestBody>, Progress)> {
+    let config = &exchange.view.snapshot.config;
     let (mut parts, body) = request.into_parts();
-    let host = host_for(upstream);
-    headers::forward_request(&mut parts.headers, &exchange, &principal, host.as_ref());
+    let body = body.into_incoming()?;
+    let host = place.and_then(|place| config.upstreams.get(place)).and_then(|upstream| host_for(upstream, &parts));
+    headers::forward_request(&mut parts.headers, exchange, principal, host.as_ref());
+    parts.uri = origin_form(parts.uri);
+    parts.version = Version::HTTP_11;
+    parts.extensions.clear();
     let progress = (!body.is_end_stream()).then(|| Rc::new(Cell::new(timer_now())));
-    let mut outgoing = Request::new(RequestBody::new(body, config.server.body_timeout, progress.clone()));
-    *outgoing.method_mut() = parts.method;
-    *outgoing.uri_mut() = origin_form(parts.uri);
-    *outgoing.version_mut() = Version::HTTP_11;
-    *outgoing.headers_mut() = parts.headers;
-    let sending = Sending { upstream, servers, progress };
-    match sending.send(outgoing, &mut exchange).await {
-        Ok((response, connection)) => accept(response, connection, upstream, exchange, held),
-        Err(refusal) => Err(Refused::new(refusal, exchange)),
-    }
+    let body = RequestBody::new(body, config.server.body_timeout, progress.clone());
+    Some((Request::from_parts(parts, body), progress))
 }
 
-/// One request on its way to one of an upstream's servers.
-struct Sending<'a> {
-    upstream: &'a Upstream,
-    servers: &'a [ServerId],
-    progress: Option<Rc<Cell<Instant>>>,
-}
-
-impl Sending<'_> {
-    /// Sends on a pooled connection where one is fit, else on a new one. A connection that turns out to be closed before
-    /// anything was written gives the request back, and the next one is tried: never the same request twice.
-    async fn send(
-        &self,
-        mut outgoing: Request<RequestBody>,
-        exchange: &mut Exchange,
-    ) -> Result<(Response<Incoming>, Connection), Refusal> {
+/// Sends on a pooled connection where one is fit, else on a new one, and takes the head of the answer. A connection that turns
+/// out to be closed before anything was written gives the request back, and the next one is tried: never the same request
+/// twice.
+fn converse(
+    place: Option<usize>,
+    outgoing: Option<(Request<RequestBody>, Progress)>,
+    mut exchange: Exchange,
+    held: Held,
+) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
+    async move {
+        let view = Rc::clone(&exchange.view);
+        let Some(route) = Route::new(&view, place) else {
+            return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Unreachable), exchange));
+        };
+        let Some((mut outgoing, progress)) = outgoing else {
+            return Err(Refused::new(Refusal::Internal, exchange));
+        };
         loop {
-            let mut connection = self.connection(exchange).await?;
+            let mut connection = match route.connection(&exchange).await {
+                Ok(connection) => connection,
+                Err(failure) => return Err(Refused::new(Refusal::Upstream(failure), exchange)),
+            };
             exchange.sent = Some(exchange.home.now());
             let sent = connection.sender.try_send_request(outgoing);
             let outcome = tokio::select! {
                 biased;
                 outcome = sent => outcome,
-                () = self.too_long() => return Err(Refusal::Upstream(UpstreamFailure::TimedOut)),
+                () = route.too_long(&mut connection.deadline, &progress) => {
+                    return Err(Refused::new(Refusal::Upstream(UpstreamFailure::TimedOut), exchange));
+                }
             };
             match outcome {
                 Ok(response) => {
                     exchange.answered = Some(exchange.home.now());
-                    return Ok((response, connection));
+                    return accept(response, connection, route.upstream, exchange, held);
                 }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if connection.reused => outgoing = unsent,
-                    _ => return Err(failure(&failed.into_error())),
+                    _ => return Err(Refused::new(failure(&failed.into_error()), exchange)),
                 },
             }
         }
     }
+}
 
-    async fn connection(&self, exchange: &Exchange) -> Result<Connection, Refusal> {
+/// An upstream and its servers.
+struct Route<'a> {
+    upstream: &'a Upstream,
+    servers: &'a [ServerId],
+}
+
+impl<'a> Route<'a> {
+    fn new(view: &'a View, place: Option<usize>) -> Option<Route<'a>> {
+        let (place, snapshot) = (place?, &view.snapshot);
+        Some(Route { upstream: snapshot.config.upstreams.get(place)?, servers: snapshot.upstreams.get(place)? })
+    }
+
+    async fn connection(&self, exchange: &Exchange) -> Result<Connection, UpstreamFailure> {
         let pool = &exchange.home.pool;
         let mut failure = UpstreamFailure::Unreachable;
         for server in pool.order(self.servers) {
-            if let Some(connection) = pool.take(server, self.upstream.idle_timeout) {
+            if let Some(connection) = pool.take(server, self.upstream.idle_timeout, exchange.started) {
                 return Ok(connection);
             }
             let servers = &exchange.home.shared.servers;
-            match pool.connect(servers, server, self.upstream.connect_timeout).await {
+            match Box::pin(pool.connect(servers, server, self.upstream.connect_timeout)).await {
                 Ok(connection) => return Ok(connection),
                 Err(ConnectError::Unreachable) => failure = UpstreamFailure::Unreachable,
                 Err(ConnectError::TimedOut) => failure = UpstreamFailure::ConnectTimedOut,
             }
         }
-        Err(Refusal::Upstream(failure))
+        Err(failure)
     }
 
     /// Ends when the upstream has been silent for `response_timeout` since it was given the last byte there was.
-    async fn too_long(&self) {
+    async fn too_long(&self, deadline: &mut Deadline, progress: &Progress) {
         let mut since = timer_now();
         loop {
-            sleep_until(since + self.upstream.response_timeout).await;
-            match &self.progress {
+            deadline.wait_until(since + self.upstream.response_timeout).await;
+            match progress {
                 Some(progress) if progress.get() > since => since = progress.get(),
                 _ => return,
             }
@@ -126,10 +158,8 @@ fn accept(
     held: Held,
 ) -> Result<Response<GatewayBody>, Refused> {
     let (mut parts, body) = response.into_parts();
-    let ambiguous =
-        parts.headers.contains_key(header::CONTENT_LENGTH) && parts.headers.contains_key(header::TRANSFER_ENCODING);
     // Nobody asked for a switch of protocols: `Upgrade` is not forwarded.
-    if ambiguous || parts.status == StatusCode::SWITCHING_PROTOCOLS {
+    if !is_plainly_framed(&parts.headers) || parts.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Broken), exchange));
     }
     exchange.status = parts.status.as_u16();
@@ -139,6 +169,19 @@ fn accept(
     let tick = Tick::new(upstream.body_timeout);
     let body = GatewayBody::forwarded(body, tick, Some(connection), held, exchange);
     Ok(Response::from_parts(parts, body))
+}
+
+/// Whether a body's framing can be read in one way only and taken off it: any coding besides `chunked`, which nobody asked for,
+/// would reach the client under no name.
+fn is_plainly_framed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => {
+            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && !headers.contains_key(header::CONTENT_LENGTH)
+        }
+        (Some(_), Some(_)) => false,
+    }
 }
 
 /// Tells the client's fault from the upstream's.
@@ -160,9 +203,11 @@ fn failure(error: &hyper::Error) -> Refusal {
     Refusal::Upstream(UpstreamFailure::Broken)
 }
 
-/// The client's `Host` goes on to a plain upstream; one that is reached over TLS is known by its own name.
-fn host_for(upstream: &Upstream) -> Option<HeaderValue> {
-    let server = upstream.servers.first().filter(|server| server.scheme == Scheme::Https)?;
+/// The client's `Host` goes on to a plain upstream; one that is reached over TLS is known by its own name, and so is any for a
+/// request of HTTP/1.0 that names no host.
+fn host_for(upstream: &Upstream, parts: &Parts) -> Option<HeaderValue> {
+    let named = parts.headers.contains_key(header::HOST);
+    let server = upstream.servers.first().filter(|server| !named || server.scheme == Scheme::Https)?;
     HeaderValue::from_str(server.authority.as_str()).ok()
 }
 

@@ -27,28 +27,22 @@ const TOLLGATE_ACCOUNT: HeaderName = HeaderName::from_static("tollgate-account")
 const TOLLGATE_MODE: HeaderName = HeaderName::from_static("tollgate-mode");
 const TOLLGATE_KEY_ID: HeaderName = HeaderName::from_static("tollgate-key-id");
 
-/// Hop-by-hop (RFC 9110 §7.6.1), in either direction.
-const HOP_BY_HOP: [HeaderName; 7] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    HeaderName::from_static("http2-settings"),
-];
+/// Hop-by-hop (RFC 9110 §7.6.1), in either direction. `Connection` itself, which names more of them, goes first.
+const HOP_BY_HOP: [&str; 6] =
+    ["keep-alive", "proxy-connection", "proxy-authenticate", "transfer-encoding", "upgrade", "http2-settings"];
 
 /// From a client only: meant for the gateway, or a second way to say what the gateway decides by.
-const NOT_FORWARDED: [HeaderName; 9] = [
-    header::PROXY_AUTHORIZATION,
-    header::EXPECT,
-    header::FORWARDED,
-    HeaderName::from_static("x-real-ip"),
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-method-override"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
+const NOT_FORWARDED: [&str; 10] = [
+    "te",
+    "proxy-authorization",
+    "expect",
+    "forwarded",
+    "x-real-ip",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
 ];
 
 /// What the peer may never have removed by naming it in `Connection`: it decides who is served, or how the body is framed.
@@ -63,18 +57,12 @@ pub fn forward_request(
     principal: &Principal,
     host: Option<&HeaderValue>,
 ) {
-    let wants_trailers = headers.get_all(header::TE).iter().any(|value| {
-        value.to_str().is_ok_and(|te| te.split(',').any(|item| item.trim().eq_ignore_ascii_case("trailers")))
-    });
-    remove_hop_by_hop(headers);
-    for name in &NOT_FORWARDED {
-        headers.remove(name);
-    }
-    headers.remove(header::TE);
+    let wants_trailers = headers.contains_key(header::TE) && asks_for_trailers(headers);
+    remove_named_by_connection(headers);
+    remove_fields(headers, |name| HOP_BY_HOP.contains(&name) || NOT_FORWARDED.contains(&name) || is_own(name));
     if wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    remove_own_names(headers);
     add_forwarding(headers, exchange, host);
     headers.insert(TOLLGATE_ACCOUNT, principal.account_header.clone());
     headers.insert(TOLLGATE_MODE, HeaderValue::from_static(principal.mode.as_str()));
@@ -83,7 +71,8 @@ pub fn forward_request(
 
 /// Makes an upstream's head fit for the client.
 pub fn forward_response(headers: &mut HeaderMap, exchange: &Exchange) {
-    remove_hop_by_hop(headers);
+    remove_named_by_connection(headers);
+    remove_fields(headers, |name| HOP_BY_HOP.contains(&name));
     if !headers.contains_key(REQUEST_ID) {
         headers.insert(REQUEST_ID, exchange.request_id.clone());
     }
@@ -93,21 +82,22 @@ fn add_forwarding(headers: &mut HeaderMap, exchange: &Exchange, host: Option<&He
     let peer = &exchange.peer;
     // The peer speaks for others only if it is a trusted proxy, and then the client is somebody else.
     let trusted = exchange.client != peer.address;
-    match headers.get(FORWARDED_FOR).filter(|_| trusted).and_then(|value| value.to_str().ok()) {
-        Some(before) => {
-            let chain = format!("{before}, {}", peer.address);
-            set(headers, FORWARDED_FOR, &chain);
-        }
-        None => drop(headers.insert(FORWARDED_FOR, peer.header.clone())),
+    if trusted {
+        // Every line of it: the last one is what the trusted proxy itself wrote.
+        let lines = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
+        let chain = lines.fold(String::new(), |chain, line| chain + line + ", ");
+        set(headers, FORWARDED_FOR, &format!("{chain}{}", peer.address));
+    } else {
+        headers.insert(FORWARDED_FOR, peer.header.clone());
     }
     if !(trusted && headers.contains_key(FORWARDED_PROTO)) {
         let proto = if peer.secure { "https" } else { "http" };
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static(proto));
     }
     if !(trusted && headers.contains_key(FORWARDED_HOST)) {
-        headers.remove(FORWARDED_HOST);
-        if let Some(host) = headers.get(header::HOST).cloned() {
-            headers.insert(FORWARDED_HOST, host);
+        match headers.get(header::HOST).cloned() {
+            Some(host) => drop(headers.insert(FORWARDED_HOST, host)),
+            None => drop(headers.remove(FORWARDED_HOST)),
         }
     }
     if let Some(host) = host {
@@ -120,34 +110,46 @@ fn add_forwarding(headers: &mut HeaderMap, exchange: &Exchange, host: Option<&He
     }
 }
 
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .filter(|name| !is_protected(name))
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
+fn asks_for_trailers(headers: &HeaderMap) -> bool {
+    headers.get_all(header::TE).iter().any(|value| {
+        value.to_str().is_ok_and(|te| te.split(',').any(|item| item.trim().eq_ignore_ascii_case("trailers")))
+    })
 }
 
-/// Drops what only the gateway may say, in every spelling that a lenient reader folds together (`Tollgate_Account`).
-fn remove_own_names(headers: &mut HeaderMap) {
-    let is_own = |name: &HeaderName| {
-        let name = name.as_str();
-        name.starts_with("tollgate-") || name.starts_with("tollgate_") || name.starts_with("x_forwarded")
-    };
-    if headers.keys().any(is_own) {
-        let own: Vec<HeaderName> = headers.keys().filter(|name| is_own(name)).cloned().collect();
-        for name in own {
+/// Removes `Connection` and the fields it names.
+fn remove_named_by_connection(headers: &mut HeaderMap) {
+    if !headers.contains_key(header::CONNECTION) {
+        return;
+    }
+    // Most say only whether to stay, which names no field that would not go anyway.
+    let names_none = |name: &&str| name.eq_ignore_ascii_case("keep-alive") || name.eq_ignore_ascii_case("close");
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .filter(|name| !names_none(name))
+        .filter_map(|name| name.parse().ok())
+        .filter(|name| !is_protected(name))
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    headers.remove(header::CONNECTION);
+}
+
+/// What only the gateway may say, in every spelling that a lenient reader folds together (`Tollgate_Account`).
+fn is_own(name: &str) -> bool {
+    name.starts_with("tollgate-") || name.starts_with("tollgate_") || name.starts_with("x_forwarded")
+}
+
+/// Removes the fields whose names `goes` picks. One pass over the few there are costs less than a look-up for each name that
+/// might be there; mostly none is.
+fn remove_fields(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
+    if headers.keys().any(|name| goes(name.as_str())) {
+        let gone: Vec<HeaderName> = headers.keys().filter(|name| goes(name.as_str())).cloned().collect();
+        for name in gone {
             headers.remove(name);
         }
     }

@@ -154,13 +154,13 @@ fn describe_rejection(
         ShouldRetry::True => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"))),
         ShouldRetry::False => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"))),
     }
-    let retry_after = retry_after_seconds(rejection, &limit.limiter, now);
+    let retry_after = retry_after_seconds(rejection, now);
     if let (true, Some(seconds)) = (responses.retry_after, retry_after) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if responses.ratelimit_headers {
         let name = words::structured_string(&limit.name);
-        insert(headers, RATE_LIMIT_POLICY, &format!("{name}{}", words::policy_parameters(&limit.limiter)));
+        insert(headers, RATE_LIMIT_POLICY, &format!("{name}{}", words::policy_parameters(&rejection.limiter)));
         let reset = retry_after.map(|seconds| format!(";t={seconds}")).unwrap_or_default();
         insert(headers, RATE_LIMIT, &format!("{name};r=0{reset}"));
     }
@@ -168,9 +168,9 @@ fn describe_rejection(
 
 /// Whole seconds until the limit would admit the same request, rounded up and at least 1. A slot comes back at nobody knows
 /// what time: then it is 1. `None` where waiting does not help.
-fn retry_after_seconds(rejection: &Rejection, limiter: &Limiter, now: Nanos) -> Option<u64> {
+fn retry_after_seconds(rejection: &Rejection, now: Nanos) -> Option<u64> {
     const SECOND_NS: u64 = 1_000_000_000;
-    match (rejection.retry_at, limiter) {
+    match (rejection.retry_at, rejection.limiter) {
         (Some(at), _) => Some(at.since(now).div_ceil(SECOND_NS).max(1)),
         (None, Limiter::Concurrency(figures)) if figures.slots > 0 => Some(1),
         (None, _) => None,

@@ -121,7 +121,7 @@ fn rejected(rejection: &Rejection, config: &Config) -> Words {
         "Request rate limit exceeded: the limit '{}' admits {}{}. You can learn more about rate limits here \
          https://stripe.com/docs/rate-limits.",
         limit.name,
-        figure(&limit.limiter),
+        figure(&rejection.limiter),
         counted_by(limit, config),
     );
     let message = match limit.when.mode {

@@ -113,7 +113,12 @@ pub fn add(text: &str, key: &NewKey<'_>) -> Result<String, EditError> {
     } else {
         let mut table = Table::new();
         fill(&mut table, key);
-        if !text.trim().is_empty() {
+        if document.is_empty() {
+            // What a file without keys says stays at its top.
+            let heading = document.trailing().as_str().unwrap_or_default().to_owned();
+            document.set_trailing("");
+            table.decor_mut().set_prefix(if heading.trim().is_empty() { heading } else { heading + "\n" });
+        } else {
             table.decor_mut().set_prefix("\n");
         }
         push_table(&mut document, table);

@@ -1,23 +1,26 @@
 //! One client connection: TLS where configured, the wire guard, HTTP/1.1, the stack.
 
 use super::Phase;
+use super::guests::Guests;
 use super::lent::Lent;
 use super::wire::{self, Answers, Followed, Guarded, WireFault, WireLimits};
+use crate::gateway::client_body::{self, ClientBody, Leftover};
 use crate::gateway::context::{RequestLabels, View};
 use crate::gateway::{GatewayBody, Home, Peer, forward, stack, words};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
@@ -25,8 +28,10 @@ use tower::Service;
 
 /// Where a thread's connections come in, and what counts them.
 pub(super) struct Door {
-    home: Rc<Home>,
+    pub(super) home: Rc<Home>,
     phase: watch::Receiver<Phase>,
+    /// Those that speak HTTP.
+    pub(super) guests: Guests,
     inside: Cell<usize>,
     left: Notify,
 }
@@ -36,7 +41,7 @@ struct Place(Rc<Door>);
 
 impl Door {
     pub(super) fn new(home: Rc<Home>, phase: watch::Receiver<Phase>) -> Door {
-        Door { home, phase, inside: Cell::new(0), left: Notify::new() }
+        Door { home, phase, guests: Guests::default(), inside: Cell::new(0), left: Notify::new() }
     }
 
     pub(super) fn phase(&self) -> watch::Receiver<Phase> {
@@ -105,25 +110,33 @@ where
     let guarded = Rc::new(RefCell::new(Guarded::new(stream, limits(server))));
     let forward = tower::service_fn(forward::forward);
     let answers = guarded.borrow().answers();
-    let service = Adapter { stack: RefCell::new(stack(&door.home, &peer, forward)), answers };
+    let service = Adapter {
+        stack: RefCell::new(stack(&door.home, &peer, forward)),
+        answers,
+        leftover: Rc::default(),
+        body_timeout: server.body_timeout,
+    };
+    let entry = door.guests.enter(&peer, door.home.now());
     let ended = {
         let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(server.idle_timeout)
+            // Idle connections are the guests' business, slow heads the guard's.
+            .header_read_timeout(None)
             .max_buf_size(server.max_header_bytes + READ_AHEAD_BYTES)
             .max_header_size(server.max_header_bytes + READ_AHEAD_BYTES)
             .max_headers(server.max_headers)
-            .serve_connection(TokioIo::new(Lent::new(&guarded, &peer)), service);
+            .serve_connection(TokioIo::new(Lent::new(&guarded, &peer, server.write_timeout)), service);
         let mut connection = pin!(connection);
-        let mut phase = door.phase();
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = closing(&mut phase) => {
+        let mut leaves = false;
+        poll_fn(|cx| {
+            if !leaves && entry.guest.is_asked(cx) {
+                leaves = true;
                 connection.as_mut().graceful_shutdown();
-                connection.await
             }
-        }
+            connection.as_mut().poll(cx)
+        })
+        .await
     };
+    drop(entry);
     // hyper has let go of its part, so this is the last one.
     let Some(guarded) = Rc::into_inner(guarded).map(RefCell::into_inner) else { return };
     let fault = guarded.unanswered();
@@ -138,13 +151,6 @@ where
 
 /// What hyper may hold of a connection besides one whole head.
 const READ_AHEAD_BYTES: usize = 32 * 1024;
-
-/// Waits until the gateway is told to end. The value that `wait_for` answers locks the phase against its writers, so it
-/// must not outlive this: a connection that drains holds on for as long as its request takes.
-async fn closing(phase: &mut watch::Receiver<Phase>) {
-    // An error means that nobody can tell us to go on serving.
-    let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
-}
 
 fn limits(server: &crate::config::Server) -> WireLimits {
     WireLimits {
@@ -175,11 +181,13 @@ where
 struct Adapter<S> {
     stack: RefCell<S>,
     answers: Answers,
+    leftover: Rc<Leftover>,
+    body_timeout: Duration,
 }
 
 impl<S, F> hyper::service::Service<Request<Incoming>> for Adapter<S>
 where
-    S: Service<Request<Incoming>, Response = Response<GatewayBody>, Error = Infallible, Future = F>,
+    S: Service<Request<ClientBody>, Response = Response<GatewayBody>, Error = Infallible, Future = F>,
     F: Future<Output = Result<Response<GatewayBody>, Infallible>>,
 {
     type Response = Response<Followed<GatewayBody>>;
@@ -187,16 +195,24 @@ where
     type Future = Following<F>;
 
     fn call(&self, request: Request<Incoming>) -> Following<F> {
-        Following { future: self.stack.borrow_mut().call(request), answers: self.answers.clone() }
+        let request = ClientBody::of(request, &self.leftover);
+        Following {
+            future: self.stack.borrow_mut().call(request),
+            answers: self.answers.clone(),
+            leftover: Rc::clone(&self.leftover),
+            body_timeout: self.body_timeout,
+        }
     }
 }
 
 pin_project! {
-    /// Ties an answer to the connection's count of them.
+    /// Ties an answer to the connection's count of them, and reads what a refused request left behind.
     struct Following<F> {
         #[pin]
         future: F,
         answers: Answers,
+        leftover: Rc<Leftover>,
+        body_timeout: Duration,
     }
 }
 
@@ -208,6 +224,12 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        this.future.poll(cx).map_ok(|response| response.map(|body| this.answers.follow(body)))
+        let response = ready!(this.future.poll(cx))?;
+        if let Some(body) = this.leftover.take()
+            && !response.headers().contains_key(http::header::CONNECTION)
+        {
+            tokio::task::spawn_local(client_body::drain(body, *this.body_timeout));
+        }
+        Poll::Ready(Ok(response.map(|body| this.answers.follow(body))))
     }
 }

@@ -3,24 +3,45 @@
 
 use super::wire::Guarded;
 use crate::gateway::Peer;
+use crate::upstream::Tick;
 use std::cell::RefCell;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// A response as short as this goes out by one plain write: copying it costs less than a list of pieces costs the kernel.
+const GATHERED_BYTES: usize = 1024;
 
 /// What hyper reads and writes.
 pub(super) struct Lent<IO> {
     guarded: Rc<RefCell<Guarded<IO>>>,
     peer: Rc<Peer>,
+    /// Bounds the time that a client takes no byte of a response.
+    stalled: Tick,
     vectored: bool,
 }
 
 impl<IO: AsyncWrite + Unpin> Lent<IO> {
-    pub(super) fn new(guarded: &Rc<RefCell<Guarded<IO>>>, peer: &Rc<Peer>) -> Lent<IO> {
+    pub(super) fn new(guarded: &Rc<RefCell<Guarded<IO>>>, peer: &Rc<Peer>, write_timeout: Duration) -> Lent<IO> {
         let vectored = guarded.borrow().is_write_vectored();
-        Lent { guarded: Rc::clone(guarded), peer: Rc::clone(peer), vectored }
+        Lent { guarded: Rc::clone(guarded), peer: Rc::clone(peer), stalled: Tick::new(write_timeout), vectored }
+    }
+
+    /// What a write came to; an error once the client has taken nothing for too long.
+    fn unless_stalled<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match polled {
+            Poll::Ready(result) => {
+                self.stalled.reset();
+                Poll::Ready(result)
+            }
+            Poll::Pending => {
+                ready!(self.stalled.poll_expired(cx));
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its response")))
+            }
+        }
     }
 }
 
@@ -37,16 +58,28 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Lent<IO> {
 }
 
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Lent<IO> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.guarded.borrow_mut()).poll_write(cx, bytes)
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut *self.guarded.borrow_mut()).poll_write(cx, bytes);
+        self.unless_stalled(cx, polled)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.guarded.borrow_mut()).poll_write_vectored(cx, pieces)
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if length > GATHERED_BYTES {
+            let polled = Pin::new(&mut *self.guarded.borrow_mut()).poll_write_vectored(cx, pieces);
+            return self.unless_stalled(cx, polled);
+        }
+        let mut gathered = [0; GATHERED_BYTES];
+        let mut room = &mut gathered[..];
+        for piece in pieces {
+            // They fit: the sum of their lengths was taken above.
+            room.write_all(piece)?;
+        }
+        self.poll_write(cx, gathered.get(..length).unwrap_or_default())
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -55,8 +88,9 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Lent<IO> {
 
     /// hyper flushes when it holds nothing more to write: every response that has ended is with the client now, so its slots
     /// go back.
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut *self.guarded.borrow_mut()).poll_flush(cx))?;
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut *self.guarded.borrow_mut()).poll_flush(cx);
+        ready!(self.unless_stalled(cx, polled))?;
         self.peer.let_go();
         Poll::Ready(Ok(()))
     }
@@ -64,5 +98,24 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Lent<IO> {
     /// The owner closes.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_flush(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::wire::WireLimits;
+    use tokio::io::AsyncWriteExt;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_is_given_up() {
+        let (_client, server) = tokio::io::duplex(16);
+        let guarded = Rc::new(RefCell::new(Guarded::new(server, WireLimits::default())));
+        let peer = Rc::new(Peer::new(std::net::Ipv4Addr::LOCALHOST.into(), false));
+        let mut lent = Lent::new(&guarded, &peer, Duration::from_secs(30));
+        let before = crate::clock::timer_now();
+        let error = lent.write_all(&[0; 64]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(before.elapsed().as_secs(), 30);
     }
 }

@@ -19,7 +19,7 @@
 //!
 //! How a bad head is answered: the reader reports the end of the connection to hyper, which is idle at that moment and
 //! completes, without closing the writing side (the guard sees to that). The owner takes the guard back and sends what it owes
-//! with [`refuse`]:
+//! with [`refuse()`]:
 //!
 //! ```text
 //! let guarded = Guarded::new(stream, WireLimits::default());
@@ -155,7 +155,7 @@ impl<IO> Guarded<IO> {
         self.scanner.fault()
     }
 
-    /// The fault that nobody has answered yet: that of a bad head. The owner then owes [`refuse`]. `None` for a bad body, which
+    /// The fault that nobody has answered yet: that of a bad head. The owner then owes [`refuse()`]. `None` for a bad body, which
     /// the service has answered, and behind an answer that closed the connection.
     #[must_use]
     pub fn unanswered(&self) -> Option<WireFault> {

@@ -97,8 +97,10 @@ async fn handshake<IO>(stream: IO) -> Result<SendRequest<RequestBody>, hyper::Er
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let (sender, connection) =
-        Builder::new().max_header_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS).handshake(TokioIo::new(stream)).await?;
+    let mut builder = Builder::new();
+    // One plain write for a head and the beginning of a body: most requests have little or none.
+    builder.max_header_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS).writev(false);
+    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "an upstream connection ended");

@@ -1,7 +1,16 @@
 //! The whole gateway: configuration in, requests over real sockets, a scripted upstream behind it.
 
+mod drain;
+mod edges;
 mod faults;
 mod happy;
 mod headers;
+mod leaks;
+mod limits;
+mod observe;
+mod paths;
 mod refusals;
+mod reload;
+mod stack;
 mod stream;
+mod threads;

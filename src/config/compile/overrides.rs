@@ -5,7 +5,7 @@ use super::super::raw::{Item, Named, RawAccount, RawFigures, RawTier};
 use super::super::values::Located;
 use super::limits::{Facts, Limits, check_cost, limiter};
 use super::{Context, EndpointTable};
-use crate::engine::{LimitId, Limiter, Profile, ProfileId};
+use crate::engine::{LimitId, Limiter, Part, Profile, ProfileId};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 type RawOverrides = BTreeMap<Located<String>, Located<RawFigures>>;
@@ -100,6 +100,13 @@ fn overrides<T>(
             continue;
         }
         check_cost(context, &facts, &limiter, base.limit.when.endpoints.as_ref(), endpoints);
+        if !base.limit.per.iter().any(|part| matches!(part, Part::Account | Part::Key)) {
+            let message = format!("`{}` is not counted per account: others share its partitions", name.value);
+            let finding = Finding::warning(item.at(&name.span), message);
+            context.tell(
+                finding.hint("what is spent is carried over at each change of figures; add \"account\" to its `per`"),
+            );
+        }
         compiled.insert(id, limiter);
     }
     compiled

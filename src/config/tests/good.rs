@@ -213,6 +213,8 @@ fn what_works_but_is_not_meant_is_a_warning() {
     let access = "rate = '1/s'\nwhen = { access = 'read', endpoint = 'payouts.create' }";
     assert_eq!(warnings(&limit("reads", access)), ["7: the limit `reads` never applies"]);
     assert_eq!(warnings("[tiers.t]"), ["6: no account has the tier `t`"]);
+    let shared = limit("by-ip", "rate = '1/s'\nper = ['ip']") + "[accounts.a]\nlimits.by-ip = { rate = '9/s' }";
+    assert_eq!(warnings(&shared), ["12: `by-ip` is not counted per account: others share its partitions"]);
     let admin = warnings("[admin]\nlisten = ':9090'");
     assert!(admin.len() == 1 && admin[0].contains("from other machines"), "{admin:?}");
 }

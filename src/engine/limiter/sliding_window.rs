@@ -7,7 +7,7 @@
 //! - In no span of length `W` are more than the quota admitted: all of them would be counted at the last one's moment, because
 //!   a request at `t` in slice `k` counts until `(k + 64) d >= t + W`.
 //! - Its place is free again at most `d` after it has aged out, which is less than `W / 60` for windows of a millisecond and
-//!   more: `(k + 64) d - (t + W) <= 64 d - W`. [`Ring::draw`]'s `retry_at` is exact to the same bound.
+//!   more: `(k + 64) d - (t + W) <= 64 d - W`. A rejection's `retry_at` is exact to the same bound.
 //!
 //! The ring takes 148 bytes, or 276 for quotas above 65,535, however many requests it has counted.
 

@@ -160,3 +160,14 @@ fn changes_at_once_lose_nothing() {
     });
     assert_eq!(list(&path).unwrap().len(), 8);
 }
+
+#[test]
+fn what_a_new_file_says_stays_at_its_top() {
+    let heading = "# These are keys.\n";
+    let one = add(heading, &new_key("key_1", "sk_a")).unwrap();
+    let two = add(&one, &new_key("key_2", "sk_b")).unwrap();
+    for text in [&one, &two] {
+        assert!(text.starts_with(heading) && text.matches(heading).count() == 1, "{text}");
+    }
+    assert_eq!(keyring(&two).len(), 2);
+}

@@ -54,12 +54,12 @@ impl Scanner {
         self.heads > answered && !self.is_in_body()
     }
 
-    /// What is wrong, once something is.
     /// Refuses whatever comes next: it took too long.
     pub(super) fn give_up(&mut self, fault: WireFault) {
         self.fault.get_or_insert(fault);
     }
 
+    /// What is wrong, once something is.
     pub(super) fn fault(&self) -> Option<WireFault> {
         self.fault
     }

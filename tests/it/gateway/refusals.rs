@@ -3,6 +3,7 @@
 
 use crate::support::running::{EXPIRED, LIVE, RESTRICTED, REVOKED, Running, Setup, UNKNOWN, get, post, request};
 use crate::support::upstream::Upstream;
+use crate::support::wait::wait_until;
 use crate::support::wire::Answer;
 
 fn gateway() -> (Upstream, Running) {
@@ -104,7 +105,8 @@ fn no_route() {
     assert_eq!(client.ask(other).status(), 404);
     assert_eq!(client.ask(get("/v1", LIVE)).status(), 200);
     assert_eq!(client.ask(get("/v1x", LIVE)).status(), 404);
-    assert_eq!(gateway.metrics().sum("tollgate_requests_total", &[("route", "v1"), ("status", "200")]), 1.0);
+    let counted = || gateway.metrics().sum("tollgate_requests_total", &[("route", "v1"), ("status", "200")]);
+    wait_until("it is counted", || counted() == 1.0);
 }
 
 /// Everything wrong that a head can have, and the status it gets.
@@ -167,9 +169,9 @@ fn malformed_requests_get_an_answer_and_no_second_chance() {
     }
     assert!(upstream.requests().is_empty(), "{:?}", upstream.requests());
     assert_eq!(gateway.ask(get("/v1/charges", LIVE)).status(), 200, "the process serves on");
-    let metrics = gateway.metrics();
-    assert_eq!(metrics.sum("tollgate_requests_total", &[]), cases.len() as f64 + 1.0, "each is counted once");
-    assert_eq!(metrics.in_flight(), 0.0);
+    wait_until("the last one is counted", || gateway.metrics().in_flight() == 0.0);
+    let counted = gateway.metrics().sum("tollgate_requests_total", &[]);
+    assert_eq!(counted, cases.len() as f64 + 1.0, "each is counted once");
 }
 
 #[test]

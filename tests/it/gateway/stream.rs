@@ -125,7 +125,9 @@ const BUFFERS: usize = 48 << 20;
 fn an_upstream_that_does_not_read_holds_the_client_back() {
     let (stop, stopped) = channel::<()>();
     let stopped = Mutex::new(stopped);
-    let upstream = Upstream::scripted(move |_, _| drop(stopped.lock().unwrap().recv()));
+    let upstream = Upstream::scripted(move |_, _| {
+        let _ = stopped.lock().unwrap().recv();
+    });
     let gateway = Setup::new(upstream.address()).start();
     let mut client = gateway.connect();
     client.send(request("POST", "/v1/charges", LIVE, &format!("content-length: {}\r\n", 4 * BUFFERS)));

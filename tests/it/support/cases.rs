@@ -42,13 +42,13 @@ pub(crate) struct Case {
 pub(crate) struct Entry {
     at: String,
     pub(crate) request: Option<String>,
-    pub(crate) account: Option<String>,
+    account: Option<String>,
     mode: Option<String>,
-    connected: Option<String>,
-    key: Option<String>,
-    ip: Option<String>,
+    pub(crate) connected: Option<String>,
+    pub(crate) key: Option<String>,
+    pub(crate) ip: Option<String>,
     #[serde(default)]
-    headers: BTreeMap<String, String>,
+    pub(crate) headers: BTreeMap<String, String>,
     pub(crate) times: Option<u32>,
     pub(crate) hold: Option<String>,
     pub(crate) expect: Option<Expected>,
@@ -89,6 +89,14 @@ impl Entry {
     /// When it happens.
     pub(crate) fn at(&self) -> Nanos {
         Nanos(nanos(&self.at))
+    }
+
+    pub(crate) fn account(&self) -> &str {
+        self.account.as_deref().unwrap_or("acct_1")
+    }
+
+    pub(crate) fn mode(&self) -> &str {
+        self.mode.as_deref().unwrap_or("live")
     }
 }
 
@@ -131,7 +139,7 @@ pub(crate) fn classified(entry: &Entry, config: &Config, seed: &Seed) -> Request
     let unknown = config.other(if method.is_safe() { Access::Read } else { Access::Write });
     let id = found.map_or(unknown, |found| found.endpoint());
     let endpoint = &config.endpoints[id.0 as usize];
-    let account = entry.account.as_deref().unwrap_or("acct_1");
+    let account = entry.account();
     let name = |kind, name: Option<&str>, default| seed.id(kind, name.unwrap_or(default).as_bytes());
     let mut values = [Id::NONE; MAX_VALUES];
     for (value, extractor) in values.iter_mut().zip(&config.policy.endpoint(id).extractors) {
@@ -146,7 +154,7 @@ pub(crate) fn classified(entry: &Entry, config: &Config, seed: &Seed) -> Request
         *value = text.map_or(Id::NONE, |text| seed.id(IdKind::Value, text.as_bytes()));
     }
     RequestClass {
-        mode: if entry.mode.as_deref() == Some("test") { Mode::Test } else { Mode::Live },
+        mode: if entry.mode() == "test" { Mode::Test } else { Mode::Live },
         access: endpoint.access,
         endpoint: id,
         route: config.route("api.example.com", path.as_str()).unwrap(),

@@ -13,6 +13,9 @@ pub(crate) struct Upstream {
     acceptor: Option<std::thread::JoinHandle<()>>,
 }
 
+/// Heads that are kept.
+const MAX_HEADS: usize = 10_000;
+
 /// What has come in so far.
 #[derive(Default)]
 struct Seen {
@@ -85,7 +88,7 @@ impl Upstream {
         self.seen.connections.load(Ordering::SeqCst)
     }
 
-    /// The heads of all requests so far.
+    /// The heads of all requests so far, of the first [`MAX_HEADS`] of them.
     pub(crate) fn requests(&self) -> Vec<Head> {
         self.seen.requests.lock().unwrap().clone()
     }
@@ -99,7 +102,10 @@ impl Upstream {
 
 impl Seen {
     fn note(&self, head: &Head) {
-        self.requests.lock().unwrap().push(head.clone());
+        let mut requests = self.requests.lock().unwrap();
+        if requests.len() < MAX_HEADS {
+            requests.push(head.clone());
+        }
     }
 }
 

@@ -26,6 +26,9 @@ pub(crate) struct Answer {
     pub(crate) trailers: Vec<(String, String)>,
 }
 
+/// A body and its trailers.
+type Framed = (Vec<u8>, Vec<(String, String)>);
+
 /// How a body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Framing {
@@ -168,7 +171,7 @@ impl Wire {
     }
 
     /// Body and trailers of a request.
-    pub(crate) fn body_and_trailers(&mut self, head: &Head) -> io::Result<(Vec<u8>, Vec<(String, String)>)> {
+    pub(crate) fn body_and_trailers(&mut self, head: &Head) -> io::Result<Framed> {
         self.framed(head.framing(Framing::Length(0)))
     }
 
@@ -216,7 +219,7 @@ impl Wire {
         socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     }
 
-    fn framed(&mut self, framing: Framing) -> io::Result<(Vec<u8>, Vec<(String, String)>)> {
+    fn framed(&mut self, framing: Framing) -> io::Result<Framed> {
         let mut body = Vec::new();
         match framing {
             Framing::Length(length) => body = self.exactly(length)?,

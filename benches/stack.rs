@@ -1,0 +1,206 @@
+//! What the stack of one request costs, without sockets: time and allocations, from the head to the end of the answer.
+//! `cargo bench --bench stack` prints a table; dated runs are kept in `benches/runs`. Without `--bench` (as
+//! `cargo test --all-targets` calls it) it does a small round only, so that it cannot rot.
+//!
+//! The gateway is a real one under the Stripe preset, loaded from text; requests go through [`stack`] on this thread, with a
+//! forward service that answers at once. `cargo bench --bench stack -- --bench --only NAME` does one row, for a profiler.
+#![expect(clippy::print_stdout, reason = "the table is what it is for")]
+
+use futures_util::FutureExt;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use std::alloc::System;
+use std::convert::Infallible;
+use std::hint::black_box;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tollgate::gateway::{Classified, GatewayBody, Home, Peer, Refused, headers, stack};
+use tollgate::keys::Secret;
+use tollgate::process::{Gateway, Source, StartError};
+use tower::Service;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Requests made at once, about as many as a busy thread has connections.
+const BATCH: usize = 64;
+/// Not a key of anybody's.
+const SECRET: &str = "sk_live_515151515151515151515151515151515151515151515151";
+
+fn main() {
+    let measure = std::env::args().any(|argument| argument == "--bench");
+    let only = std::env::args().skip_while(|argument| argument != "--only").nth(1);
+    let (rounds, requests) = if measure { (15, 100_000_usize) } else { (3, 100) };
+    let gateway = match gateway() {
+        Ok(gateway) => gateway,
+        Err(error) => unreachable!("the configuration is good: {error}"),
+    };
+    let home = Home::new(Arc::clone(gateway.shared()));
+    println!("{:<46} {:>10} {:>10} {:>24}", "", "median", "best", "allocations a request");
+    for row in ROWS {
+        if only.as_ref().is_none_or(|name| name == row.name) {
+            row.print(&home, rounds, requests);
+        }
+    }
+    gateway.handle().stop();
+    drop(home);
+    gateway.join();
+}
+
+/// One kind of request.
+struct Row {
+    name: &'static str,
+    method: Method,
+    path: &'static str,
+    key: &'static str,
+    status: u16,
+    /// Whether the forward service also makes the head fit for the upstream.
+    rewrites: bool,
+    /// Allocations a request that are too many.
+    most: f64,
+}
+
+const CHARGES: Row = Row {
+    name: "admitted",
+    method: Method::GET,
+    path: "/v1/charges?limit=3",
+    key: SECRET,
+    status: 200,
+    rewrites: false,
+    most: 0.01,
+};
+
+const ROWS: [Row; 5] = [
+    CHARGES,
+    Row { name: "admitted, four limits", method: Method::POST, path: "/v1/payouts", ..CHARGES },
+    // Request ids and trace contexts are cut from blocks: one allocation for a few hundred.
+    Row { name: "admitted, head rewritten", rewrites: true, ..CHARGES },
+    Row { name: "rejected by a limit (429)", path: "/v1/files", status: 429, most: 30.0, ..CHARGES },
+    Row { name: "unknown key (401)", key: "sk_live_nobody", status: 401, most: 30.0, ..CHARGES },
+];
+
+/// What [`stack`] makes.
+trait Stack: Service<Request<()>, Response = Response<GatewayBody>, Error = Infallible> {}
+
+impl<S: Service<Request<()>, Response = Response<GatewayBody>, Error = Infallible>> Stack for S {}
+
+impl Row {
+    fn print(&self, home: &Rc<Home>, rounds: usize, requests: usize) {
+        let peer = Rc::new(Peer::new([127, 0, 0, 1].into(), false));
+        let rewrites = self.rewrites;
+        let mut service = stack(home, &peer, tower::service_fn(move |request| forward(request, rewrites)));
+        // Whatever is made once for each status, limit or partition is made here.
+        self.round(&mut service, BATCH);
+        let mut times: Vec<f64> = (0..rounds).map(|_| self.round(&mut service, requests)).collect();
+        times.sort_by(f64::total_cmp);
+        let count = self.allocations(&mut service, requests);
+        println!("{:<46} {:>7.0} ns {:>7.0} ns {count:>24.3}", self.name, times[times.len() / 2], times[0]);
+        assert!(count <= self.most, "{}: {count} allocations a request, not {}", self.name, self.most);
+    }
+
+    /// Nanoseconds a request. Requests are made before the clock starts, a batch at a time.
+    fn round(&self, service: &mut impl Stack, requests: usize) -> f64 {
+        let mut took = Duration::ZERO;
+        let mut batch = Vec::with_capacity(BATCH);
+        for _ in 0..requests.div_ceil(BATCH) {
+            batch.extend((0..BATCH).map(|_| self.request()));
+            took += timed(|| batch.drain(..).for_each(|request| drop(black_box(exchange(service, request)))));
+        }
+        took.as_nanos() as f64 / (requests.div_ceil(BATCH) * BATCH) as f64
+    }
+
+    /// Allocations a request, from its head to the end of its answer.
+    fn allocations(&self, service: &mut impl Stack, requests: usize) -> f64 {
+        let mut count = 0;
+        for _ in 0..requests {
+            let request = self.request();
+            let region = Region::new(ALLOCATOR);
+            let response = exchange(service, request);
+            let status = response.status();
+            drop(response);
+            let change = region.change();
+            count += change.allocations + change.reallocations;
+            assert_eq!(status, self.status, "{}", self.name);
+        }
+        count as f64 / requests as f64
+    }
+
+    /// A request as a real client sends it, its header map as roomy as one that hyper uses again.
+    fn request(&self) -> Request<()> {
+        let mut headers = HeaderMap::with_capacity(32);
+        let key = format!("Bearer {}", self.key);
+        let fields = [
+            ("host", "api.example.com"),
+            ("authorization", &key),
+            ("accept", "*/*"),
+            ("user-agent", "Stripe/v1 PythonBindings/12.0.0"),
+            ("x-stripe-client-user-agent", "{\"bindings_version\":\"12.0.0\",\"lang\":\"python\"}"),
+            ("stripe-version", "2025-03-31.basil"),
+            ("accept-encoding", "gzip, deflate"),
+        ];
+        for (name, value) in fields {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+        let mut request = Request::new(());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from_static(self.path);
+        *request.headers_mut() = headers;
+        request
+    }
+}
+
+/// One request, to the head of its answer.
+fn exchange(service: &mut impl Stack, request: Request<()>) -> Response<GatewayBody> {
+    match service.call(request).now_or_never() {
+        Some(Ok(response)) => response,
+        _ => unreachable!("the forward service answers at once"),
+    }
+}
+
+/// Does with a request what the real forward service does, but for sending it.
+async fn forward(classified: Classified<()>, rewrites: bool) -> Result<Response<GatewayBody>, Refused> {
+    let Classified { mut request, mut exchange, principal, mut held, .. } = classified;
+    held.commit();
+    if rewrites {
+        headers::forward_request(request.headers_mut(), &exchange, &principal, None);
+    }
+    exchange.status = 200;
+    exchange.sent = Some(exchange.started);
+    exchange.answered = Some(exchange.started);
+    black_box(&request);
+    Ok(Response::new(GatewayBody::own(&b"{}"[..])))
+}
+
+/// A gateway under the Stripe preset, with figures that admit whatever the benchmark sends, but for one account's files.
+fn gateway() -> Result<Gateway, StartError> {
+    let config = r#"
+        presets = ["stripe"]
+        [server]
+        listen = "127.0.0.1:0"
+        threads = 1
+        [admin]
+        listen = "127.0.0.1:0"
+        [auth]
+        keys_file = "keys.toml"
+        [upstreams.api]
+        servers = ["http://127.0.0.1:9"]
+        [accounts.acct_bench.limits]
+        global-live = { rate = "1000000/s", burst = 4000000000 }
+        endpoint-default = { rate = "1000000/s", burst = 4000000000 }
+        payouts-rate = { rate = "1000000/s", burst = 4000000000 }
+        files-read = { rate = "1/1h", burst = 1 }
+    "#;
+    let hash = Secret::new(SECRET).map_or_else(|_| String::new(), |secret| secret.digest().to_string());
+    let keys = format!("[[keys]]\nid = \"key_bench\"\nhash = \"{hash}\"\naccount = \"acct_bench\"\nmode = \"live\"\n");
+    Gateway::start(Source::Text { config: config.to_owned(), keys })
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+fn timed(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
+}

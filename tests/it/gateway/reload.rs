@@ -1,0 +1,168 @@
+//! A new configuration under a running gateway.
+
+use crate::support::running::{Folder, LIVE, OTHER, Running, Setup, get, key, keys};
+use crate::support::upstream::Upstream;
+use crate::support::wait::wait_until;
+use std::net::SocketAddr;
+use tollgate::process::Source;
+
+fn limits(payouts: &str, all: &str) -> String {
+    format!(
+        "[[limits]]\nname = \"all\"\nstage = \"global\"\n{all}\n\
+         [[limits]]\nname = \"payouts\"\nstage = \"endpoint\"\n{payouts}\nwhen = {{ endpoint = \"charges.list\" }}\n"
+    )
+}
+
+/// A gateway whose configuration and keys are files.
+struct Filed {
+    folder: Folder,
+    upstream: SocketAddr,
+    gateway: Option<Running>,
+}
+
+impl Filed {
+    fn new(upstream: &Upstream, rest: &str) -> Filed {
+        let mut filed = Filed { folder: Folder::new(), upstream: upstream.address(), gateway: None };
+        filed.folder.put("keys.toml", &keys());
+        filed.put(rest);
+        filed.gateway = Some(Running::start(Source::File(filed.folder.path("tollgate.toml"))));
+        filed
+    }
+
+    /// Changes the configuration's file and nothing else.
+    fn put(&self, rest: &str) {
+        self.folder.put("tollgate.toml", &Setup::new(self.upstream).with(rest).toml());
+    }
+
+    fn gateway(&self) -> &Running {
+        self.gateway.as_ref().unwrap()
+    }
+
+    fn reloads(&self, result: &str) -> f64 {
+        self.gateway().metrics().sum("tollgate_config_reloads_total", &[("result", result)])
+    }
+}
+
+#[test]
+fn a_reload_keeps_connections_and_what_was_spent() {
+    let upstream = Upstream::fine();
+    let filed = Filed::new(&upstream, &limits("rate = \"1/h\"\nburst = 3", "rate = \"1/h\"\nburst = 10"));
+    let gateway = filed.gateway();
+    let mut client = gateway.connect();
+    let mut ask = || client.ask(get("/v1/charges", LIVE)).status();
+    assert_eq!([ask(), ask()], [200, 200]);
+
+    filed.put(&limits("rate = \"1/h\"\nburst = 5", "rate = \"1/h\"\nburst = 10"));
+    gateway.handle().reload().unwrap();
+    assert_eq!([ask(), ask(), ask(), ask()], [200, 200, 200, 429], "2 of 5 were spent before");
+
+    filed.put(&limits("rate = \"1/h\"\nburst = 100", "rate = \"1/h\"\nburst = 10"));
+    gateway.handle().reload().unwrap();
+    let left = (0..50).take_while(|_| ask() == 200).count();
+    assert_eq!(left, 5, "5 of 10 of the unchanged limit were spent before");
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[test]
+fn a_limit_that_is_gone_holds_nobody() {
+    let upstream = Upstream::fine();
+    let filed = Filed::new(&upstream, &limits("rate = \"1/h\"\nburst = 1", "concurrency = 5"));
+    let gateway = filed.gateway();
+    let mut client = gateway.connect();
+    let mut ask = || client.ask(get("/v1/charges", LIVE)).status();
+    assert_eq!([ask(), ask()], [200, 429]);
+    filed.put("");
+    gateway.handle().reload().unwrap();
+    assert_eq!([ask(), ask(), ask()], [200, 200, 200]);
+    let metrics = gateway.metrics();
+    assert!(!metrics.series.keys().any(|series| series.starts_with("tollgate_partitions")), "{}", metrics.text);
+}
+
+#[test]
+fn a_changed_file_is_taken_by_itself_and_a_bad_one_is_not() {
+    let upstream = Upstream::fine();
+    let filed = Filed::new(&upstream, "");
+    let gateway = filed.gateway();
+    let mut client = gateway.connect();
+    assert_eq!(client.ask(get("/v1/charges", LIVE)).status(), 200);
+    assert_eq!((filed.reloads("success"), filed.reloads("failure")), (1.0, 0.0));
+
+    filed.put("[[limits]]\nname = \"bad\"\nrate = \"many\"\n");
+    wait_until("the bad file is refused", || filed.reloads("failure") == 1.0);
+    assert_eq!(client.ask(get("/v1/charges", LIVE)).status(), 200, "the last good one goes on");
+
+    filed.put("[[limits]]\nname = \"none\"\nstage = \"global\"\nrate = \"0/s\"\nburst = 1\n");
+    wait_until("the good file is taken or told why not", || filed.reloads("success") + filed.reloads("failure") >= 3.0);
+    filed.put("[[limits]]\nname = \"one\"\nstage = \"global\"\nrate = \"1/h\"\nburst = 1\n");
+    wait_until("the good file is taken", || client.ask(get("/v1/charges", LIVE)).status() == 429);
+    let metrics = gateway.metrics();
+    assert!(metrics.sum("tollgate_config_last_success_timestamp_seconds", &[("result", "success")]) > 1.7e9);
+}
+
+#[test]
+fn handle_reload_tells_every_mistake() {
+    let upstream = Upstream::fine();
+    let filed = Filed::new(&upstream, "");
+    filed.put("[[limits]]\nname = \"a\"\nrate = \"many\"\nstage = \"nowhere\"\n[bogus]\n");
+    let error = filed.gateway().handle().reload().unwrap_err().to_string();
+    for mistake in ["many", "nowhere", "bogus"] {
+        assert!(error.contains(mistake), "{mistake}: {error}");
+    }
+    filed.folder.put("tollgate.toml", "");
+    assert!(filed.gateway().handle().reload().is_err());
+    assert_eq!(filed.gateway().ask(get("/v1/charges", LIVE)).status(), 200);
+}
+
+#[test]
+fn a_revoked_key_is_out_on_open_connections_too() {
+    let upstream = Upstream::fine();
+    let filed = Filed::new(&upstream, "");
+    let mut client = filed.gateway().connect();
+    assert_eq!(client.ask(get("/v1/charges", LIVE)).status(), 200);
+    let revoked =
+        key("key_live", LIVE, "acct_a", "live", "revoked = true") + &key("key_o", OTHER, "acct_b", "live", "");
+    filed.folder.put("keys.toml", &revoked);
+    wait_until("the key is revoked", || client.ask(get("/v1/charges", LIVE)).status() == 401);
+    assert_eq!(client.ask(get("/v1/charges", OTHER)).status(), 200);
+
+    // An emptied file must not lock everybody out unnoticed.
+    filed.folder.put("keys.toml", "");
+    wait_until("the empty file is refused", || filed.reloads("failure") == 1.0);
+    assert_eq!(client.ask(get("/v1/charges", OTHER)).status(), 200);
+}
+
+#[test]
+fn an_account_that_changes_its_tier_has_the_new_figures() {
+    let upstream = Upstream::fine();
+    let limit = "[[limits]]\nname = \"all\"\nstage = \"global\"\nrate = \"1/h\"\nburst = 2\n\
+                 [tiers.large.limits]\nall = { rate = \"1/h\", burst = 6 }\n";
+    let filed = Filed::new(&upstream, &format!("{limit}[accounts.acct_b]\ntier = \"large\"\n"));
+    let mut client = filed.gateway().connect();
+    let mut ask = |secret: &str| (0..20).take_while(|_| client.ask(get("/v1/charges", secret)).status() == 200).count();
+    assert_eq!((ask(LIVE), ask(OTHER)), (2, 6));
+    filed.put(&format!("{limit}[accounts.acct_a]\ntier = \"large\"\n"));
+    filed.gateway().handle().reload().unwrap();
+    assert_eq!((ask(LIVE), ask(OTHER)), (4, 0), "what was spent stays spent");
+}
+
+#[test]
+fn a_hundred_reloads_under_load_fail_nobody() {
+    let upstream = Upstream::fine();
+    let filed = Filed::new(&upstream, &limits("concurrency = 50", "rate = \"1000000/s\""));
+    let gateway = filed.gateway();
+    let address = gateway.address;
+    let clients: Vec<_> = (0..2)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut client = crate::support::wire::Wire::connect(address);
+                (0..300).all(|_| client.ask(get("/v1/charges", LIVE)).status() == 200)
+            })
+        })
+        .collect();
+    for round in 0..100 {
+        filed.put(&limits(&format!("concurrency = {}", 50 + round % 2), "rate = \"1000000/s\""));
+        gateway.handle().reload().unwrap();
+    }
+    assert!(clients.into_iter().all(|client| client.join().unwrap()));
+    wait_until("nothing is left in flight", || gateway.metrics().in_flight() == 0.0);
+}

@@ -1,0 +1,258 @@
+//! The stack alone: its order, every case through it with a clock that the test moves, and panics at every place.
+
+use crate::support::cases::{Admit, Case, Entry, Expected, cases, configuration};
+use crate::support::running::key;
+use crate::support::stub::{Deed, InFlight, Stack, StubResponse, peer, poll_once, read};
+use crate::support::{seed, wait::PATIENCE};
+use http::{HeaderMap, Request};
+use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use tollgate::engine::{Nanos, Stage};
+use tollgate::gateway::{ADMIT_ORDER, Peer};
+
+#[test]
+fn stages_are_met_in_the_engines_order() {
+    assert_eq!(ADMIT_ORDER, Stage::ALL);
+}
+
+#[test]
+fn the_stack_answers_every_case_as_the_engine_does() {
+    let cases = cases();
+    assert!(cases.len() >= 12, "the cases are there");
+    for (file, case) in cases {
+        let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+        Run::new(&case).through(&name, &case);
+    }
+}
+
+/// One case on its way through the stack.
+struct Run {
+    stack: Stack,
+    keys: String,
+    waiting: HashMap<String, (Rc<Peer>, InFlight)>,
+}
+
+impl Run {
+    fn new(case: &Case) -> Run {
+        let mut keys: BTreeMap<String, String> = BTreeMap::new();
+        for entry in case.timeline.iter().filter(|entry| entry.request.is_some()) {
+            let secret = secret(entry);
+            let (account, mode) = (entry.account(), entry.mode());
+            let id = entry.key.clone().unwrap_or_else(|| format!("key_{account}_{mode}"));
+            let entry = key(&id, &secret, account, mode, "connected_accounts = \"*\"");
+            keys.insert(secret, entry);
+        }
+        let keys: String = keys.into_values().collect();
+        let stack = Stack::new(configuration(&case.policy, &seed()), &keys);
+        Run { stack, keys, waiting: HashMap::new() }
+    }
+
+    fn through(mut self, name: &str, case: &Case) {
+        for (number, entry) in (1..).zip(&case.timeline) {
+            let place = format!("{name}, entry {number}: {}", entry.request.as_deref().unwrap_or_default());
+            self.stack.clock.set(entry.at());
+            self.happen(&place, entry, entry.at());
+        }
+        self.waiting.clear();
+        let metrics = &self.stack.home.shared.metrics;
+        assert_eq!(metrics.exchanges.get(), 0, "{name}");
+        let policy = &self.stack.home.shared.current().config.policy;
+        let census = self.stack.home.shared.engine.census(policy);
+        assert!(census.values().all(|count| count.in_flight == 0), "{name}: {census:?}");
+    }
+
+    fn happen(&mut self, place: &str, entry: &Entry, now: Nanos) {
+        if let Some(policy) = &entry.reload {
+            self.stack.reload(configuration(policy, &seed()), &self.keys);
+        } else if entry.sweep {
+            self.stack.home.shared.engine.sweep(now);
+        } else if let Some(name) = &entry.end {
+            let (peer, waiting) =
+                self.waiting.remove(name).unwrap_or_else(|| panic!("{place}: nobody is called {name}"));
+            assert_eq!(finish(self.stack.release(waiting)), 200, "{place}");
+            peer.let_go();
+        } else if let Some(name) = &entry.cancel {
+            drop(self.waiting.remove(name).unwrap_or_else(|| panic!("{place}: nobody is called {name}")));
+        } else {
+            for time in 1..=entry.times.unwrap_or(1) {
+                self.arrive(&format!("{place}, time {time}"), entry);
+            }
+        }
+    }
+
+    fn arrive(&mut self, place: &str, entry: &Entry) {
+        let before = self.shadow_rejects();
+        let peer = peer(entry.ip.as_deref().unwrap_or("192.0.2.1"));
+        let deed = if entry.hold.is_some() { Deed::Wait } else { Deed::Answer };
+        let mut call = self.stack.call(&peer, request(entry, deed));
+        match poll_once(&mut call) {
+            std::task::Poll::Ready(response) => assert_verdict(place, response, entry.expect.as_ref().unwrap()),
+            std::task::Poll::Pending => {
+                assert_eq!(entry.expect, Some(Expected::Word(Admit::Admit)), "{place}");
+                self.waiting.insert(entry.hold.clone().unwrap(), (Rc::clone(&peer), call));
+            }
+        }
+        peer.let_go();
+        let after = self.shadow_rejects();
+        let shadows: Vec<&String> =
+            after.iter().filter(|(name, count)| before[*name] < **count).map(|it| it.0).collect();
+        let mut expected: Vec<&String> = entry.shadow.iter().collect();
+        expected.sort();
+        assert_eq!(shadows, expected, "{place}: shadow limits");
+    }
+
+    /// Would-be refusals so far, by limit.
+    fn shadow_rejects(&self) -> BTreeMap<String, u64> {
+        let snapshot = self.stack.home.shared.current();
+        let limits = snapshot.config.policy.limits();
+        limits
+            .zip(&snapshot.limits)
+            .map(|((_, limit), own)| (limit.name.to_string(), own.shadow_reject.get()))
+            .collect()
+    }
+}
+
+/// A secret of its own for each account, mode and key.
+fn secret(entry: &Entry) -> String {
+    let name = format!("{}{}", entry.account(), entry.key.as_deref().unwrap_or_default());
+    format!("sk_{}_{:0>40}", entry.mode(), name.replace('_', "0"))
+}
+
+fn request(entry: &Entry, deed: Deed) -> Request<()> {
+    let (method, path) = entry.request.as_deref().unwrap().split_once(' ').unwrap();
+    let mut request = Request::builder().method(method).uri(path).header("host", "api.example.com");
+    request = request.header("authorization", format!("Bearer {}", secret(entry))).header("x-stub", deed.as_str());
+    if let Some(connected) = &entry.connected {
+        request = request.header("stripe-account", connected);
+    }
+    for (name, value) in &entry.headers {
+        request = request.header(name, value);
+    }
+    request.body(()).unwrap()
+}
+
+fn finish(response: StubResponse) -> u16 {
+    let status = response.status().as_u16();
+    read(response);
+    status
+}
+
+/// Holds an answer against what the case expects; with the retry time rounded up to seconds, as headers have it.
+fn assert_verdict(place: &str, response: StubResponse, expected: &Expected) {
+    let Expected::Reject(refused) = expected else {
+        assert_eq!(finish(response), 200, "{place}");
+        return;
+    };
+    assert_eq!(response.status(), 429, "{place}");
+    let headers = response.headers().clone();
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+    assert_eq!(text("stripe-rate-limited-reason").as_ref(), Some(&refused.reason), "{place}");
+    let named = |header: &str| text(header).unwrap().starts_with(&format!("\"{}\";", refused.limit));
+    assert!(named("ratelimit") && named("ratelimit-policy"), "{place}: {headers:?}");
+    assert_retry_after(place, &headers, refused.retry_after.as_deref());
+    let error: serde_json::Value = serde_json::from_slice(&read(response)).unwrap();
+    assert_eq!(error["error"]["code"], "rate_limit", "{place}");
+    let message = error["error"]["message"].as_str().unwrap();
+    assert!(message.contains(&format!("'{}'", refused.limit)), "{place}: {message}");
+}
+
+fn assert_retry_after(place: &str, headers: &HeaderMap, expected: Option<&str>) {
+    let got = headers.get("retry-after").map(|value| value.to_str().unwrap().parse::<u128>().unwrap());
+    match expected {
+        Some(duration) => {
+            let exact = humantime::parse_duration(duration).unwrap().as_nanos();
+            assert_eq!(got, Some(exact.div_ceil(1_000_000_000).max(1)), "{place}");
+        }
+        // Nobody knows when a slot comes back; and from a limit of nothing nothing comes.
+        None => assert!(matches!(got, None | Some(1)), "{place}: {got:?}"),
+    }
+}
+
+const POLICY: &str = r#"
+[[limits]]
+name = "slots"
+stage = "global"
+concurrency = 1
+[[limits]]
+name = "tokens"
+stage = "global"
+rate = "1/h"
+burst = 1000
+"#;
+
+fn stack() -> (Stack, impl Fn(Deed) -> Request<()>) {
+    let secret = "sk_live_000000000000000000000000000000000000";
+    let stack = Stack::new(configuration(POLICY, &seed()), &key("key", secret, "acct_1", "live", ""));
+    let ask = move |deed: Deed| {
+        let builder = Request::builder().uri("/v1/charges").header("host", "a").header("x-stub", deed.as_str());
+        builder.header("authorization", format!("Bearer {secret}")).body(()).unwrap()
+    };
+    (stack, ask)
+}
+
+/// Requests that the tokens' bucket still admits.
+fn left(stack: &Stack, ask: &impl Fn(Deed) -> Request<()>) -> usize {
+    let peer = peer("192.0.2.1");
+    let admits = || {
+        let response = stack.ask(&peer, ask(Deed::Answer));
+        let admitted = finish(response) == 200;
+        peer.let_go();
+        admitted
+    };
+    (0..2_000).take_while(|_| admits()).count()
+}
+
+#[test]
+fn a_panic_anywhere_costs_no_slot() {
+    let (stack, ask) = stack();
+    let peer = peer("192.0.2.1");
+    for deed in [Deed::PanicBefore, Deed::PanicAfter, Deed::Fail, Deed::PanicInBody].into_iter().cycle().take(40) {
+        let response = stack.ask(&peer, ask(deed));
+        let status = response.status().as_u16();
+        let read = catch_unwind(AssertUnwindSafe(|| read(response)));
+        let expected = match deed {
+            Deed::PanicBefore | Deed::PanicAfter => (500, true),
+            Deed::Fail => (502, true),
+            _ => (200, false),
+        };
+        assert_eq!((status, read.is_ok()), expected, "{deed:?}");
+        assert_eq!(stack.count("slots").in_flight, 0, "{deed:?}");
+    }
+    let metrics = &stack.home.shared.metrics;
+    assert_eq!((metrics.exchanges.get(), metrics.panics.get()), (0, 20));
+    // What was sent on has spent its token: 30 of the 40. What was not has not.
+    assert_eq!(left(&stack, &ask), 970);
+}
+
+#[test]
+fn a_slot_is_held_until_the_last_byte_has_left() {
+    let (stack, ask) = stack();
+    let (first, second) = (peer("192.0.2.1"), peer("192.0.2.2"));
+    let open = stack.ask(&first, ask(Deed::Answer));
+    assert_eq!(stack.count("slots").in_flight, 1);
+    assert_eq!(stack.ask(&second, ask(Deed::Answer)).status(), 429, "the answer's head is not its end");
+    read(open);
+    assert_eq!(stack.count("slots").in_flight, 1, "written, but not sent");
+    first.let_go();
+    assert_eq!(stack.count("slots").in_flight, 0);
+    let unread = stack.ask(&first, ask(Deed::Answer));
+    drop(unread);
+    assert_eq!(stack.count("slots").in_flight, 0, "a client that is gone holds nothing");
+}
+
+#[test]
+fn a_request_dropped_at_any_moment_gives_back_what_is_due() {
+    let (stack, ask) = stack();
+    let peer = peer("192.0.2.1");
+    for polled in [false, true] {
+        let mut call = stack.call(&peer, ask(Deed::Wait));
+        if polled {
+            assert!(poll_once(&mut call).is_pending());
+        }
+        drop(call);
+        assert_eq!(stack.count("slots").in_flight, 0);
+    }
+    assert_eq!(left(&stack, &ask), 1_000, "nothing was sent, nothing is spent");
+    assert!(stack.clock.wall() < jiff::Timestamp::UNIX_EPOCH + PATIENCE, "and no time passed");
+}
