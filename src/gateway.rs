@@ -17,6 +17,7 @@ pub mod headers;
 pub mod hygiene;
 pub mod ids;
 pub mod observe;
+pub mod overriding;
 pub mod refusal;
 pub mod respond;
 pub mod step;

@@ -80,6 +80,9 @@ impl Gateway {
         let snapshot = snapshot(loaded, &metrics, &servers);
         metrics.reloaded(true, time.wall().as_second());
         let shared = Arc::new(Shared::new(engine, time, metrics, servers, snapshot));
+        if let Some(kept) = &kept {
+            kept.adopt_overrides(&shared);
+        }
         let listeners = server::bind(&settings.listen, threads)?;
         let addresses = listeners.iter().take(1).flatten().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         let (phase, watched) = phase_watch::channel(Phase::Serving);
@@ -237,6 +240,7 @@ async fn control_loop(control: Arc<Control>, admin: Option<TcpListener>, mut pha
         }
     }
     tokio::spawn(sweep(Arc::clone(&control.shared)));
+    tokio::spawn(expire_overrides(Arc::clone(&control.shared)));
     tokio::spawn(watch::follow(Arc::clone(&control)));
     // An error means that the gateway's handle is gone without a word: then it ends as if stopped.
     let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
@@ -247,6 +251,16 @@ async fn control_loop(control: Arc<Control>, admin: Option<TcpListener>, mut pha
             tracing::warn!("what is still in flight after the drain timeout is cut off");
             control.phase.send_replace(Phase::Stopping);
         }
+    }
+}
+
+/// Ends overrides within a second of their time.
+async fn expire_overrides(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let ending = Arc::clone(&shared);
+        // It may wait for the disk. A panic there has been told of.
+        let _ = tokio::task::spawn_blocking(move || admin::expire(&ending, ending.time.wall())).await;
     }
 }
 

@@ -15,6 +15,7 @@
 mod anchor;
 mod aside;
 mod keeper;
+pub mod overrides;
 mod record;
 mod seed;
 mod windows;

@@ -15,6 +15,8 @@ mod upstreams;
 pub(super) use endpoints::EndpointTable;
 pub(super) use limits::{Checked, Limits};
 
+pub(in crate::config) use limits::{Facts, limiter};
+
 use super::error::{ConfigErrors, Finding, Report, Severity};
 use super::raw::Damage;
 use super::source::{Place, SourceId, Sources};
@@ -33,6 +35,13 @@ pub(super) struct Context<'a> {
     files: Vec<PathBuf>,
     /// What must not be said to be missing.
     damage: Damage,
+}
+
+impl<'a> Context<'a> {
+    /// For values that come from no file.
+    pub(super) fn bare(report: &'a mut Report, seed: &'a Seed) -> Context<'a> {
+        Context { report, seed, folder: PathBuf::new(), files: Vec::new(), damage: Damage::default() }
+    }
 }
 
 impl Context<'_> {
@@ -109,6 +118,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
     let endpoints =
         endpoints::compile(context, presets.operations, preset_endpoints, raw.endpoints.unwrap_or_default());
     let (limits, values) = limits::compile(context, preset_limits, raw.limits.unwrap_or_default(), &endpoints, &routes);
+    let tiers = overrides::tiers(raw.accounts.as_ref());
     let (profiles, accounts) = overrides::compile(
         context,
         &raw.tiers.unwrap_or_default(),
@@ -134,6 +144,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
         extractors: values.extractors.into(),
         policy: Arc::new(policy),
         profiles: accounts,
+        tiers,
         warnings: Vec::new(),
         files: Vec::new(),
     }

@@ -237,7 +237,7 @@ pub struct Profile {
 }
 
 /// All limits, with an index from (endpoint, mode, stage) to those that can apply there.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     limits: Box<[CompiledLimit]>,
     endpoints: Box<[CompiledEndpoint]>,
@@ -250,19 +250,19 @@ pub struct Policy {
 type Replaced = Box<[(LimitId, Limiter)]>;
 
 /// Which limits can apply, by endpoint, mode and stage. Lists are shared: hundreds of endpoints meet the same few.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Index {
     lists: Box<[Box<[LimitId]>]>,
     places: Box<[u32]>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct CompiledLimit {
     limit: Limit,
     salt: Id,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct CompiledEndpoint {
     class: EndpointClass,
     id: Id,
@@ -283,6 +283,27 @@ impl Policy {
         let index = build_index(&limits, &endpoints);
         let profiles = profiles.into_iter().map(by_limit).collect();
         Policy { limits, endpoints, profiles, index }
+    }
+
+    /// The same policy with further profiles, whose ids follow those there are.
+    #[must_use]
+    pub fn with_profiles(&self, more: Vec<Profile>) -> Policy {
+        let mut policy = self.clone();
+        policy.profiles = policy.profiles.into_iter().chain(more.into_iter().map(by_limit)).collect();
+        policy
+    }
+
+    /// How many profiles there are, the base among them.
+    #[must_use]
+    pub fn profiles(&self) -> usize {
+        self.profiles.len()
+    }
+
+    /// What a profile replaces.
+    #[must_use]
+    pub fn profile(&self, id: ProfileId) -> Profile {
+        let replaced = self.profiles.get(id.0 as usize);
+        Profile { limiters: replaced.into_iter().flatten().copied().collect() }
     }
 
     /// How many limits there are.

@@ -7,6 +7,7 @@ use crate::clock::{Marks, Time};
 use crate::engine::{Clock, Engine};
 use crate::gateway::Shared;
 use crate::gateway::ids::random_seed;
+use crate::state::overrides::Book;
 use crate::state::{Directory, Keeper, Settings, Writer};
 use std::io;
 use std::sync::Arc;
@@ -43,6 +44,11 @@ impl Kept {
     pub(super) fn restore(&mut self, engine: &Engine, time: &Time) {
         let windows = self.keeper.restore(engine, &self.settings, time.now());
         tracing::info!(windows, "the state is restored");
+    }
+
+    /// Puts the overrides that are kept in force again.
+    pub(super) fn adopt_overrides(&self, shared: &Shared) {
+        shared.overriding.adopt(shared, Book::open(self.directory.file("overrides.json")));
     }
 
     pub(super) fn start(self, shared: &Shared) -> io::Result<Keeping> {

@@ -1,6 +1,8 @@
 //! The one integration test binary: everything below is linked once. `support` holds what the modules share.
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod architecture;
 #[cfg(test)]
 mod engine;

@@ -157,7 +157,7 @@ fn stage(stage: RawStage, mechanism: Mechanism) -> Stage {
 }
 
 /// The mechanism and its figures. `whose` begins the sentence when there are none.
-pub(super) fn limiter(context: &mut Context<'_>, facts: &Facts<'_>, whose: &str) -> Option<Limiter> {
+pub(in crate::config) fn limiter(context: &mut Context<'_>, facts: &Facts<'_>, whose: &str) -> Option<Limiter> {
     let RawFigures { rate, burst, concurrency, quota } = facts.figures;
     let at = |span: &std::ops::Range<usize>| Place { span: span.clone(), ..facts.place };
     let spans = [
