@@ -9,7 +9,6 @@ pub mod admit;
 pub mod authenticate;
 pub mod body;
 pub mod classify;
-pub mod client_body;
 pub mod context;
 pub mod exchange;
 pub mod forward;
@@ -22,9 +21,10 @@ pub mod refusal;
 pub mod respond;
 pub mod step;
 pub mod target;
+pub mod texts;
 pub mod words;
 
-pub use body::GatewayBody;
+pub use body::{GatewayBody, Rest};
 pub use context::{Authenticated, Authority, Classified, Home, Observed, Shared, Snapshot};
 pub use exchange::Peer;
 pub use observe::Refused;
@@ -38,7 +38,7 @@ use observe::ObserveLayer;
 use respond::RespondLayer;
 use std::convert::Infallible;
 use std::rc::Rc;
-use step::StepLayer;
+use step::{CheckLayer, StepLayer};
 use tower::{Service, ServiceBuilder};
 
 /// The stages of the stack's five `Admit` layers, top to bottom. A test holds it to [`Stage::ALL`], the order of the engine.
@@ -71,11 +71,11 @@ where
         // Limits decide by class alone, so this is the last place that reads the request.
         .layer(StepLayer::<_, Authenticated<B>>::new(Classify))
         // The account's whole traffic before any part of it, rates before slots: a refusal at a rate touches no slot.
-        .layer(StepLayer::<_, Classified<B>>::new(Admit(global_rate)))
-        .layer(StepLayer::<_, Classified<B>>::new(Admit(global_concurrency)))
-        .layer(StepLayer::<_, Classified<B>>::new(Admit(endpoint_rate)))
-        .layer(StepLayer::<_, Classified<B>>::new(Admit(endpoint_concurrency)))
+        .layer(CheckLayer(Admit(global_rate)))
+        .layer(CheckLayer(Admit(global_concurrency)))
+        .layer(CheckLayer(Admit(endpoint_rate)))
+        .layer(CheckLayer(Admit(endpoint_concurrency)))
         // Single objects last: the narrowest limit is asked only when the wider ones have room.
-        .layer(StepLayer::<_, Classified<B>>::new(Admit(resource)))
+        .layer(CheckLayer(Admit(resource)))
         .service(forward)
 }

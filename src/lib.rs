@@ -44,3 +44,4 @@ pub mod process;
 pub mod server;
 pub mod state;
 pub mod upstream;
+pub mod wire_fault;

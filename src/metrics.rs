@@ -30,6 +30,8 @@ pub struct Metrics {
     rejections: IntCounterVec,
     /// `tollgate_auth_failures_total`
     auth_failures: IntCounterVec,
+    /// `tollgate_bad_requests_total`
+    bad_requests: IntCounterVec,
     /// `tollgate_request_duration_seconds`
     request_seconds: HistogramVec,
     /// `tollgate_upstream_duration_seconds`
@@ -119,6 +121,11 @@ impl Metrics {
                 "Requests refused because of their key.",
                 &["cause"],
             )?,
+            bad_requests: make.counters(
+                "tollgate_bad_requests_total",
+                "Requests that the wire guard refused before they became one.",
+                &["fault"],
+            )?,
             request_seconds: make.seconds(
                 "request_duration",
                 "From a request's head to its response's last byte.",
@@ -200,6 +207,11 @@ impl Metrics {
     #[must_use]
     pub fn auth_failures(&self, cause: &str) -> IntCounter {
         self.auth_failures.with_label_values(&[cause])
+    }
+
+    /// Notes a request that was refused on the wire, by [`WireFault::label`](crate::wire_fault::WireFault::label).
+    pub fn bad_request(&self, fault: &str) {
+        self.bad_requests.with_label_values(&[fault]).inc();
     }
 
     /// Notes a reload and, when it succeeded, when it was (Unix seconds).

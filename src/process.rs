@@ -77,6 +77,7 @@ impl Gateway {
         if let Some(kept) = &mut kept {
             kept.restore(&engine, &time);
         }
+        let seen = loader.reads_files().then(|| watch::contents(&loaded.config.files));
         let snapshot = snapshot(loaded, &metrics, &servers);
         metrics.reloaded(true, time.wall().as_second());
         let shared = Arc::new(Shared::new(engine, time, metrics, servers, snapshot));
@@ -89,7 +90,7 @@ impl Gateway {
         let workers = Workers::start(&shared, listeners, &watched)?;
         let admin = admin_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let control = Arc::new(Control { shared, loader: Mutex::new(loader), phase });
-        let control_thread = start_control(Arc::clone(&control), admin_listener, watched)?;
+        let control_thread = start_control(Arc::clone(&control), admin_listener, watched, seen)?;
         let keeping = kept.map(|kept| kept.start(&control.shared)).transpose()?;
         Ok(Gateway { control, addresses, admin, workers, control_thread, keeping })
     }
@@ -224,15 +225,21 @@ fn start_control(
     control: Arc<Control>,
     admin: Option<TcpListener>,
     phase: phase_watch::Receiver<Phase>,
+    seen: Option<watch::Contents>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new()
         .name("control".to_owned())
-        .spawn(move || runtime.block_on(control_loop(control, admin, phase)))
+        .spawn(move || runtime.block_on(control_loop(control, admin, phase, seen)))
 }
 
 /// Until the gateway has ended: admin, sweeps, reloads, the bound on draining.
-async fn control_loop(control: Arc<Control>, admin: Option<TcpListener>, mut phase: phase_watch::Receiver<Phase>) {
+async fn control_loop(
+    control: Arc<Control>,
+    admin: Option<TcpListener>,
+    mut phase: phase_watch::Receiver<Phase>,
+    seen: Option<watch::Contents>,
+) {
     if let Some(listener) = admin {
         match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => drop(tokio::spawn(admin::serve(listener, Arc::clone(&control.shared), phase.clone()))),
@@ -241,7 +248,9 @@ async fn control_loop(control: Arc<Control>, admin: Option<TcpListener>, mut pha
     }
     tokio::spawn(sweep(Arc::clone(&control.shared)));
     tokio::spawn(expire_overrides(Arc::clone(&control.shared)));
-    tokio::spawn(watch::follow(Arc::clone(&control)));
+    if let Some(seen) = seen {
+        tokio::spawn(watch::follow(Arc::clone(&control), seen));
+    }
     // An error means that the gateway's handle is gone without a word: then it ends as if stopped.
     let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
     let drain_timeout = control.shared.current().config.server.drain_timeout;

@@ -6,9 +6,11 @@
 //! [`MAX_HEADERS`] long.
 
 mod body;
+mod client_body;
 mod connect;
 
 pub use body::{BodyFault, Deadline, RequestBody, Tick};
+pub use client_body::{ClientBody, Leftover, MAX_DRAIN_BYTES, drain};
 pub use connect::ConnectError;
 
 use crate::clock::Time;

@@ -1,9 +1,8 @@
 //! One stage of limits. Five of these, one a stage, in the order of [`Stage::ALL`].
 
 use super::context::Classified;
-use super::observe::Refused;
 use super::refusal::Refusal;
-use super::step::Step;
+use super::step::Check;
 use crate::engine::{self, Outcome, Stage, Witness};
 use crate::metrics::LimitCounters;
 
@@ -11,21 +10,15 @@ use crate::metrics::LimitCounters;
 #[derive(Clone, Copy, Debug)]
 pub struct Admit(pub Stage);
 
-impl<B> Step<Classified<B>> for Admit {
-    type Next = Classified<B>;
-
-    fn take(&self, mut classified: Classified<B>) -> Result<Classified<B>, Refused> {
-        let Classified { exchange, class, held, .. } = &mut classified;
+impl Check for Admit {
+    fn check<B>(&self, classified: &mut Classified<B>) -> Result<(), Refusal> {
+        let Classified { exchange, class, held, .. } = classified;
         let engine = &exchange.home.shared.engine;
         let snapshot = &exchange.view.snapshot;
         let policy = &snapshot.config.policy;
         let mut counted = Counted { policy, limits: &snapshot.limits };
         // All stages decide at the moment the request began: one clock read a request.
-        let verdict = engine.stage(policy, self.0, class, exchange.started, held.hold(), &mut counted);
-        match verdict {
-            Ok(()) => Ok(classified),
-            Err(rejection) => Err(Refused::new(Refusal::Rejected(rejection), classified.exchange)),
-        }
+        engine.stage(policy, self.0, class, exchange.started, held.hold(), &mut counted).map_err(Refusal::Rejected)
     }
 }
 

@@ -27,10 +27,27 @@ pub struct Forwarded<B> {
 }
 
 /// What ends with the exchange, in this order: the connection goes back, the slots go back, the record is closed.
-pub(super) struct Rest {
-    connection: Option<Connection>,
+///
+/// Boxed when the request is forwarded: from then on its parts stay where they are until the end.
+pub struct Rest {
+    /// The upstream's connection, once an answer comes on it.
+    pub(super) connection: Option<Connection>,
     _held: Held,
-    exchange: Exchange,
+    pub(super) exchange: Exchange,
+}
+
+impl Rest {
+    /// The end of an exchange that holds `held`.
+    #[must_use]
+    pub fn new(held: Held, exchange: Exchange) -> Box<Rest> {
+        Box::new(Rest { connection: None, _held: held, exchange })
+    }
+
+    /// Lets go of all but the record.
+    pub(super) fn into_exchange(self: Box<Self>) -> Exchange {
+        let Rest { exchange, .. } = *self;
+        exchange
+    }
 }
 
 impl<B> GatewayBody<B> {
@@ -42,10 +59,9 @@ impl<B> GatewayBody<B> {
 }
 
 impl<B: UpstreamBody> GatewayBody<B> {
-    /// An upstream's body, and the connection that it comes on, where there is one to give back after it.
+    /// An upstream's body, and what ends with it.
     #[must_use]
-    pub fn forwarded(inner: B, tick: Tick, connection: Option<Connection>, held: Held, exchange: Exchange) -> Self {
-        let rest = Box::new(Rest { connection, _held: held, exchange });
+    pub fn forwarded(inner: B, tick: Tick, rest: Box<Rest>) -> Self {
         let mut forwarded = Forwarded { inner, tick, rest: Some(rest) };
         if forwarded.inner.is_end_stream() {
             forwarded.end();

@@ -7,6 +7,7 @@ use super::access_log::AccessLog;
 use super::exchange::Exchange;
 use super::ids::RequestIds;
 use super::overriding::Overriding;
+use super::texts::Texts;
 use crate::clock::Time;
 use crate::config::Config;
 use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, RouteId};
@@ -136,6 +137,8 @@ impl Snapshot {
 pub struct View {
     /// The snapshot.
     pub snapshot: Arc<Snapshot>,
+    /// The texts of its refusals.
+    pub texts: Texts,
     /// Few combinations are ever met, and the usual ones are at the front.
     requests: RefCell<Vec<(RequestLabels, IntCounter)>>,
 }
@@ -158,7 +161,7 @@ const NO_ROUTE: &str = "none";
 
 impl View {
     fn new(snapshot: Arc<Snapshot>) -> View {
-        View { snapshot, requests: RefCell::default() }
+        View { snapshot, texts: Texts::default(), requests: RefCell::default() }
     }
 
     /// Counts one answered request.

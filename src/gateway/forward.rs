@@ -3,9 +3,8 @@
 //! From here on the request's tokens are spent, whatever the upstream does: it was admitted. Its slots are held until the last
 //! byte of the answer has been handed on, the client has gone, or the exchange has failed.
 
-use super::body::GatewayBody;
-use super::client_body::ClientBody;
-use super::context::{Classified, Held, View};
+use super::body::{GatewayBody, Rest};
+use super::context::{Classified, View};
 use super::exchange::Exchange;
 use super::headers;
 use super::observe::Refused;
@@ -13,7 +12,8 @@ use super::refusal::{BadRequest, Refusal, UpstreamFailure};
 use crate::clock::timer_now;
 use crate::config::{Scheme, Upstream};
 use crate::keys::Principal;
-use crate::upstream::{BodyFault, ConnectError, Connection, Deadline, RequestBody, ServerId, Tick};
+use crate::upstream::{BodyFault, ClientBody, ConnectError, Connection, Deadline, RequestBody, ServerId, Tick};
+use crate::wire_fault::fault_of;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
@@ -35,23 +35,22 @@ pub fn forward(classified: Classified<ClientBody>) -> impl Future<Output = Resul
     let Classified { request, exchange, principal, class, mut held } = classified;
     held.commit();
     let place = exchange.view.snapshot.config.routes.get(class.route.0 as usize).map(|route| route.upstream);
-    let outgoing = outgoing(request, place, &exchange, &principal);
-    converse(place, outgoing, exchange, held)
+    let (outgoing, progress) = outgoing(request, place, &exchange, &principal);
+    converse(place, outgoing, progress, Rest::new(held, exchange))
 }
 
 /// When the last byte of a request's body came, for requests that have one.
 type Progress = Option<Rc<Cell<Instant>>>;
 
-/// The request as the upstream gets it. `None` never happens: nobody has taken its body before.
+/// The request as the upstream gets it.
 fn outgoing(
     request: Request<ClientBody>,
     place: Option<usize>,
     exchange: &Exchange,
     principal: &Principal,
-) -> Option<(Request<RequestBody>, Progress)> {
+) -> (Request<RequestBody>, Progress) {
     let config = &exchange.view.snapshot.config;
     let (mut parts, body) = request.into_parts();
-    let body = body.into_incoming()?;
     let host = place.and_then(|place| config.upstreams.get(place)).and_then(|upstream| host_for(upstream, &parts));
     headers::forward_request(&mut parts.headers, exchange, principal, host.as_ref());
     parts.uri = origin_form(parts.uri);
@@ -59,7 +58,7 @@ fn outgoing(
     parts.extensions.clear();
     let progress = (!body.is_end_stream()).then(|| Rc::new(Cell::new(timer_now())));
     let body = RequestBody::new(body, config.server.body_timeout, progress.clone());
-    Some((Request::from_parts(parts, body), progress))
+    (Request::from_parts(parts, body), progress)
 }
 
 /// Sends on a pooled connection where one is fit, else on a new one, and takes the head of the answer. A connection that turns
@@ -67,40 +66,39 @@ fn outgoing(
 /// twice.
 fn converse(
     place: Option<usize>,
-    outgoing: Option<(Request<RequestBody>, Progress)>,
-    mut exchange: Exchange,
-    held: Held,
+    mut outgoing: Request<RequestBody>,
+    progress: Progress,
+    mut rest: Box<Rest>,
 ) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
     async move {
-        let view = Rc::clone(&exchange.view);
+        let refused = |refusal, rest: Box<Rest>| Err(Refused::new(refusal, rest.into_exchange()));
+        let view = Rc::clone(&rest.exchange.view);
         let Some(route) = Route::new(&view, place) else {
-            return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Unreachable), exchange));
-        };
-        let Some((mut outgoing, progress)) = outgoing else {
-            return Err(Refused::new(Refusal::Internal, exchange));
+            return refused(Refusal::Upstream(UpstreamFailure::Unreachable), rest);
         };
         loop {
-            let mut connection = match route.connection(&exchange).await {
+            let mut connection = match route.connection(&rest.exchange).await {
                 Ok(connection) => connection,
-                Err(failure) => return Err(Refused::new(Refusal::Upstream(failure), exchange)),
+                Err(failure) => return refused(Refusal::Upstream(failure), rest),
             };
-            exchange.sent = Some(exchange.home.now());
+            rest.exchange.sent = Some(rest.exchange.home.now());
             let sent = connection.sender.try_send_request(outgoing);
             let outcome = tokio::select! {
                 biased;
                 outcome = sent => outcome,
                 () = route.too_long(&mut connection.deadline, &progress) => {
-                    return Err(Refused::new(Refusal::Upstream(UpstreamFailure::TimedOut), exchange));
+                    return refused(Refusal::Upstream(UpstreamFailure::TimedOut), rest);
                 }
             };
             match outcome {
                 Ok(response) => {
-                    exchange.answered = Some(exchange.home.now());
-                    return accept(response, connection, route.upstream, exchange, held);
+                    rest.exchange.answered = Some(rest.exchange.home.now());
+                    rest.connection = Some(connection);
+                    return accept(response, route.upstream, rest);
                 }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if connection.reused => outgoing = unsent,
-                    _ => return Err(Refused::new(failure(&failed.into_error()), exchange)),
+                    _ => return refused(failure(&failed.into_error()), rest),
                 },
             }
         }
@@ -152,22 +150,20 @@ impl<'a> Route<'a> {
 /// Takes the head of the upstream's answer, or refuses to pass it on.
 fn accept(
     response: Response<Incoming>,
-    connection: Connection,
     upstream: &Upstream,
-    mut exchange: Exchange,
-    held: Held,
+    mut rest: Box<Rest>,
 ) -> Result<Response<GatewayBody>, Refused> {
     let (mut parts, body) = response.into_parts();
     // Nobody asked for a switch of protocols: `Upgrade` is not forwarded.
     if !is_plainly_framed(&parts.headers) || parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Broken), exchange));
+        return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Broken), rest.into_exchange()));
     }
-    exchange.status = parts.status.as_u16();
-    headers::forward_response(&mut parts.headers, &exchange);
+    rest.exchange.status = parts.status.as_u16();
+    headers::forward_response(&mut parts.headers, &rest.exchange);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let tick = Tick::new(upstream.body_timeout);
-    let body = GatewayBody::forwarded(body, tick, Some(connection), held, exchange);
+    let body = GatewayBody::forwarded(body, tick, rest);
     Ok(Response::from_parts(parts, body))
 }
 
@@ -175,11 +171,12 @@ fn accept(
 /// would reach the client under no name.
 fn is_plainly_framed(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => true,
-        (Some(coding), None) => {
-            coding.as_bytes().eq_ignore_ascii_case(b"chunked") && !headers.contains_key(header::CONTENT_LENGTH)
-        }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    match (codings.next(), lengths.next()) {
+        (None, None) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none(),
+        // hyper reads "3, 3" as 3, but it would go on to the client as it is.
+        (None, Some(length)) => length.as_bytes().iter().all(u8::is_ascii_digit) && lengths.next().is_none(),
         (Some(_), Some(_)) => false,
     }
 }
@@ -189,9 +186,7 @@ fn failure(error: &hyper::Error) -> Refusal {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         match error.downcast_ref::<BodyFault>() {
-            Some(BodyFault::Client(_)) => {
-                return Refusal::BadRequest(BadRequest::new("The body of this request could not be read."));
-            }
+            Some(BodyFault::Client(error)) => return Refusal::BadRequest(unreadable(error)),
             Some(BodyFault::ClientIdle) => {
                 let message = "The body of this request did not come in time.";
                 return Refusal::BadRequest(BadRequest { status: StatusCode::REQUEST_TIMEOUT, message });
@@ -201,6 +196,14 @@ fn failure(error: &hyper::Error) -> Refusal {
     }
     tracing::debug!(%error, "an upstream exchange failed");
     Refusal::Upstream(UpstreamFailure::Broken)
+}
+
+/// Why a body could not be read: what the wire guard found, or that it ended early.
+fn unreadable(error: &hyper::Error) -> BadRequest {
+    match fault_of(error) {
+        Some(fault) => BadRequest { status: fault.status(), message: fault.message() },
+        None => BadRequest::new("The body of this request could not be read."),
+    }
 }
 
 /// The client's `Host` goes on to a plain upstream; one that is reached over TLS is known by its own name, and so is any for a

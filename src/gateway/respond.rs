@@ -5,9 +5,11 @@ use super::context::Home;
 use super::headers::REQUEST_ID;
 use super::observe::Refused;
 use super::refusal::Refusal;
-use super::words::{self, Words};
+use super::texts::Text;
+use super::words;
 use crate::config::{Responses, ShouldRetry};
 use crate::engine::{Access, Limiter, Nanos, Rejection};
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{CatchUnwind, Either, Ready, ready};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -102,7 +104,7 @@ where
 fn internal<R>(home: &Home) -> Response<GatewayBody<R>> {
     home.shared.metrics.panics.inc();
     let words = words::of(&Refusal::Internal, None);
-    let mut response = render(StatusCode::INTERNAL_SERVER_ERROR, &words, &home.ids.request_id());
+    let mut response = render(StatusCode::INTERNAL_SERVER_ERROR, words.to_json(), &home.ids.request_id());
     response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     response
 }
@@ -110,22 +112,19 @@ fn internal<R>(home: &Home) -> Response<GatewayBody<R>> {
 fn answer<R>(refused: &Refused) -> Response<GatewayBody<R>> {
     let Refused { refusal, exchange } = refused;
     let config = &exchange.view.snapshot.config;
+    if let Refusal::Rejected(rejection) = refusal {
+        let text = exchange.view.texts.of(rejection, config);
+        let mut response = render(refusal.status(), text.body.clone(), &exchange.request_id);
+        describe_rejection(response.headers_mut(), rejection, &config.responses, &text, exchange.home.now());
+        return response;
+    }
     let words = words::of(refusal, Some(config));
-    let mut response = render(refusal.status(), &words, &exchange.request_id);
+    let mut response = render(refusal.status(), words.to_json(), &exchange.request_id);
     let headers = response.headers_mut();
     match refusal {
-        Refusal::Rejected(rejection) => {
-            describe_rejection(
-                headers,
-                rejection,
-                &config.responses,
-                config.policy.limit(rejection.limit),
-                exchange.home.now(),
-            );
-        }
         Refusal::Unauthenticated(_) => {
             let realm = config.auth.realm.replace(['"', '\\'], "");
-            insert(headers, header::WWW_AUTHENTICATE, &format!("Basic realm=\"{realm}\""));
+            insert(headers, header::WWW_AUTHENTICATE, format!("Basic realm=\"{realm}\""));
         }
         Refusal::BadRequest(_) => {
             // Its framing may be in doubt: nothing more is read from this connection.
@@ -136,18 +135,12 @@ fn answer<R>(refused: &Refused) -> Response<GatewayBody<R>> {
                 headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
             }
         }
-        Refusal::Forbidden(_) | Refusal::NoRoute { .. } | Refusal::Internal => {}
+        Refusal::Forbidden(_) | Refusal::NoRoute { .. } | Refusal::Rejected(_) | Refusal::Internal => {}
     }
     response
 }
 
-fn describe_rejection(
-    headers: &mut HeaderMap,
-    rejection: &Rejection,
-    responses: &Responses,
-    limit: &crate::engine::Limit,
-    now: Nanos,
-) {
+fn describe_rejection(headers: &mut HeaderMap, rejection: &Rejection, responses: &Responses, text: &Text, now: Nanos) {
     headers.insert(responses.reason_header.clone(), HeaderValue::from_static(rejection.stage.reason()));
     match responses.should_retry {
         ShouldRetry::Absent => {}
@@ -159,10 +152,11 @@ fn describe_rejection(
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     if responses.ratelimit_headers {
-        let name = words::structured_string(&limit.name);
-        insert(headers, RATE_LIMIT_POLICY, &format!("{name}{}", words::policy_parameters(&rejection.limiter)));
+        if let Some(policy) = &text.policy {
+            headers.insert(RATE_LIMIT_POLICY, policy.clone());
+        }
         let reset = retry_after.map(|seconds| format!(";t={seconds}")).unwrap_or_default();
-        insert(headers, RATE_LIMIT, &format!("{name};r=0{reset}"));
+        insert(headers, RATE_LIMIT, format!("{};r=0{reset}", text.name));
     }
 }
 
@@ -177,8 +171,8 @@ fn retry_after_seconds(rejection: &Rejection, now: Nanos) -> Option<u64> {
     }
 }
 
-fn render<R>(status: StatusCode, words: &Words, request_id: &HeaderValue) -> Response<GatewayBody<R>> {
-    let mut response = Response::new(GatewayBody::own(words.to_json()));
+fn render<R>(status: StatusCode, body: impl Into<Bytes>, request_id: &HeaderValue) -> Response<GatewayBody<R>> {
+    let mut response = Response::new(GatewayBody::own(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -187,8 +181,8 @@ fn render<R>(status: StatusCode, words: &Words, request_id: &HeaderValue) -> Res
     response
 }
 
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(name, value);
     }
 }

@@ -1,6 +1,9 @@
-//! A layer that decides at once: it turns a request into one of another type, or refuses it. No future of its own, no box.
+//! Layers that decide at once: a step turns a request into one of another type, a check leaves it as it is, and either may
+//! refuse it. No future of their own, no box.
 
+use super::context::Classified;
 use super::observe::Refused;
+use super::refusal::Refusal;
 use futures_util::future::{Either, Ready, ready};
 use std::marker::PhantomData;
 use std::task::{Context, Poll};
@@ -64,6 +67,55 @@ where
         match self.step.take(request) {
             Ok(next) => Either::Left(self.inner.call(next)),
             Err(refused) => Either::Right(ready(Err(refused))),
+        }
+    }
+}
+
+/// What a classified request must pass. It stays in place meanwhile: moving it is most of what a step would cost.
+pub trait Check {
+    /// Looks at the request and takes what it needs.
+    ///
+    /// # Errors
+    /// The refusal.
+    fn check<B>(&self, classified: &mut Classified<B>) -> Result<(), Refusal>;
+}
+
+/// The layer of a check.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckLayer<T>(pub T);
+
+impl<T: Clone, S> Layer<S> for CheckLayer<T> {
+    type Service = Checked<T, S>;
+
+    fn layer(&self, inner: S) -> Checked<T, S> {
+        Checked { check: self.0.clone(), inner }
+    }
+}
+
+/// The service of a check.
+#[derive(Clone, Copy, Debug)]
+pub struct Checked<T, S> {
+    check: T,
+    inner: S,
+}
+
+impl<T, B, S> Service<Classified<B>> for Checked<T, S>
+where
+    T: Check,
+    S: Service<Classified<B>, Error = Refused>,
+{
+    type Response = S::Response;
+    type Error = Refused;
+    type Future = Either<S::Future, Ready<Result<S::Response, Refused>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refused>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut classified: Classified<B>) -> Self::Future {
+        match self.check.check(&mut classified) {
+            Ok(()) => Either::Left(self.inner.call(classified)),
+            Err(refusal) => Either::Right(ready(Err(Refused::new(refusal, classified.exchange)))),
         }
     }
 }

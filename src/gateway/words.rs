@@ -115,7 +115,9 @@ fn forbid(forbidden: &Forbidden) -> Words {
     }
 }
 
-fn rejected(rejection: &Rejection, config: &Config) -> Words {
+/// What to say of a request that a limit refused.
+#[must_use]
+pub fn rejected(rejection: &Rejection, config: &Config) -> Words {
     let limit = config.policy.limit(rejection.limit);
     let message = format!(
         "Request rate limit exceeded: the limit '{}' admits {}{}. You can learn more about rate limits here \

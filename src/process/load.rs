@@ -92,6 +92,11 @@ impl Loader {
         Loader { seed, ..self }
     }
 
+    /// Whether there are files to watch.
+    pub(super) fn reads_files(&self) -> bool {
+        matches!(self.source, Source::File(_))
+    }
+
     /// Loads everything anew; the access log stays open where its place is the same.
     pub(super) fn load(&mut self, log: Option<&Arc<AccessLog>>) -> Result<Loaded, LoadError> {
         let config = match &self.source {

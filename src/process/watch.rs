@@ -16,8 +16,12 @@ use tokio::sync::mpsc;
 /// How long contents must stand still.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// Reloads whenever a file of the running configuration changes, for ever.
-pub(super) async fn follow(control: Arc<Control>) {
+/// What files held at a moment, in short.
+pub(super) type Contents = [u8; 32];
+
+/// Reloads whenever a file of the running configuration changes, for ever. `known` is what the files held when they were
+/// loaded: a change between then and the beginning of the watch counts too.
+pub(super) async fn follow(control: Arc<Control>, mut known: Contents) {
     let (changed, mut changes) = mpsc::channel(1);
     let noticed = move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
@@ -34,25 +38,43 @@ pub(super) async fn follow(control: Arc<Control>) {
     };
     let mut folders = BTreeSet::new();
     watch_folders(&mut watcher, &mut folders, &control.files());
-    let mut known = contents(&control.files());
-    while changes.recv().await.is_some() {
-        let mut latest = contents(&control.files());
-        while latest != known {
-            tokio::time::sleep(SETTLE).await;
-            let settled = contents(&control.files());
-            if settled == latest {
-                break;
+    loop {
+        match settled(&control, known).await {
+            Some(latest) => {
+                known = reload(&control, latest).await;
+                watch_folders(&mut watcher, &mut folders, &control.files());
             }
-            latest = settled;
+            // Another file of the folder changed, an access log perhaps: that is looked at so often and not oftener.
+            None => tokio::time::sleep(SETTLE).await,
         }
-        if latest != known {
-            let reloading = Arc::clone(&control);
-            // The result is logged and counted where it happens.
-            let _ = tokio::task::spawn_blocking(move || reloading.reload().is_ok()).await;
-            watch_folders(&mut watcher, &mut folders, &control.files());
-            known = contents(&control.files());
+        if changes.recv().await.is_none() {
+            return;
         }
     }
+}
+
+/// What the files hold once they have stood still, if that is not `known`.
+async fn settled(control: &Control, known: Contents) -> Option<Contents> {
+    let mut latest = contents(&control.files());
+    while latest != known {
+        tokio::time::sleep(SETTLE).await;
+        let settled = contents(&control.files());
+        if settled == latest {
+            return Some(latest);
+        }
+        latest = settled;
+    }
+    None
+}
+
+/// Reloads, and answers what is known then: what was seen before the reload, so that a change during it counts as one.
+async fn reload(control: &Arc<Control>, latest: Contents) -> Contents {
+    let before = control.files();
+    let reloading = Arc::clone(control);
+    // The result is logged and counted where it happens.
+    let _ = tokio::task::spawn_blocking(move || reloading.reload().is_ok()).await;
+    let after = control.files();
+    if after == before { latest } else { contents(&after) }
 }
 
 fn watch_folders(watcher: &mut impl Watcher, known: &mut BTreeSet<PathBuf>, files: &[PathBuf]) {
@@ -72,8 +94,8 @@ fn folder_of(file: &Path) -> PathBuf {
     }
 }
 
-/// What the files hold, in short. A file that cannot be read counts as empty.
-fn contents(files: &[PathBuf]) -> [u8; 32] {
+/// What the files hold. A file that cannot be read counts as empty.
+pub(super) fn contents(files: &[PathBuf]) -> Contents {
     let mut hasher = Sha256::new();
     for file in files {
         let bytes = std::fs::read(file).unwrap_or_default();

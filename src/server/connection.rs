@@ -4,9 +4,9 @@ use super::Phase;
 use super::guests::Guests;
 use super::lent::Lent;
 use super::wire::{self, Answers, Followed, Guarded, WireFault, WireLimits};
-use crate::gateway::client_body::{self, ClientBody, Leftover};
 use crate::gateway::context::{RequestLabels, View};
 use crate::gateway::{GatewayBody, Home, Peer, forward, stack, words};
+use crate::upstream::{self, ClientBody, Leftover};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -169,6 +169,7 @@ where
 {
     let labels = RequestLabels { route: None, mode: None, access: None, status: fault.status().as_u16() };
     view.count(&home.shared.metrics, labels);
+    home.shared.metrics.bad_request(fault.label());
     let body = words::Words::invalid_request(fault.message()).to_json();
     let id = home.ids.request_id();
     let headers = [("request-id", id.to_str().unwrap_or_default())];
@@ -206,7 +207,7 @@ where
 }
 
 pin_project! {
-    /// Ties an answer to the connection's count of them, and reads what a refused request left behind.
+    /// Ties an answer to the connection's count of them, and reads what a request left behind that nobody read.
     struct Following<F> {
         #[pin]
         future: F,
@@ -225,10 +226,10 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.future.poll(cx))?;
-        if let Some(body) = this.leftover.take()
+        if let Some(body) = this.leftover.close()
             && !response.headers().contains_key(http::header::CONNECTION)
         {
-            tokio::task::spawn_local(client_body::drain(body, *this.body_timeout));
+            tokio::task::spawn_local(upstream::drain(body, *this.body_timeout));
         }
         Poll::Ready(Ok(response.map(|body| this.answers.follow(body))))
     }

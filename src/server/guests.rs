@@ -82,3 +82,35 @@ impl Drop for Entry<'_> {
         self.guests.inside.borrow_mut().remove(&self.number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+
+    fn peer() -> Rc<Peer> {
+        Rc::new(Peer::new([127, 0, 0, 1].into(), false))
+    }
+
+    #[test]
+    fn who_is_idle_for_too_long_is_asked_to_leave() {
+        let (guests, timeout, cx) = (Guests::default(), Duration::from_nanos(10), Context::from_waker(Waker::noop()));
+        let (early, late) = (guests.enter(&peer(), Nanos(5)), guests.enter(&peer(), Nanos(6)));
+        guests.dismiss_idle(Nanos(14), timeout);
+        assert!(!early.guest.is_asked(&cx));
+        guests.dismiss_idle(Nanos(15), timeout);
+        assert!(early.guest.is_asked(&cx));
+        assert!(!late.guest.is_asked(&cx));
+    }
+
+    #[test]
+    fn closing_asks_those_inside_and_those_to_come() {
+        let (guests, cx) = (Guests::default(), Context::from_waker(Waker::noop()));
+        let inside = guests.enter(&peer(), Nanos(0));
+        drop(guests.enter(&peer(), Nanos(0)));
+        assert_eq!(guests.inside.borrow().len(), 1);
+        guests.close();
+        assert!(inside.guest.is_asked(&cx));
+        assert!(guests.enter(&peer(), Nanos(0)).guest.is_asked(&cx));
+    }
+}

@@ -31,14 +31,14 @@
 //! ```
 //!
 //! A bad chunk or trailer fails the body instead: its reader gets an [`io::Error`] of kind `InvalidData`, in which
-//! [`fault_of`] finds the fault, and hyper closes the connection after the answer.
+//! [`fault_of`](crate::wire_fault::fault_of) finds the fault, and hyper closes the connection after the answer.
 //!
 //! A head passes without a copy when one read brings all of it: hyper's own buffer is read into and scanned in place. Only
 //! what a read leaves incomplete is moved aside.
 
 mod answers;
 mod chunk;
-mod fault;
+
 mod field;
 mod head;
 mod refuse;
@@ -47,8 +47,8 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub use crate::wire_fault::WireFault;
 pub use answers::{Answers, Followed};
-pub use fault::{WireFault, fault_of};
 pub use refuse::{linger, refuse};
 
 use crate::clock::timer_now;

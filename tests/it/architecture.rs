@@ -24,6 +24,7 @@ const BUILDING: &[Place] = &[
     place("clock", 1, &[]),
     place("metrics", 1, &[]),
     place("path", 1, &[]),
+    place("wire_fault", 1, &[]),
     place("endpoints", 1, &["path"]),
     place("config", 1, &["path", "endpoints"]),
     place("keys", 2, &[]),

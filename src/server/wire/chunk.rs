@@ -1,8 +1,8 @@
 //! Chunked bodies and their trailers.
 
 use super::WireLimits;
-use super::fault::WireFault;
 use super::field::{self, Lines};
+use crate::wire_fault::WireFault;
 
 /// Where in a chunked body the next byte stands. Chunks pass byte by byte: every prefix of a good chunk is good, so nothing is
 /// held back.

@@ -1,6 +1,6 @@
 //! Lines and header fields: the syntax that heads and trailers share.
 
-use super::fault::WireFault;
+use crate::wire_fault::WireFault;
 use memchr::memchr;
 
 /// A place in a message that is read line by line while it grows. Offsets count from the message's first byte, so the message

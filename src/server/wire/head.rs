@@ -1,9 +1,9 @@
 //! One request head, line by line as it arrives.
 
 use super::WireLimits;
-use super::fault::WireFault;
 use super::field::{self, Deciding, Lines};
 use super::target;
+use crate::wire_fault::WireFault;
 use std::ops::Range;
 
 /// How the body after a head is framed.

@@ -1,6 +1,6 @@
 //! The answer to a bad head.
 
-use super::fault::WireFault;
+use crate::wire_fault::WireFault;
 use std::io;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};

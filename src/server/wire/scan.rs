@@ -2,8 +2,8 @@
 
 use super::WireLimits;
 use super::chunk::{Chunks, Reached, TrailerScan};
-use super::fault::WireFault;
 use super::head::{Framing, HeadScan};
+use crate::wire_fault::WireFault;
 
 /// Follows the requests of one connection through its bytes. The same bytes give the same answer in any pieces.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Request targets and `Host`: which forms and bytes may pass.
 
-use super::fault::WireFault;
+use crate::wire_fault::WireFault;
 use std::ops::Range;
 
 /// Checks a request target: origin-form, absolute-form of http or https, or `*` for OPTIONS. Answers where the authority of

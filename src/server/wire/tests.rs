@@ -5,6 +5,7 @@ mod served;
 mod table;
 
 use super::*;
+use crate::wire_fault::fault_of;
 use std::collections::VecDeque;
 
 /// A peer that sends the given pieces, one a read, then the end of file.

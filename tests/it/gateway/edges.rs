@@ -1,9 +1,10 @@
 //! Where two ends disagree: old clients, odd upstreams, bodies that nobody wants, chains of proxies.
 
 use crate::support::running::{LIVE, Setup, UNKNOWN, get, post, request};
-use crate::support::upstream::{Upstream, ok};
+use crate::support::upstream::{Upstream, nobody, ok};
 use crate::support::wait::wait_until;
 use crate::support::wire::Wire;
+use tollgate::engine::Clock;
 
 fn http10(lines: &str) -> String {
     format!("GET /v1/charges HTTP/1.0\r\nauthorization: Bearer {LIVE}\r\n{lines}\r\n")
@@ -86,6 +87,19 @@ fn a_refused_request_whose_small_body_comes_later_keeps_the_connection() {
             client.send(body);
         }
         assert_eq!(client.ask(post("/v1/charges", LIVE)).status(), 200, "nothing of the bodies is left");
+    }
+}
+
+#[test]
+fn a_dead_upstream_costs_no_connection_either() {
+    let gateway = Setup::new(nobody()).start();
+    let mut client = gateway.connect();
+    for _ in 0..3 {
+        client.send(request("POST", "/v1/charges", LIVE, "content-length: 8\r\n"));
+        let answer = client.answer();
+        assert_eq!(answer.status(), 502);
+        assert!(!answer.closes(), "{answer:?}");
+        client.send("amount=1");
     }
 }
 
@@ -207,4 +221,72 @@ fn many_clients_at_once_share_few_upstream_connections() {
         }
     });
     assert!(upstream.connections() < 400, "{}", upstream.connections());
+}
+
+#[test]
+fn a_body_where_none_belongs_reaches_nobody() {
+    let upstream = Upstream::answering(|got| match got.head.method() {
+        "HEAD" => ok("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil"),
+        "DELETE" => b"HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil".to_vec(),
+        _ => ok("good"),
+    });
+    let gateway = Setup::new(upstream.address()).start();
+    let mut client = gateway.connect();
+    for method in ["HEAD", "DELETE", "HEAD"] {
+        client.send(request(method, "/v1/charges", LIVE, ""));
+        let answer = client.answer_to("HEAD");
+        assert!(matches!(answer.status(), 200 | 204), "{answer:?}");
+        assert_eq!(client.ask(get("/v1/charges", LIVE)).text(), "good");
+    }
+}
+
+#[test]
+fn a_length_said_twice_reaches_nobody_twice() {
+    for (lines, status) in [
+        ("content-length: 3\r\ncontent-length: 3", 502),
+        ("content-length: 3\r\ncontent-length: 4", 502),
+        ("content-length: 3, 3", 502),
+        ("content-length: +3", 502),
+        ("content-length: 3", 200),
+    ] {
+        let upstream = Upstream::scripted(move |wire, _| wire.send(format!("HTTP/1.1 200 OK\r\n{lines}\r\n\r\nabc")));
+        let gateway = Setup::new(upstream.address()).start();
+        let answer = gateway.ask(get("/v1/charges", LIVE));
+        assert_eq!(answer.status(), status, "{lines}: {answer:?}");
+        assert_eq!(answer.head.values("content-length").len(), 1, "{lines}: {answer:?}");
+    }
+}
+
+#[test]
+fn an_upstream_of_http_1_0_is_understood() {
+    let upstream = Upstream::scripted(|wire, _| wire.send("HTTP/1.0 200 OK\r\ncontent-length: 3\r\n\r\nabc"));
+    let gateway = Setup::new(upstream.address()).start();
+    let mut client = gateway.connect();
+    for connections in 1..=3 {
+        let answer = client.ask(get("/v1/charges", LIVE));
+        assert_eq!((answer.head.line.as_str(), answer.text()), ("HTTP/1.1 200 OK", "abc"));
+        assert_eq!(upstream.connections(), connections, "a connection that does not stay is not kept");
+    }
+}
+
+#[test]
+fn an_answer_with_too_many_fields_is_none() {
+    let upstream = Upstream::answering(|_| {
+        format!("HTTP/1.1 200 OK\r\n{}content-length: 0\r\n\r\n", "x-many: 1\r\n".repeat(150)).into_bytes()
+    });
+    let gateway = Setup::new(upstream.address()).start();
+    assert_eq!(gateway.ask(get("/v1/charges", LIVE)).status(), 502);
+}
+
+#[test]
+fn an_idle_upstream_connection_is_kept_for_its_time_only() {
+    let upstream = Upstream::fine();
+    let gateway = Setup::new(upstream.address()).upstream("idle_timeout = \"1ms\"").start();
+    let mut client = gateway.connect();
+    for connections in 1..=3 {
+        assert_eq!(client.ask(get("/v1/charges", LIVE)).status(), 200);
+        assert_eq!(upstream.connections(), connections);
+        let clock = crate::support::RealClock::start();
+        wait_until("it has waited too long", || Clock::now(&clock).0 > 2_000_000);
+    }
 }

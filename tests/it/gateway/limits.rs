@@ -1,12 +1,13 @@
 //! Refusals that limits make: each reason with its headers and words, what a refused request costs, and slots over real
 //! connections.
 
-use crate::support::running::{LIVE, OTHER, Running, Setup, TEST, get, post, request};
+use crate::support::running::{Folder, LIVE, OTHER, Running, Setup, TEST, get, post, request};
 use crate::support::upstream::{Upstream, ok};
 use crate::support::wait::wait_until;
 use crate::support::wire::{Answer, Wire};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use tollgate::process::Source;
 
 /// A limit on payouts: one in a while, so that figures stand still while a test looks at them.
 fn one_in_ten_seconds(stage: &str, per: &str) -> String {
@@ -252,4 +253,40 @@ fn a_refusal_tells_the_figures_of_the_account_it_refuses() {
     assert_eq!(small.head.values("ratelimit-policy"), ["\"slow\";q=1;w=20"]);
     assert!(small.message().contains("1 request per 20s"), "{}", small.message());
     assert_eq!(other.head.values("ratelimit-policy"), ["\"slow\";q=1;w=10"]);
+}
+
+#[test]
+fn slots_in_flight_outlive_a_reload() {
+    let holding = Holding::new();
+    let folder = Folder::new();
+    let setup = Setup::new(holding.upstream.address());
+    let put = |slots: &str| {
+        let rest = format!("[[limits]]\nname = \"slots\"\nstage = \"global\"\n{slots}\n");
+        folder.put("tollgate.toml", &setup.clone().with(&rest).toml());
+    };
+    folder.put("keys.toml", &setup.keys);
+    put("concurrency = 1");
+    let gateway = Running::start(Source::File(folder.path("tollgate.toml")));
+    let mut clients = [gateway.connect(), gateway.connect(), gateway.connect()];
+    clients[0].send(get("/v1/charges", LIVE));
+    holding.arrived.recv().unwrap();
+    assert_eq!(clients[1].ask(get("/v1/charges", LIVE)).status(), 429);
+
+    put("concurrency = 2");
+    gateway.handle().reload().unwrap();
+    clients[1].send(get("/v1/charges", LIVE));
+    holding.arrived.recv().unwrap();
+    assert_eq!(clients[2].ask(get("/v1/charges", LIVE)).status(), 429, "the first is in flight still");
+
+    put("rate = \"1000/s\"");
+    gateway.handle().reload().unwrap();
+    for client in &mut clients[..2] {
+        holding.go.send(Ending::Answer).unwrap();
+        assert_eq!(client.answer().status(), 200);
+    }
+    put("concurrency = 1");
+    gateway.handle().reload().unwrap();
+    wait_until("every slot is back", || slots(&gateway) == 0.0);
+    holding.go.send(Ending::Answer).unwrap();
+    assert_eq!(clients[2].ask(get("/v1/charges", LIVE)).status(), 200);
 }

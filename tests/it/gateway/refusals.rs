@@ -172,15 +172,26 @@ fn malformed_requests_get_an_answer_and_no_second_chance() {
     wait_until("the last one is counted", || gateway.metrics().in_flight() == 0.0);
     let counted = gateway.metrics().sum("tollgate_requests_total", &[]);
     assert_eq!(counted, cases.len() as f64 + 1.0, "each is counted once");
+    let at_fault = |fault| gateway.metrics().sum("tollgate_bad_requests_total", &[("fault", fault)]);
+    assert_eq!((at_fault("two-lengths"), at_fault("folded"), at_fault("version")), (1.0, 1.0, 1.0));
 }
 
 #[test]
 fn a_bad_body_is_the_clients_fault() {
     let (_upstream, gateway) = gateway();
-    for body in ["0x1\r\na\r\n0\r\n\r\n", "5\r\nabc\r\n0\r\n\r\n", "-1\r\n\r\n", "1\r\na\r\n0\r\nhost: evil\r\n\r\n"] {
+    let long = format!("1\r\na\r\n0\r\nx-long: {}\r\n\r\n", "x".repeat(20 * 1024));
+    let bodies = [
+        (400, "invalid size", "0x1\r\na\r\n0\r\n\r\n"),
+        (400, "CR LF", "5\r\nabc\r\n0\r\n\r\n"),
+        (400, "invalid size", "-1\r\n\r\n"),
+        (400, "as a trailer", "1\r\na\r\n0\r\nhost: evil\r\n\r\n"),
+        (431, "too large", long.as_str()),
+    ];
+    for (status, words, body) in bodies {
         let mut client = gateway.connect();
         let answer = client.ask(request("POST", "/v1/charges", LIVE, "transfer-encoding: chunked\r\n") + body);
-        assert_eq!(answer.status(), 400, "{body:?}: {answer:?}");
+        assert_eq!(answer.status(), status, "{body:?}: {answer:?}");
+        assert!(answer.message().contains(words), "{answer:?}");
         client.finish_writing();
         assert!(client.is_over(), "{body:?}");
     }

@@ -166,3 +166,56 @@ fn a_hundred_reloads_under_load_fail_nobody() {
     assert!(clients.into_iter().all(|client| client.join().unwrap()));
     wait_until("nothing is left in flight", || gateway.metrics().in_flight() == 0.0);
 }
+
+const NOTHING: &str = "[[limits]]\nname = \"none\"\nstage = \"global\"\nrate = \"1/h\"\nburst = 1\n";
+
+#[test]
+fn a_change_before_the_watch_has_begun_is_seen_too() {
+    let upstream = Upstream::fine();
+    for _ in 0..5 {
+        let filed = Filed::new(&upstream, "");
+        filed.put(NOTHING);
+        wait_until("the change is taken", || filed.gateway().ask(get("/v1/charges", LIVE)).status() == 429);
+    }
+}
+
+#[test]
+fn a_file_written_in_place_and_a_link_that_is_swapped_are_taken() {
+    let upstream = Upstream::fine();
+    let filed = Filed::new(&upstream, "");
+    std::fs::write(filed.folder.path("tollgate.toml"), Setup::new(upstream.address()).with(NOTHING).toml()).unwrap();
+    wait_until("the change is taken", || filed.gateway().ask(get("/v1/charges", LIVE)).status() == 429);
+
+    // As orchestrators mount a folder: the files are links through one link that is swapped.
+    let folder = Folder::new();
+    for (version, rest) in [("one", ""), ("two", NOTHING)] {
+        std::fs::create_dir(folder.path(version)).unwrap();
+        std::fs::write(folder.path(version).join("tollgate.toml"), Setup::new(upstream.address()).with(rest).toml())
+            .unwrap();
+        std::fs::write(folder.path(version).join("keys.toml"), keys()).unwrap();
+    }
+    let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, folder.path(name)).unwrap();
+    link("one", "..data");
+    link("..data/tollgate.toml", "tollgate.toml");
+    link("..data/keys.toml", "keys.toml");
+    let gateway = Running::start(Source::File(folder.path("tollgate.toml")));
+    assert_eq!(gateway.ask(get("/v1/charges", LIVE)).status(), 200);
+    link("two", "..next");
+    std::fs::rename(folder.path("..next"), folder.path("..data")).unwrap();
+    wait_until("the change is taken", || gateway.ask(get("/v1/charges", LIVE)).status() == 429);
+}
+
+#[test]
+fn an_access_log_beside_the_configuration_reloads_nothing() {
+    let upstream = Upstream::fine();
+    let filed = Filed::new(&upstream, "[log]\naccess = \"access.jsonl\"\n");
+    let mut client = filed.gateway().connect();
+    for _ in 0..50 {
+        assert_eq!(client.ask(get("/v1/charges", LIVE)).status(), 200);
+    }
+    let lines = || std::fs::read_to_string(filed.folder.path("access.jsonl")).unwrap_or_default().lines().count();
+    wait_until("the log is written", || lines() == 50);
+    filed.put(&format!("[log]\naccess = \"access.jsonl\"\n{NOTHING}"));
+    wait_until("the change is taken", || client.ask(get("/v1/charges", LIVE)).status() == 429);
+    assert_eq!((filed.reloads("success"), filed.reloads("failure")), (2.0, 0.0));
+}

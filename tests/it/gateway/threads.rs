@@ -2,8 +2,11 @@
 
 use crate::support::RealClock;
 use crate::support::running::{LIVE, Setup, get, request};
-use crate::support::upstream::Upstream;
+use crate::support::upstream::{Upstream, ok};
+use crate::support::wait::wait_until;
 use crate::support::wire::Wire;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tollgate::engine::Clock;
 
 const CLIENTS: usize = 8;
@@ -55,6 +58,38 @@ fn a_burst_is_exact_over_all_threads() {
     let clients: Vec<_> = (0..CLIENTS).map(|_| std::thread::spawn(hammer)).collect();
     let admitted: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
     assert_eq!((admitted, upstream.requests().len()), (100, 100));
+}
+
+#[test]
+fn slots_are_exact_over_all_threads() {
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let upstream = {
+        let (now, most) = (Arc::clone(&now), Arc::clone(&most));
+        Upstream::answering(move |_| {
+            most.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            // Long enough for others to come in between.
+            std::thread::yield_now();
+            now.fetch_sub(1, Ordering::SeqCst);
+            ok("ok")
+        })
+    };
+    let limit = "[[limits]]\nname = \"slots\"\nstage = \"global\"\nconcurrency = 3\n";
+    let mut setup = Setup::new(upstream.address()).with(limit);
+    setup.threads = 2;
+    let gateway = setup.start();
+    let address = gateway.address;
+    let hammer = move || {
+        let mut client = Wire::connect(address);
+        let statuses: Vec<u16> = (0..100).map(|_| client.ask(get("/v1/charges", LIVE)).status()).collect();
+        assert!(statuses.iter().all(|status| matches!(status, 200 | 429)), "{statuses:?}");
+        statuses.iter().filter(|status| **status == 200).count()
+    };
+    let clients: Vec<_> = (0..CLIENTS).map(|_| std::thread::spawn(hammer)).collect();
+    let admitted: usize = clients.into_iter().map(|client| client.join().unwrap()).sum();
+    let most = most.load(Ordering::SeqCst);
+    assert!((1..=3).contains(&most), "{most} at once");
+    assert_eq!(upstream.requests().len(), admitted);
+    wait_until("every slot is back", || gateway.metrics().in_flight() == 0.0);
 }
 
 const PER_ADDRESS: &str =

@@ -18,7 +18,7 @@ use tollgate::clock::{ManualTime, Time};
 use tollgate::config::Config;
 use tollgate::engine::{Count, Engine};
 use tollgate::gateway::{
-    self, Authority, Classified, GatewayBody, Home, Peer, Refused, Shared, Snapshot, refusal::Refusal,
+    self, Authority, Classified, GatewayBody, Home, Peer, Refused, Rest, Shared, Snapshot, refusal::Refusal,
 };
 use tollgate::keys::Keyring;
 use tollgate::metrics::Metrics;
@@ -163,7 +163,7 @@ async fn forward(
     }
     exchange.status = 200;
     let body = StubBody { frames: 2, panics: deed == Deed::PanicInBody };
-    Ok(Response::new(GatewayBody::forwarded(body, Tick::new(Duration::from_secs(1)), None, held, exchange)))
+    Ok(Response::new(GatewayBody::forwarded(body, Tick::new(Duration::from_secs(1)), Rest::new(held, exchange))))
 }
 
 /// A client's end of a connection.

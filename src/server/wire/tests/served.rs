@@ -2,6 +2,7 @@
 
 use super::properties::good_request;
 use super::*;
+use crate::wire_fault::fault_of;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};

@@ -1,4 +1,4 @@
-//! What is wrong with a request on the wire, as one closed enum.
+//! FLOOR 1: what is wrong with a request on the wire, as one closed enum. The wire guard finds it; who answers words it.
 
 use http::StatusCode;
 use std::error::Error;

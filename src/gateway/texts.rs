@@ -1,0 +1,57 @@
+//! The texts of 429s, written once and given again and again: a flood of refusals must cost less than what it keeps out.
+
+use super::words;
+use crate::config::Config;
+use crate::engine::{LimitId, Limiter, Rejection};
+use bytes::Bytes;
+use http::HeaderValue;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// What is the same in all refusals by one limit with the same figures.
+pub struct Text {
+    /// The answer's body.
+    pub body: Bytes,
+    /// The limit's name as a structured field's string.
+    pub name: String,
+    /// `RateLimit-Policy`.
+    pub policy: Option<HeaderValue>,
+}
+
+/// One thread's texts under one configuration. At most [`MOST`]; the usual ones move to the front, so that a rare one goes.
+#[derive(Default)]
+pub struct Texts(RefCell<Vec<(LimitId, Limiter, Rc<Text>)>>);
+
+/// Texts that are kept. More only if accounts with figures of their own are refused in turns.
+const MOST: usize = 64;
+
+impl Texts {
+    /// The text for a rejection.
+    #[must_use]
+    pub fn of(&self, rejection: &Rejection, config: &Config) -> Rc<Text> {
+        let mut known = self.0.borrow_mut();
+        let is_same = |(limit, limiter, _): &(LimitId, Limiter, Rc<Text>)| {
+            (*limit, *limiter) == (rejection.limit, rejection.limiter)
+        };
+        if let Some(place) = known.iter().position(is_same)
+            && let Some((_, _, text)) = known.get(place)
+        {
+            let text = Rc::clone(text);
+            known.swap(place, place.saturating_sub(1));
+            return text;
+        }
+        let text = Rc::new(Text::new(rejection, config));
+        known.truncate(MOST - 1);
+        known.push((rejection.limit, rejection.limiter, Rc::clone(&text)));
+        text
+    }
+}
+
+impl Text {
+    fn new(rejection: &Rejection, config: &Config) -> Text {
+        let name = words::structured_string(&config.policy.limit(rejection.limit).name);
+        let policy = format!("{name}{}", words::policy_parameters(&rejection.limiter));
+        let body = words::rejected(rejection, config).to_json().into();
+        Text { body, name, policy: HeaderValue::try_from(policy).ok() }
+    }
+}
