@@ -88,6 +88,15 @@ impl Standing<'_> {
             Limiter::Concurrency(figures) => {
                 json!({ "mode": mode.as_str(), "left": left, "in_flight": u64::from(figures.slots).saturating_sub(left) })
             }
+            Limiter::Allocation(_) => {
+                let class = self.class(mode, 0);
+                let earned = self.shared.engine.earned(&self.config.policy, id, &class, self.now);
+                let (transactions, allowed) = earned.map_or((0, 0), |earned| (earned.transactions, earned.allowed));
+                json!({
+                    "mode": mode.as_str(), "left": left, "next_free_ms": next_free,
+                    "transactions": transactions, "allowed": allowed, "used": u64::from(allowed).saturating_sub(left),
+                })
+            }
             Limiter::Gcra(_) | Limiter::SlidingWindow(_) => {
                 json!({ "mode": mode.as_str(), "left": left, "next_free_ms": next_free })
             }
@@ -116,13 +125,18 @@ fn figures(limiter: &Limiter) -> Value {
     match limiter {
         Limiter::Gcra(bucket) => json!({ "rate": per(bucket.count(), bucket.period()), "burst": bucket.burst() }),
         Limiter::SlidingWindow(window) => json!({ "quota": per(window.limit().into(), window.window()) }),
+        Limiter::Allocation(earned) => {
+            let window = humantime::format_duration(earned.window).to_string();
+            let (per_transaction, at_least) = (earned.per_transaction, earned.at_least);
+            json!({ "allocation": { "per_transaction": per_transaction, "at_least": at_least, "window": window } })
+        }
         Limiter::Concurrency(slots) => json!({ "concurrency": slots.slots }),
     }
 }
 
 fn per(count: u64, time: Duration) -> String {
     let time = humantime::format_duration(time).to_string().replace(' ', "");
-    format!("{count}/{}", time.strip_prefix('1').filter(|rest| rest.starts_with(char::is_alphabetic)).unwrap_or(&time))
+    format!("{count}/{}", time.strip_prefix('1').filter(|rest| rest.chars().all(char::is_alphabetic)).unwrap_or(&time))
 }
 
 /// Rounded up, so that who waits so long does not come too early.

@@ -41,6 +41,7 @@ impl Config {
             burst: written.burst.map(located),
             quota: parsed(&mut context, written.quota.as_deref()),
             concurrency: written.concurrency.map(located),
+            allocation: None,
         };
         let damaged = context.report.errors() > 0;
         let facts = Facts { figures: &raw, place: Place::start_of_file(), damaged };

@@ -212,6 +212,8 @@ pub struct Endpoint {
     pub access: Access,
     /// Tokens that one request takes.
     pub cost: u32,
+    /// Whether a successful request is a transaction, which earns allocations.
+    pub transaction: bool,
 }
 
 /// How to take a value that a limit counts by.

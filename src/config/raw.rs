@@ -345,6 +345,23 @@ pub(super) struct RawEndpoint {
     pub(super) access: Option<Located<RawAccess>>,
     /// Tokens that one request takes from each rate, 0 to 1,000,000. Default 1.
     pub(super) cost: Option<Located<u32>>,
+    /// Whether a successful (2xx) request is a transaction, which earns every `allocation`. Default false.
+    pub(super) transaction: Option<Located<bool>>,
+}
+
+/// Requests per sliding window, as many as transactions earn.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Allocation")]
+pub(super) struct RawAllocation {
+    /// Requests that one transaction earns.
+    #[schemars(required)]
+    pub(super) per_transaction: Option<Located<u32>>,
+    /// Requests there are without any. Default 0.
+    pub(super) at_least: Option<Located<u32>>,
+    /// How long requests and transactions count: "30d".
+    #[schemars(required)]
+    pub(super) window: Option<Located<Dur>>,
 }
 
 /// Whether a request reads or writes.
@@ -382,7 +399,7 @@ pub(super) enum RawStage {
     Resource,
 }
 
-/// A limit. Exactly one of `rate`, `quota` and `concurrency`.
+/// A limit. Exactly one of `rate`, `quota`, `concurrency` and `allocation`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Limit")]
@@ -401,6 +418,8 @@ pub(super) struct RawLimit {
     pub(super) quota: Option<Located<Rate>>,
     /// Requests in flight at once.
     pub(super) concurrency: Option<Located<u32>>,
+    /// Requests per sliding window, as many as transactions earn.
+    pub(super) allocation: Option<Located<RawAllocation>>,
     /// The limit applies to requests for which all of this holds. Default all requests.
     pub(super) when: Option<Located<RawCondition>>,
     /// But not to requests for which all of this holds. Default none.
@@ -466,6 +485,8 @@ pub(super) struct RawFigures {
     pub(super) burst: Option<Located<u64>>,
     /// Requests in flight at once.
     pub(super) concurrency: Option<Located<u32>>,
-    /// Requests per sliding window. Comes with a later version.
+    /// Requests per sliding window.
     pub(super) quota: Option<Located<Rate>>,
+    /// Requests per sliding window, as many as transactions earn.
+    pub(super) allocation: Option<Located<RawAllocation>>,
 }

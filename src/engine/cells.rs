@@ -343,6 +343,14 @@ impl Cells {
         }
     }
 
+    /// Tokens that a sliding window counts.
+    pub(super) fn counted(&self, key: Key, now: Nanos) -> u64 {
+        match self.map.get(&key).as_deref() {
+            Some(Cell::Counter(Counter::Window(ring))) => ring.counted(now),
+            _ => 0,
+        }
+    }
+
     /// What a sliding window would say, as it is; nothing is taken.
     pub(super) fn peek_window(&self, key: Key, figures: &SlidingWindow, now: Nanos, cost: u32) -> Spend {
         match self.map.get(&key).as_deref() {

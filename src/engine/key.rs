@@ -24,6 +24,11 @@ impl Key {
         Key(id)
     }
 
+    /// The key of the transactions that earn a partition's allocation. As far from all others as they are from each other.
+    pub(super) fn of_transactions(self) -> Key {
+        Key(Id([self.0.0[0] ^ 0x7472_616e_7361_6374, self.0.0[1].rotate_left(17) ^ 0x696f_6e73_6561_726e]))
+    }
+
     /// Its bits.
     pub(super) fn id(self) -> Id {
         self.0
@@ -73,6 +78,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Where the transactions of an allocation are.
+    pub(super) fn of_transactions(&self) -> Place {
+        Place { key: self.key.of_transactions(), overflow: self.overflow.of_transactions(), tag: self.tag }
+    }
+
     pub(super) fn overflowed(&self) -> Place {
         Place { key: self.overflow, ..*self }
     }

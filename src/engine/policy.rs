@@ -189,6 +189,17 @@ impl Limit {
         if self.has_all_values(policy.endpoint(class.endpoint)) { Ok(()) } else { Err(Exempt::NoValue) }
     }
 
+    /// Whether a transaction of this class earns what the limit allows: whatever the endpoint and the access.
+    pub(super) fn is_earned_by(&self, class: &RequestClass) -> bool {
+        let excepted =
+            |except: &Condition| except.endpoints.is_none() && except.access.is_none() && except.holds(class).is_ok();
+        let when = &self.when;
+        let same_access = RequestClass { access: when.access.unwrap_or(class.access), ..*class };
+        when.mode.is_none_or(|mode| mode == class.mode)
+            && when.holds_beyond_index(&same_access).is_ok()
+            && !self.except.as_ref().is_some_and(excepted)
+    }
+
     /// What is left of [`applies`](Limit::applies) for a limit that the index lists for the request.
     pub(super) fn applies_beyond_index(&self, class: &RequestClass) -> Result<(), Exempt> {
         self.when.holds_beyond_index(class).map_err(Exempt::When)?;
@@ -244,6 +255,8 @@ pub struct Policy {
     /// The replaced limiters of each profile, by limit.
     profiles: Box<[Replaced]>,
     index: Index,
+    /// Limits that transactions earn.
+    allocations: Box<[LimitId]>,
 }
 
 /// Limiters by the limit whose own they replace, sorted.
@@ -282,7 +295,10 @@ impl Policy {
             .collect();
         let index = build_index(&limits, &endpoints);
         let profiles = profiles.into_iter().map(by_limit).collect();
-        Policy { limits, endpoints, profiles, index }
+        let earned = |limit: &CompiledLimit| matches!(limit.limit.limiter, Limiter::Allocation(_));
+        let allocations =
+            (0..).map(LimitId).zip(&limits).filter(|(_, limit)| earned(limit)).map(|(id, _)| id).collect();
+        Policy { limits, endpoints, profiles, index, allocations }
     }
 
     /// The same policy with further profiles, whose ids follow those there are.
@@ -321,6 +337,12 @@ impl Policy {
     /// All limits with their ids, in the order of the configuration.
     pub fn limits(&self) -> impl Iterator<Item = (LimitId, &Limit)> {
         (0..).map(LimitId).zip(self.limits.iter().map(|compiled| &compiled.limit))
+    }
+
+    /// The limits that transactions earn.
+    #[must_use]
+    pub fn allocations(&self) -> &[LimitId] {
+        &self.allocations
     }
 
     /// One limit. The id must be of this policy.

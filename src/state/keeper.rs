@@ -122,7 +122,7 @@ impl Keeper {
         metrics: Arc<Metrics>,
         interval: Duration,
     ) -> io::Result<Writer> {
-        metrics.state_damaged.inc_by(u64::from(self.damaged));
+        metrics.state.damaged.inc_by(u64::from(self.damaged));
         let Keeper { store, path, fingerprint, .. } = self;
         let read = store.is_some();
         let mut writing =
@@ -190,8 +190,8 @@ impl Writing {
         match store.write(|each| engine.export(each), anchor) {
             Ok(written) => {
                 self.written_at = self.time.now();
-                self.metrics.state_written(true);
-                self.metrics.state_windows.set(i64::try_from(written.total).unwrap_or(i64::MAX));
+                self.metrics.state.written(true);
+                self.metrics.state.windows.set(i64::try_from(written.total).unwrap_or(i64::MAX));
                 tracing::debug!(changed = written.changed, total = written.total, "the state is written");
                 if std::mem::take(&mut self.failing) {
                     tracing::info!(file = %store.path().display(), "the state is written again");
@@ -233,7 +233,7 @@ impl Writing {
     }
 
     fn failed(&mut self, why: &str) {
-        self.metrics.state_written(false);
+        self.metrics.state.written(false);
         // Told once: the metric counts on.
         if !std::mem::replace(&mut self.failing, true) {
             tracing::error!(file = %self.path.display(), why, "the state cannot be written; serving goes on, a restart would forget");

@@ -92,7 +92,7 @@ fn filled(path: &Path, count: u32) -> BTreeMap<PartitionKey, SavedWindow> {
     }
     let windows = all(&life.engine);
     life.engine.export_all_next();
-    assert_eq!(life.end().state_windows.get(), i64::from(count));
+    assert_eq!(life.end().state.windows.get(), i64::from(count));
     windows
 }
 
@@ -104,7 +104,7 @@ fn what_was_counted_is_there_again() {
     let life = begin(&path, &at_epoch());
     assert_eq!(life.restored, 1_000);
     assert_eq!(all(&life.engine), before);
-    assert_eq!(life.metrics.state_damaged.get(), 0);
+    assert_eq!(life.metrics.state.damaged.get(), 0);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn what_has_aged_out_meanwhile_is_gone_from_the_file_too() {
     let later = Marks { wall: jiff::Timestamp::from_second(7_200).unwrap(), boot: None };
     let life = begin(folder.path(), &later);
     assert_eq!((life.restored, life.start), (0, Nanos(7_200_000_000_000)));
-    assert_eq!(life.end().state_windows.get(), 0);
+    assert_eq!(life.end().state.windows.get(), 0);
 }
 
 #[test]
@@ -192,7 +192,7 @@ fn survives(bytes: &[u8], before: &BTreeMap<PartitionKey, SavedWindow>) -> bool 
     assert!(damaged || restored.len() == before.len(), "counts are lost in silence");
     life.engine.export_all_next();
     let metrics = life.end();
-    assert_eq!(metrics.state_damaged.get(), u64::from(damaged));
+    assert_eq!(metrics.state.damaged.get(), u64::from(damaged));
     let next = begin(folder.path(), &at_epoch());
     assert_eq!(all(&next.engine), restored, "what was saved of it is written again");
     damaged

@@ -73,7 +73,13 @@ pub(super) fn compile(
     let mut builder = Builder::default();
     for template in operations {
         let name: Box<str> = template.to_string().into();
-        let endpoint = Endpoint { name, access: access_of(template.method()), template: Some(template), cost: 1 };
+        let endpoint = Endpoint {
+            name,
+            access: access_of(template.method()),
+            template: Some(template),
+            cost: 1,
+            transaction: false,
+        };
         builder.add(context, endpoint, Layer::Operations, false, &Place::start_of_file());
     }
     for (layer, items) in [(Layer::Preset, presets), (Layer::User, own)] {
@@ -110,6 +116,11 @@ impl Builder {
                 RawAccess::Write => Access::Write,
             },
         );
+        let transaction = super::value(&item.raw.transaction, false);
+        if let Some(given) = item.raw.transaction.as_ref().filter(|_| transaction && access == Access::Read) {
+            let finding = Finding::error(item.at(&given.span), "a transaction is a write, and this endpoint reads");
+            context.tell(finding.hint("leave it out, or say access = \"write\""));
+        }
         let name = item.raw.name.as_ref();
         let place = item.at(&name.unwrap_or(matches).span);
         if let Some(name) = name.filter(|name| !is_name(&name.value)) {
@@ -118,7 +129,7 @@ impl Builder {
         }
         let written = name.map_or_else(|| template.to_string(), |name| name.value.clone());
         let cost = u32::try_from(cost).unwrap_or(MAX_COST);
-        let endpoint = Endpoint { name: written.into(), template: Some(template), access, cost };
+        let endpoint = Endpoint { name: written.into(), template: Some(template), access, cost, transaction };
         self.add(context, endpoint, layer, name.is_some(), &place);
     }
 
@@ -174,7 +185,7 @@ impl Builder {
             let name = OTHER[access as usize];
             let slot = endpoints.len();
             self.by_name.insert(name.into(), slot);
-            endpoints.push(Endpoint { name: name.into(), template: None, access, cost: 1 });
+            endpoints.push(Endpoint { name: name.into(), template: None, access, cost: 1, transaction: false });
             EndpointId(u32::try_from(slot).unwrap_or(u32::MAX))
         });
         let id = |slot: usize| EndpointId(u32::try_from(slot).unwrap_or(u32::MAX));

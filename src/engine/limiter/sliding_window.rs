@@ -149,6 +149,14 @@ impl Ring {
         }
     }
 
+    /// Tokens that count at `now`.
+    pub(crate) fn counted(&self, now: Nanos) -> u64 {
+        match self {
+            Ring::Narrow(counts) => counts.counted(now),
+            Ring::Wide(counts) => counts.counted(now),
+        }
+    }
+
     /// Whether nothing counts any more at `now`.
     pub(crate) fn is_idle(&self, now: Nanos) -> bool {
         match self {
@@ -205,6 +213,13 @@ impl<C: Width> Counts<C> {
 
     fn total(&self) -> u64 {
         self.counts.iter().map(|&count| u64::from(count.into())).sum()
+    }
+
+    /// The total of the slices that still count at `now`.
+    fn counted(&self, now: Nanos) -> u64 {
+        let current = now.0 / self.slice_ns;
+        let counts = self.slices().filter(|slice| slice.saturating_add(SLICES as u64) > current);
+        counts.map(|slice| u64::from(self.count(slice))).sum()
     }
 
     /// Begins slices up to `slice` and forgets as many at the other end. An earlier `slice` changes nothing: time does not go
