@@ -73,7 +73,7 @@ const CHARGES: Row = Row {
 
 const ROWS: [Row; 5] = [
     CHARGES,
-    Row { name: "admitted, four limits", method: Method::POST, path: "/v1/payouts", ..CHARGES },
+    Row { name: "admitted, payouts", method: Method::POST, path: "/v1/payouts", ..CHARGES },
     // Request ids and trace contexts are cut from blocks: one allocation for a few hundred.
     Row { name: "admitted, head rewritten", rewrites: true, ..CHARGES },
     Row { name: "rejected by a limit (429)", path: "/v1/files", status: 429, most: 30.0, ..CHARGES },

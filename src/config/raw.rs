@@ -307,7 +307,7 @@ pub(super) struct RawUpstream {
     pub(super) response_timeout: Option<Located<Dur>>,
     /// Time between two pieces of the response's body. Default "30s".
     pub(super) body_timeout: Option<Located<Dur>>,
-    /// Time that an unused connection is kept. Default "60s".
+    /// Time that an unused connection is kept; shorter than the server's own. Default "4s".
     pub(super) idle_timeout: Option<Located<Dur>>,
     /// Unused connections kept per thread. Default 256.
     pub(super) max_idle: Option<Located<u32>>,

@@ -67,6 +67,10 @@ fn outgoing(
 /// Sends on a pooled connection where one is fit, else on a new one, and takes the head of the answer. A connection that turns
 /// out to be closed before anything was written gives the request back, and the next one is tried: never the same request
 /// twice.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` has room for its arguments twice: as they came and as they are used"
+)]
 fn converse(
     place: Option<usize>,
     mut outgoing: Request<RequestBody>,

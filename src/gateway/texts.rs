@@ -55,3 +55,30 @@ impl Text {
         Text { body, name, policy: HeaderValue::try_from(policy).ok() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Concurrency, Seed, Stage};
+
+    #[test]
+    fn a_text_is_written_once_for_each_figure_and_few_are_kept() {
+        let text = "[auth]\nmode = \"passthrough\"\n[upstreams.api]\nservers = [\"http://127.0.0.1:9\"]\n\
+                    [[limits]]\nname = \"all\"\nstage = \"global\"\nconcurrency = 1\n";
+        let config = crate::config::parse(text, std::path::Path::new("t.toml"), &Seed([1, 2])).unwrap();
+        let (limit, _) = config.policy.limits().next().unwrap();
+        let rejection = |slots| {
+            let limiter = Limiter::Concurrency(Concurrency { slots });
+            Rejection { limit, stage: Stage::GlobalConcurrency, limiter, retry_at: None }
+        };
+        let texts = Texts::default();
+        let first = texts.of(&rejection(1), &config);
+        assert!(Rc::ptr_eq(&first, &texts.of(&rejection(1), &config)));
+        assert_ne!(first.body, texts.of(&rejection(2), &config).body);
+        for slots in 3..200 {
+            assert_eq!(texts.of(&rejection(slots), &config).body, Text::new(&rejection(slots), &config).body);
+        }
+        assert_eq!(texts.0.borrow().len(), MOST);
+        assert!(Rc::ptr_eq(&first, &texts.of(&rejection(1), &config)), "the usual one stays");
+    }
+}

@@ -15,3 +15,4 @@ mod reload;
 mod stack;
 mod stream;
 mod threads;
+mod tls;

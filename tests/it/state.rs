@@ -7,6 +7,7 @@ use crate::support::wire::{Answer, Wire};
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 const QUOTA: &str = "[[limits]]\nname = \"q\"\nstage = \"endpoint\"\nquota = \"40/h\"\nper = [\"account\"]\n";
 const STATE: &str = "[state]\ndir = \"state\"\npersist_interval = \"100ms\"\n";
@@ -16,8 +17,8 @@ struct Process {
     child: Child,
     address: SocketAddr,
     admin: SocketAddr,
-    /// What it said until it listened.
-    said: String,
+    /// What it says.
+    said: Arc<Mutex<String>>,
 }
 
 impl Process {
@@ -36,7 +37,9 @@ impl Process {
             said += &line;
         }
         // Somebody must read on, or the pipe fills.
-        std::thread::spawn(move || lines.for_each(drop));
+        let said = Arc::new(Mutex::new(said));
+        let heard = Arc::clone(&said);
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| *heard.lock().unwrap() += &line));
         let [address, admin] = [0, 1].map(|nth| SocketAddr::from(([127, 0, 0, 1], addresses[nth])));
         Process { child, address, admin, said }
     }
@@ -55,6 +58,10 @@ impl Process {
     fn exhaust(&self) -> u32 {
         let mut wire = Wire::connect(self.address);
         (0..).find(|_| wire.ask(post("/v1/charges", LIVE)).status() != 200).unwrap()
+    }
+
+    fn said(&self) -> String {
+        self.said.lock().unwrap().clone()
     }
 
     fn metrics(&self) -> Answer {
@@ -152,10 +159,31 @@ fn a_damaged_store_stops_no_start() {
     bytes.iter_mut().for_each(|byte| *byte = !*byte);
     std::fs::write(&store, bytes).unwrap();
     let second = Process::start(&folder);
-    assert!(second.said.contains("damaged and set aside"), "{}", second.said);
+    assert!(second.said().contains("damaged and set aside"), "{}", second.said());
     assert!(second.metrics().text().contains("tollgate_state_damaged_total 1"));
     assert_eq!(second.exhaust(), 40, "the counts are gone, and it serves");
     assert!(folder.path("state/windows.redb.damaged-1").exists());
+}
+
+#[test]
+fn every_change_of_an_override_is_one_line_in_the_log() {
+    let upstream = Upstream::fine();
+    let folder = folder(&upstream, QUOTA);
+    let gateway = Process::start(&folder);
+    let ask = |head: &str, body: &str| {
+        let length = body.len();
+        let head = format!("{head} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n");
+        Wire::connect(gateway.admin).ask(head + body)
+    };
+    let body = r#"{"account":"acct_a","limit":"q","quota":"77/h","ttl":"1h","reason":"a launch"}"#;
+    let made: serde_json::Value = serde_json::from_slice(&ask("PUT /v1/overrides", body).body).unwrap();
+    assert_eq!(gateway.exhaust(), 77);
+    assert_eq!(ask(&format!("DELETE /v1/overrides/{}", made["id"].as_str().unwrap()), "").status(), 200);
+    wait_until("both lines", || gateway.said().matches("tollgate::audit").count() == 2);
+    let said = gateway.said();
+    for piece in ["put", "delete", "127.0.0.1:", "acct_a", "77/h", "a launch"] {
+        assert!(said.contains(piece), "{piece}: {said}");
+    }
 }
 
 #[test]

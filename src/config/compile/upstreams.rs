@@ -37,7 +37,7 @@ fn upstream(context: &mut Context<'_>, name: &Located<String>, item: &Item<RawUp
         connect_timeout: context.duration(item, raw.connect_timeout.as_ref(), seconds(2), TIMEOUT),
         response_timeout: context.duration(item, raw.response_timeout.as_ref(), seconds(80), TIMEOUT),
         body_timeout: context.duration(item, raw.body_timeout.as_ref(), seconds(30), TIMEOUT),
-        idle_timeout: context.duration(item, raw.idle_timeout.as_ref(), seconds(60), TIMEOUT),
+        idle_timeout: context.duration(item, raw.idle_timeout.as_ref(), seconds(4), TIMEOUT),
         max_idle: context.number(item, raw.max_idle.as_ref(), 256, 0..=65_536),
         ca: raw.ca.as_ref().map(|path| context.file(&path.value)),
     }

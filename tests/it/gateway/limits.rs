@@ -2,7 +2,7 @@
 //! connections.
 
 use crate::support::running::{Folder, LIVE, OTHER, Running, Setup, TEST, get, post, request};
-use crate::support::upstream::{Upstream, ok};
+use crate::support::upstream::Upstream;
 use crate::support::wait::wait_until;
 use crate::support::wire::{Answer, Wire};
 use std::sync::Mutex;
@@ -124,7 +124,10 @@ impl Holding {
             }
             tell.lock().unwrap().send(()).unwrap();
             match told.lock().unwrap().recv() {
-                Ok(Ending::Answer) => drop(wire.try_send(ok("late"))),
+                Ok(Ending::Answer) => {
+                    // It says that it closes, so that nothing is sent on this connection while it does.
+                    let _ = wire.try_send("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 4\r\n\r\nlate");
+                }
                 Ok(Ending::Flood) => {
                     let _ = wire.try_send(format!("HTTP/1.1 200 OK\r\ncontent-length: {FLOOD}\r\n\r\n"));
                     let _ = wire.try_send(vec![b'x'; FLOOD]);
