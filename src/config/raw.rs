@@ -3,6 +3,10 @@
 //!
 //! Every field is optional here. What is missing is the compiler's to say: it knows the place and can go on with the rest.
 
+mod figures;
+
+pub(super) use figures::{RawAccount, RawAllocation, RawFigures, RawTier};
+
 use super::source::{Place, SourceId};
 use super::values::{Address, AdminAddress, Dur, Located, Network, OneOrMany, Rate, Size};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -349,21 +353,6 @@ pub(super) struct RawEndpoint {
     pub(super) transaction: Option<Located<bool>>,
 }
 
-/// Requests per sliding window, as many as transactions earn.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Allocation")]
-pub(super) struct RawAllocation {
-    /// Requests that one transaction earns.
-    #[schemars(required)]
-    pub(super) per_transaction: Option<Located<u32>>,
-    /// Requests there are without any. Default 0.
-    pub(super) at_least: Option<Located<u32>>,
-    /// How long requests and transactions count: "30d".
-    #[schemars(required)]
-    pub(super) window: Option<Located<Dur>>,
-}
-
 /// Whether a request reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -450,43 +439,4 @@ pub(super) struct RawCondition {
     pub(super) account: Option<Located<OneOrMany<String>>>,
     /// Routes by name, one or a list.
     pub(super) route: Option<Located<OneOrMany<String>>>,
-}
-
-/// A set of figures in place of the limits' own.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Tier")]
-pub(super) struct RawTier {
-    /// Figures by the limit's name.
-    #[serde(default)]
-    pub(super) limits: BTreeMap<Located<String>, Located<RawFigures>>,
-}
-
-/// An account with a tier or figures of its own; these go before its tier's.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Account")]
-pub(super) struct RawAccount {
-    /// The tier's name.
-    pub(super) tier: Option<Located<String>>,
-    /// Figures by the limit's name.
-    #[serde(default)]
-    pub(super) limits: BTreeMap<Located<String>, Located<RawFigures>>,
-}
-
-/// Figures in place of a limit's own, of the same mechanism.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Figures")]
-pub(super) struct RawFigures {
-    /// Tokens per time.
-    pub(super) rate: Option<Located<Rate>>,
-    /// Tokens at once. Default one second's worth of this rate, at least 1.
-    pub(super) burst: Option<Located<u64>>,
-    /// Requests in flight at once.
-    pub(super) concurrency: Option<Located<u32>>,
-    /// Requests per sliding window.
-    pub(super) quota: Option<Located<Rate>>,
-    /// Requests per sliding window, as many as transactions earn.
-    pub(super) allocation: Option<Located<RawAllocation>>,
 }
