@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tollgate::engine::class::MAX_VALUES;
 use tollgate::engine::{
     Access, Concurrency, Condition, EndpointClass, EndpointId, Engine, Gcra, Hold, Id, Limit, Limiter, Mode, Nanos,
-    Part, Policy, ProfileId, RequestClass, RouteId, Seed, Stage,
+    Part, Payers, Policy, ProfileId, RequestClass, RouteId, Seed, Stage,
 };
 
 #[global_allocator]
@@ -168,6 +168,8 @@ fn class(number: u64) -> RequestClass {
         key: Id([1, 1]),
         ip: Id([2, 2]),
         values: [Id::NONE; MAX_VALUES],
+        facts: 0,
+        payers: Payers::Account,
     }
 }
 

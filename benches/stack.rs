@@ -6,8 +6,10 @@
 //! forward service that answers at once. `cargo bench --bench stack -- --bench --only NAME` does one row, for a profiler.
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
+use http_body_util::Empty;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use std::convert::Infallible;
@@ -18,6 +20,7 @@ use std::time::{Duration, Instant};
 use tollgate::gateway::{Classified, GatewayBody, Home, Peer, Refused, headers, stack};
 use tollgate::keys::Secret;
 use tollgate::process::{Gateway, Source, StartError};
+use tollgate::upstream::ReadAhead;
 use tower::Service;
 
 #[global_allocator]
@@ -81,9 +84,9 @@ const ROWS: [Row; 5] = [
 ];
 
 /// What [`stack`] makes.
-trait Stack: Service<Request<()>, Response = Response<GatewayBody>, Error = Infallible> {}
+trait Stack: Service<Request<Empty<Bytes>>, Response = Response<GatewayBody>, Error = Infallible> {}
 
-impl<S: Service<Request<()>, Response = Response<GatewayBody>, Error = Infallible>> Stack for S {}
+impl<S: Service<Request<Empty<Bytes>>, Response = Response<GatewayBody>, Error = Infallible>> Stack for S {}
 
 impl Row {
     fn print(&self, home: &Rc<Home>, rounds: usize, requests: usize) {
@@ -127,7 +130,7 @@ impl Row {
     }
 
     /// A request as a real client sends it, its header map as roomy as one that hyper uses again.
-    fn request(&self) -> Request<()> {
+    fn request(&self) -> Request<Empty<Bytes>> {
         let mut headers = HeaderMap::with_capacity(32);
         let fields = [
             ("host", "api.example.com"),
@@ -143,7 +146,7 @@ impl Row {
         if let Ok(key) = HeaderValue::try_from(format!("Bearer {}", self.key)) {
             headers.insert(header::AUTHORIZATION, key);
         }
-        let mut request = Request::new(());
+        let mut request = Request::new(Empty::new());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::from_static(self.path);
         *request.headers_mut() = headers;
@@ -152,7 +155,7 @@ impl Row {
 }
 
 /// One request, to the head of its answer.
-fn exchange(service: &mut impl Stack, request: Request<()>) -> Response<GatewayBody> {
+fn exchange(service: &mut impl Stack, request: Request<Empty<Bytes>>) -> Response<GatewayBody> {
     match service.call(request).now_or_never() {
         Some(Ok(response)) => response,
         _ => unreachable!("the forward service answers at once"),
@@ -160,7 +163,10 @@ fn exchange(service: &mut impl Stack, request: Request<()>) -> Response<GatewayB
 }
 
 /// Does with a request what the real forward service does, but for sending it.
-async fn forward(classified: Classified<()>, rewrites: bool) -> Result<Response<GatewayBody>, Refused> {
+async fn forward(
+    classified: Classified<ReadAhead<Empty<Bytes>>>,
+    rewrites: bool,
+) -> Result<Response<GatewayBody>, Refused> {
     let Classified { mut request, mut exchange, principal, mut held, .. } = classified;
     held.commit();
     if rewrites {

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tollgate::config::{self, Config};
 use tollgate::engine::class::MAX_VALUES;
-use tollgate::engine::{Access, Engine, Id, IdKind, LimitId, Mode, Nanos, Outcome, RequestClass, RouteId, Seed, Step};
+use tollgate::engine::{
+    Access, Engine, Id, IdKind, LimitId, Mode, Nanos, Outcome, Payers, RequestClass, RouteId, Seed, Step,
+};
 use tollgate::keys::{self, KeyKind};
 use tollgate::mock::{self, MockOptions};
 use tollgate::path;
@@ -91,6 +93,8 @@ fn classify(config: &Config, seed: &Seed, account: &str, raw_path: &str) -> Resu
         key: Id::NONE,
         ip: Id::NONE,
         values: [Id::NONE; MAX_VALUES],
+        facts: 0,
+        payers: Payers::Account,
     })
 }
 

@@ -26,14 +26,16 @@ mod tests;
 pub use error::{ConfigErrors, Excerpt, MAX_MISTAKES, Mistake, Severity};
 pub use figures::WrittenFigures;
 pub use model::{
-    AccessLog, Admin, Auth, AuthMode, Endpoint, Extractor, Level, Log, LogFormat, Responses, Scheme, Server,
-    ShouldRetry, State, Tls, Upstream, UpstreamServer,
+    AccessLog, Admin, Auth, AuthMode, Charge, Connect, Endpoint, Extractor, Level, Log, LogFormat, Responses, Scheme,
+    Server, ShouldRetry, State, Tls, Upstream, UpstreamServer,
 };
 pub use router::{Route, Router};
 pub use schema::json_schema;
 pub use source::MAX_EXCERPT;
 
+use crate::body::Inspection;
 use crate::endpoints::Endpoints;
+use crate::engine::policy::ExtractorId;
 use crate::engine::{Access, EndpointId, Policy, ProfileId, RouteId, Seed};
 use std::collections::HashMap;
 use std::io::Read;
@@ -52,6 +54,8 @@ pub struct Config {
     pub admin: Admin,
     /// Who may pass.
     pub auth: Auth,
+    /// Calls for connected accounts.
+    pub connect: Connect,
     /// What the gateway's own answers carry.
     pub responses: Responses,
     /// Access log and diagnostics.
@@ -72,6 +76,8 @@ pub struct Config {
     pub other: [EndpointId; 2],
     /// How to take the values that limits count by; the index is the `ExtractorId`.
     pub extractors: Box<[Extractor]>,
+    /// What to look for in queries and bodies, by [`EndpointId`].
+    pub inspections: Box<[Option<Box<Inspection>>]>,
     /// All limits.
     pub policy: Arc<Policy>,
     /// The figures of accounts that do not have the base ones, by account id.
@@ -95,6 +101,25 @@ impl Config {
     #[must_use]
     pub fn other(&self, access: Access) -> EndpointId {
         self.other[access as usize]
+    }
+
+    /// What to look for in the queries and bodies of an endpoint's requests, if there is anything.
+    #[must_use]
+    pub fn inspection(&self, endpoint: EndpointId) -> Option<&Inspection> {
+        self.inspections.get(endpoint.0 as usize)?.as_deref()
+    }
+
+    /// What an extractor takes from an endpoint's requests; never [`Extractor::FirstOf`].
+    #[must_use]
+    pub fn extractor_at(&self, endpoint: EndpointId, extractor: ExtractorId) -> Option<&Extractor> {
+        let endpoint = self.endpoints.get(endpoint.0 as usize)?;
+        self.extractors.get(extractor.0 as usize)?.at(|name| endpoint.parameter(name).is_some())
+    }
+
+    /// Where among its path's parameters an endpoint has this one.
+    #[must_use]
+    pub fn parameter(&self, endpoint: EndpointId, name: &str) -> Option<usize> {
+        self.endpoints.get(endpoint.0 as usize)?.parameter(name)
     }
 
     /// The figures of an account.

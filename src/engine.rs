@@ -30,7 +30,7 @@ mod sync;
 pub mod time;
 
 pub use cells::{Count, PartitionKey};
-pub use class::{Access, EndpointId, Id, IdKind, Mode, ProfileId, RequestClass, RouteId, Seed};
+pub use class::{Access, EndpointId, Id, IdKind, Mode, Payers, ProfileId, RequestClass, RouteId, Seed};
 pub use credit::Earned;
 pub use decision::{Outcome, Rejection, Step, Witness};
 pub use hold::Hold;
@@ -40,6 +40,7 @@ pub use policy::{Condition, EndpointClass, Exempt, Limit, LimitId, Part, Policy,
 pub use time::{Clock, Nanos};
 
 use cells::{Cells, WARM};
+use class::Payer;
 use hold::{Taken, What};
 use key::{Key, Mixer, Place};
 use limiter::gcra::{Draw, Tokens};
@@ -103,7 +104,7 @@ impl Engine {
                 witness.saw(Step::Skipped { limit: id, exempt });
                 continue;
             }
-            let outcome = self.ask(&query, id, hold);
+            let outcome = self.ask_payers(&query, id, hold);
             witness.saw(Step::Decided { limit: id, outcome });
             if let (Outcome::Rejected { retry_at }, true) = (outcome, limit.enforce) {
                 hold.cancel(now);
@@ -138,8 +139,19 @@ impl Engine {
     /// What a limit would say to `class` now, without taking anything. For limits that apply; see [`Limit::applies`].
     #[must_use]
     pub fn peek(&self, policy: &Policy, id: LimitId, class: &RequestClass, now: Nanos) -> Outcome {
-        let key = self.place(&Query { policy, class, now }, id).key;
-        match policy.limiter(id, class.profile) {
+        let query = Query { policy, class, now };
+        let (first, second) = payers(policy.limit(id), class);
+        let outcome = self.peek_payer(&query, id, first);
+        match second {
+            Some(second) => outcome.and(self.peek_payer(&query, id, second)),
+            None => outcome,
+        }
+    }
+
+    fn peek_payer(&self, query: &Query<'_>, id: LimitId, payer: Payer) -> Outcome {
+        let (class, now) = (query.class, query.now);
+        let key = self.place(query, id, payer.account).key;
+        match query.policy.limiter(id, payer.profile) {
             Limiter::Gcra(figures) => {
                 let tat = self.cells.peek_tat(key, &figures, now);
                 match figures.draw(tat, now, class.cost) {
@@ -183,9 +195,26 @@ impl Engine {
         &self.cells
     }
 
-    fn ask(&self, query: &Query<'_>, id: LimitId, hold: &mut Hold) -> Outcome {
-        let place = self.place(query, id);
-        match query.policy.limiter(id, query.class.profile) {
+    /// Asks a limit for everybody who pays. When the second has no room, the first has given nothing.
+    fn ask_payers(&self, query: &Query<'_>, id: LimitId, hold: &mut Hold) -> Outcome {
+        let (first, second) = payers(query.policy.limit(id), query.class);
+        let held = hold.len();
+        let outcome = self.ask(query, id, first, hold);
+        match (outcome, second) {
+            (Outcome::Admitted { .. }, Some(second)) => {
+                let outcome = outcome.and(self.ask(query, id, second, hold));
+                if let Outcome::Rejected { .. } = outcome {
+                    hold.cancel_from(held, query.now);
+                }
+                outcome
+            }
+            _ => outcome,
+        }
+    }
+
+    fn ask(&self, query: &Query<'_>, id: LimitId, payer: Payer, hold: &mut Hold) -> Outcome {
+        let place = self.place(query, id, payer.account);
+        match query.policy.limiter(id, payer.profile) {
             Limiter::Gcra(figures) => {
                 let (now, cost) = (query.now, query.class.cost);
                 let drawn = self.cells.draw(&place, &figures, now, cost);
@@ -238,14 +267,14 @@ impl Engine {
         }
     }
 
-    /// The partition of a limit that a request falls in.
-    fn place(&self, query: &Query<'_>, id: LimitId) -> Place {
+    /// The partition of a limit that a request falls in when `account` pays.
+    fn place(&self, query: &Query<'_>, id: LimitId, account: Id) -> Place {
         let (policy, class) = (query.policy, query.class);
         let salt = policy.salt(id);
         let mut key = Mixer::new(self.secret, salt, class.mode as u8);
         for &part in &policy.limit(id).per {
             key.push(match part {
-                Part::Account => class.account,
+                Part::Account => account,
                 Part::ConnectedAccount => class.connected,
                 Part::Key => class.key,
                 Part::Ip => class.ip,
@@ -267,13 +296,23 @@ impl Engine {
         let mut keys = [Key::ZERO; WARM];
         let candidates = Stage::ALL.into_iter().flat_map(|stage| query.policy.candidates(stage, query.class));
         let apply = candidates.filter(|&&id| query.policy.limit(id).applies_beyond_index(query.class).is_ok());
+        let asked = apply.flat_map(|&id| {
+            let (first, second) = payers(query.policy.limit(id), query.class);
+            std::iter::once(first).chain(second).map(move |payer| (id, payer.account))
+        });
         let mut used = 0;
-        for (key, &id) in keys.iter_mut().zip(apply) {
-            *key = self.place(query, id).key;
+        for (key, (id, account)) in keys.iter_mut().zip(asked) {
+            *key = self.place(query, id, account).key;
             used += 1;
         }
         self.cells.warm(keys.get(..used).unwrap_or_default());
     }
+}
+
+/// Who pays for a limit: one account, or two where it counts by account and the request charges both.
+fn payers(limit: &Limit, class: &RequestClass) -> (Payer, Option<Payer>) {
+    let (first, second) = class.payers();
+    (first, second.filter(|_| limit.per.contains(&Part::Account)))
 }
 
 /// Whether a candidate is exempt all the same: by what the index does not decide, or as a fallback.

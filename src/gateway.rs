@@ -2,7 +2,8 @@
 //!
 //! Read [`stack`] top to bottom: it is the order in which a request meets the layers. Each layer changes the request's type
 //! (`Request` → [`Observed`] → [`Authenticated`] → [`Classified`]), so a request that was not classified cannot reach a limiter,
-//! and nothing is fetched from extensions. No layer is boxed and none waits: until [`forward`] the whole stack is one call.
+//! and nothing is fetched from extensions. No layer is boxed, and but for [`inspect`], which may wait for a body, none waits: until
+//! [`forward`] the whole stack is one call.
 
 pub mod access_log;
 pub mod admit;
@@ -15,6 +16,7 @@ pub mod forward;
 pub mod headers;
 pub mod hygiene;
 pub mod ids;
+pub mod inspect;
 pub mod observe;
 pub mod overriding;
 pub mod refusal;
@@ -30,10 +32,14 @@ pub use exchange::Peer;
 pub use observe::Refused;
 
 use crate::engine::Stage;
+use crate::upstream::ReadAhead;
 use admit::Admit;
 use authenticate::Authenticate;
+use bytes::Bytes;
 use classify::Classify;
 use http::{Request, Response};
+use http_body::Body;
+use inspect::InspectLayer;
 use observe::ObserveLayer;
 use respond::RespondLayer;
 use std::convert::Infallible;
@@ -58,7 +64,8 @@ pub fn stack<B, R, F>(
 > + Clone
 + use<B, R, F>
 where
-    F: Service<Classified<B>, Response = Response<GatewayBody<R>>, Error = Refused> + Clone,
+    B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
+    F: Service<Classified<ReadAhead<B>>, Response = Response<GatewayBody<R>>, Error = Refused> + Clone,
 {
     let [global_rate, global_concurrency, endpoint_rate, endpoint_concurrency, resource] = ADMIT_ORDER;
     ServiceBuilder::new()
@@ -68,8 +75,10 @@ where
         .layer(ObserveLayer { home: Rc::clone(home), peer: Rc::clone(peer) })
         // First of all who it is: nothing is looked up, counted or kept for a key that nobody issued.
         .layer(StepLayer::<_, Observed<B>>::new(Authenticate))
-        // Limits decide by class alone, so this is the last place that reads the request.
+        // Limits decide by class alone: this is the last place that reads the head.
         .layer(StepLayer::<_, Authenticated<B>>::new(Classify))
+        // Where limits count by a body, what it says, before any of them takes anything: a body that never comes holds nothing.
+        .layer(InspectLayer)
         // The account's whole traffic before any part of it, rates before slots: a refusal at a rate touches no slot.
         .layer(CheckLayer(Admit(global_rate)))
         .layer(CheckLayer(Admit(global_concurrency)))

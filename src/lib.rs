@@ -13,6 +13,7 @@
 //! | 0 | [`engine`] | the decision: pure, given the time, `std`, `dashmap` and a hasher only |
 //! | 1 | [`clock`] | the only reader of the operating system's clocks |
 //! | 1 | [`path`] | the one canonical path of a request |
+//! | 1 | [`body`] | what queries and bodies say, read without trust |
 //! | 1 | [`endpoints`] | method and canonical path to endpoint: a trie of templates |
 //! | 1 | [`config`] | TOML to a compiled policy, every mistake at once |
 //! | 1 | [`metrics`] | every metric, declared once |
@@ -30,6 +31,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod body;
 pub mod cli;
 pub mod clock;
 pub mod config;

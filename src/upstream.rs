@@ -8,10 +8,14 @@
 mod body;
 mod client_body;
 mod connect;
+mod gather;
+mod read_ahead;
 
 pub use body::{BodyFault, Deadline, RequestBody, Tick};
 pub use client_body::{ClientBody, Leftover, MAX_DRAIN_BYTES, drain};
 pub use connect::ConnectError;
+pub use gather::Gather;
+pub use read_ahead::{Reach, ReadAhead, ReadFault};
 
 use crate::clock::Time;
 use crate::config::Upstream;

@@ -11,7 +11,7 @@ mod tests {
     use tollgate::engine::class::MAX_VALUES;
     use tollgate::engine::{
         Access, Concurrency, Condition, EndpointClass, EndpointId, Engine, Gcra, Hold, Id, Limit, LimitId, Limiter,
-        Mode, Nanos, Outcome, Part, Policy, ProfileId, Rejection, RequestClass, RouteId, Seed, Stage,
+        Mode, Nanos, Outcome, Part, Payers, Policy, ProfileId, Rejection, RequestClass, RouteId, Seed, Stage,
     };
 
     const NOW: Nanos = Nanos(1_000_000_000);
@@ -86,6 +86,8 @@ mod tests {
             key: Id::NONE,
             ip: Id::NONE,
             values: [Id::NONE; MAX_VALUES],
+            facts: 0,
+            payers: Payers::Account,
         }
     }
 

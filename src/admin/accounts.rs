@@ -4,7 +4,7 @@ use super::api::Reply;
 use crate::config::Config;
 use crate::engine::class::MAX_VALUES;
 use crate::engine::{
-    Access, Clock, Id, IdKind, Limit, LimitId, Limiter, Mode, Nanos, Outcome, Part, RequestClass, RouteId,
+    Access, Clock, Id, IdKind, Limit, LimitId, Limiter, Mode, Nanos, Outcome, Part, Payers, RequestClass, RouteId,
 };
 use crate::gateway::{Authority, Shared};
 use crate::state::overrides::Override;
@@ -116,6 +116,8 @@ impl Standing<'_> {
             key: Id::NONE,
             ip: Id::NONE,
             values: [Id::NONE; MAX_VALUES],
+            facts: 0,
+            payers: Payers::Account,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod conditions;
 mod endpoints;
+mod facts;
 mod limits;
 mod overrides;
 mod partitions;
@@ -15,13 +16,14 @@ mod upstreams;
 pub(super) use endpoints::EndpointTable;
 pub(super) use limits::{Checked, Limits};
 
-pub(in crate::config) use limits::{Facts, limiter};
+pub(in crate::config) use limits::{Written, limiter};
 
 use super::error::{ConfigErrors, Finding, Report, Severity};
 use super::raw::Damage;
 use super::source::{Place, SourceId, Sources};
 use super::values::Located;
 use super::{Config, document, lint, presets};
+use crate::body::Inspection;
 use crate::engine::{EndpointClass, Limit, Policy, Seed};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -109,6 +111,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
     let server = settings::server(context, raw.server);
     let admin = settings::admin(context, raw.admin, &server);
     let auth = settings::auth(context, raw.auth);
+    let connect = settings::connect(raw.connect);
     let responses = settings::responses(context, raw.responses);
     let log = settings::log(context, raw.log);
     let state = settings::state(context, raw.state);
@@ -117,7 +120,9 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
     let (preset_endpoints, preset_limits) = (presets.endpoints, presets.limits);
     let endpoints =
         endpoints::compile(context, presets.operations, preset_endpoints, raw.endpoints.unwrap_or_default());
-    let (limits, values) = limits::compile(context, preset_limits, raw.limits.unwrap_or_default(), &endpoints, &routes);
+    let (limits, values, facts) =
+        limits::compile(context, preset_limits, raw.limits.unwrap_or_default(), &endpoints, &routes);
+    let inspections = inspections(&endpoints, &values, &facts);
     let tiers = overrides::tiers(raw.accounts.as_ref());
     let (profiles, accounts) = overrides::compile(
         context,
@@ -132,6 +137,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
         server,
         admin,
         auth,
+        connect,
         responses,
         log,
         state,
@@ -142,12 +148,29 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
         endpoints: endpoints.endpoints.into(),
         index: endpoints.index,
         extractors: values.extractors.into(),
+        inspections,
         policy: Arc::new(policy),
         profiles: accounts,
         tiers,
         warnings: Vec::new(),
         files: Vec::new(),
     }
+}
+
+/// What to look for in the queries and bodies of each endpoint's requests.
+fn inspections(
+    endpoints: &EndpointTable,
+    values: &partitions::Values,
+    facts: &facts::Facts,
+) -> Box<[Option<Box<Inspection>>]> {
+    let of = |(id, (values_here, facts)): (_, (&Vec<_>, &Vec<_>))| {
+        let sources: Vec<_> = values.sources(endpoints, id, values_here).collect();
+        if sources.is_empty() && facts.is_empty() {
+            return None;
+        }
+        Inspection::new(&sources, facts).map(Box::new)
+    };
+    endpoints.ids().zip(values.by_endpoint.iter().zip(&facts.by_endpoint)).map(of).collect()
 }
 
 fn policy(

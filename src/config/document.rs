@@ -15,11 +15,12 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 /// The top level's keys.
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 14] = [
     "presets",
     "server",
     "admin",
     "auth",
+    "connect",
     "responses",
     "log",
     "state",
@@ -98,6 +99,7 @@ impl Reader<'_> {
             "server" => self.table(&mut config.server, value),
             "admin" => self.table(&mut config.admin, value),
             "auth" => self.table(&mut config.auth, value),
+            "connect" => self.table(&mut config.connect, value),
             "responses" => self.table(&mut config.responses, value),
             "log" => self.table(&mut config.log, value),
             "state" => self.table(&mut config.state, value),

@@ -1,6 +1,6 @@
 //! Figures that come from elsewhere than the file: an override's.
 
-use super::compile::{Context, Facts, limiter};
+use super::compile::{Context, Written, limiter};
 use super::error::{Finding, Report};
 use super::raw::RawFigures;
 use super::source::{Place, Sources};
@@ -44,8 +44,8 @@ impl Config {
             allocation: None,
         };
         let damaged = context.report.errors() > 0;
-        let facts = Facts { figures: &raw, place: Place::start_of_file(), damaged };
-        let new = limiter(&mut context, &facts, &format!("the override of `{limit}`"));
+        let written = Written { figures: &raw, place: Place::start_of_file(), damaged };
+        let new = limiter(&mut context, &written, &format!("the override of `{limit}`"));
         let known = self.policy.limits().find(|(_, known)| *known.name == *limit);
         match (&known, &new) {
             (None, _) => context.report.add(self.no_limit(limit)),

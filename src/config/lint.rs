@@ -36,7 +36,9 @@ fn implies(when: &Condition, except: &Condition) -> bool {
     fn within<T: Eq + std::hash::Hash>(when: &Option<HashSet<T>>, except: &Option<HashSet<T>>) -> bool {
         except.as_ref().is_none_or(|except| when.as_ref().is_some_and(|when| when.is_subset(except)))
     }
-    same(when.mode, except.mode)
+    // What a form must have in `when` and in `except` is judged apart: see `compile::facts`.
+    except.facts == 0
+        && same(when.mode, except.mode)
         && same(when.access, except.access)
         && same(when.connected, except.connected)
         && within(&when.endpoints, &except.endpoints)
@@ -102,7 +104,7 @@ fn kind(limit: &Limit) -> String {
     }
     let condition = |condition: &Condition| {
         let sets = (sorted(&condition.endpoints), sorted(&condition.accounts), sorted(&condition.routes));
-        format!("{:?} {:?} {:?} {sets:?}", condition.mode, condition.access, condition.connected)
+        format!("{:?} {:?} {:?} {:x} {sets:?}", condition.mode, condition.access, condition.connected, condition.facts)
     };
     let except = limit.except.as_ref().map(condition);
     let mechanism = limit.limiter.mechanism();

@@ -1,5 +1,6 @@
 //! The compiled settings: plain values, all present, all within their bounds.
 
+use crate::body::{FormKey, JsonPath};
 use crate::endpoints::Template;
 use crate::engine::Access;
 use std::net::SocketAddr;
@@ -39,6 +40,8 @@ pub struct Server {
     pub max_partitions: usize,
     /// Time between two sweeps.
     pub sweep_interval: Duration,
+    /// Bytes of a body that are read ahead for limits that count by it.
+    pub inspect_body_max: usize,
 }
 
 /// A certificate and its key, as PEM files.
@@ -201,6 +204,14 @@ pub enum Scheme {
     Https,
 }
 
+impl Endpoint {
+    /// Where among its path's parameters it has this one.
+    #[must_use]
+    pub fn parameter(&self, name: &str) -> Option<usize> {
+        self.template.as_ref()?.names().iter().position(|known| **known == *name)
+    }
+}
+
 /// A method and a path template, or all unknown paths of one access.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
@@ -216,11 +227,64 @@ pub struct Endpoint {
     pub transaction: bool,
 }
 
-/// How to take a value that a limit counts by.
+/// Calls for connected accounts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connect {
+    /// Whose budget they spend.
+    pub charge: Charge,
+}
+
+/// Whose budget a call for a connected account spends: what `per = ["account"]` means for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge {
+    /// The platform's.
+    Platform,
+    /// The connected account's.
+    Connected,
+    /// Both, all or nothing.
+    Both,
+}
+
+/// How to take a value that a limit counts by. Displayed as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Extractor {
     /// The path parameter of this name.
     Path(Box<str>),
     /// The request header of this name.
     Header(http::HeaderName),
+    /// A key of the query.
+    Query(FormKey),
+    /// A key of the form in the body.
+    Form(FormKey),
+    /// A member of the JSON in the body.
+    Json(JsonPath),
+    /// The first of these that an endpoint can have: a path parameter only where its template has it. Never one in another.
+    FirstOf(Box<[Extractor]>),
+}
+
+impl std::fmt::Display for Extractor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Extractor::Path(name) => write!(f, "path.{name}"),
+            Extractor::Header(name) => write!(f, "header.{name}"),
+            Extractor::Query(key) => write!(f, "query.{key}"),
+            Extractor::Form(key) => write!(f, "form.{key}"),
+            Extractor::Json(path) => write!(f, "json.{path}"),
+            Extractor::FirstOf(some) => {
+                let names: Vec<String> = some.iter().map(ToString::to_string).collect();
+                f.write_str(&names.join("|"))
+            }
+        }
+    }
+}
+
+impl Extractor {
+    /// What is taken from requests of an endpoint, given which path parameters it has.
+    pub(super) fn at(&self, has_parameter: impl Fn(&str) -> bool) -> Option<&Extractor> {
+        let fits = |extractor: &&Extractor| !matches!(extractor, Extractor::Path(name) if !has_parameter(name));
+        match self {
+            Extractor::FirstOf(some) => some.iter().find(fits),
+            one => Some(one).filter(fits),
+        }
+    }
 }

@@ -8,7 +8,7 @@ mod figures;
 pub(super) use figures::{RawAccount, RawAllocation, RawFigures, RawTier};
 
 use super::source::{Place, SourceId};
-use super::values::{Address, AdminAddress, Dur, Located, Network, OneOrMany, Rate, Size};
+use super::values::{Address, AdminAddress, Dur, FormTest, Located, Network, OneOrMany, Rate, Size};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -90,6 +90,8 @@ pub(super) struct RawConfig {
     pub(super) admin: Option<Item<RawAdmin>>,
     /// Who may pass.
     pub(super) auth: Option<Item<RawAuth>>,
+    /// Calls for connected accounts (`Stripe-Account`).
+    pub(super) connect: Option<Item<RawConnect>>,
     /// What the gateway's own answers carry.
     pub(super) responses: Option<Item<RawResponses>>,
     /// Access log and diagnostics.
@@ -165,6 +167,9 @@ pub(super) struct RawServer {
     pub(super) max_partitions: Option<Located<u32>>,
     /// Time between two sweeps for partitions that can be forgotten. Default "10s".
     pub(super) sweep_interval: Option<Located<Dur>>,
+    /// Bytes of a request's body that are read ahead where limits count by it; longer ones share one partition of each such
+    /// limit. Default "64KiB".
+    pub(super) inspect_body_max: Option<Located<Size>>,
 }
 
 /// A certificate and its key, as PEM files; relative to this configuration's folder.
@@ -211,6 +216,29 @@ pub(super) enum RawAuthMode {
     Keys,
     /// Any key passes.
     Passthrough,
+}
+
+/// Calls for connected accounts (`Stripe-Account`).
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Connect")]
+pub(super) struct RawConnect {
+    /// Whose budget such a call spends, that is, what `per = ["account"]` means for it: "platform" (default), "connected" or
+    /// "both".
+    pub(super) charge: Option<Located<RawCharge>>,
+}
+
+/// Whose budget a call for a connected account spends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "Charge")]
+pub(super) enum RawCharge {
+    /// The account's that the key belongs to.
+    Platform,
+    /// The account's that is acted for.
+    Connected,
+    /// Both accounts': all or nothing.
+    Both,
 }
 
 /// What the gateway's own answers carry.
@@ -415,8 +443,9 @@ pub(super) struct RawLimit {
     pub(super) except: Option<Located<RawCondition>>,
     /// Only for requests that no other limit of this stage and mechanism covers. Default false.
     pub(super) fallback: Option<Located<bool>>,
-    /// What is counted apart: account, connected_account, key, ip, endpoint, path.NAME, header.NAME. Default ["account"]
-    /// for global, ["account", "endpoint"] for endpoint; must be given for resource.
+    /// What is counted apart: account, connected_account, key, ip, endpoint, path.NAME, header.NAME, query.NAME, form.NAME
+    /// ("form.payload[customer]"), json.NAME ("json.payload.customer"); "path.NAME|form.NAME" takes the first that an endpoint
+    /// has. Default ["account"] for global, ["account", "endpoint"] for endpoint; must be given for resource.
     pub(super) per: Option<Located<Vec<Located<String>>>>,
     /// false: shadow. Counted and reported as would-be refusals, never refused. Default true.
     pub(super) enforce: Option<Located<bool>>,
@@ -439,4 +468,9 @@ pub(super) struct RawCondition {
     pub(super) account: Option<Located<OneOrMany<String>>>,
     /// Routes by name, one or a list.
     pub(super) route: Option<Located<OneOrMany<String>>>,
+    /// Keys of the form in the body, all of which must be as said: a text is the key's value, true that it is there, false that
+    /// it is not; `*` in brackets stands for any index.
+    pub(super) form: Option<BTreeMap<Located<String>, Located<FormTest>>>,
+    /// The same, one of which must be as said.
+    pub(super) form_any: Option<BTreeMap<Located<String>, Located<FormTest>>>,
 }

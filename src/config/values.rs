@@ -246,6 +246,49 @@ impl FromStr for Network {
     }
 }
 
+/// What a condition asks of a form's key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum FormTest {
+    /// Whether it is there.
+    Present(bool),
+    /// It has this value.
+    Equals(String),
+}
+
+struct FormTestVisitor;
+
+impl Visitor<'_> for FormTestVisitor {
+    type Value = FormTest;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text, true or false")
+    }
+
+    fn visit_bool<E: Error>(self, present: bool) -> Result<FormTest, E> {
+        Ok(FormTest::Present(present))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<FormTest, E> {
+        Ok(FormTest::Equals(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for FormTest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(FormTestVisitor)
+    }
+}
+
+impl JsonSchema for FormTest {
+    fn schema_name() -> Cow<'static, str> {
+        "FormTest".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "boolean"], "description": "The value; or whether the key is there" })
+    }
+}
+
 /// One value or a list of them, as most people write either.
 #[derive(Clone, Debug)]
 pub(super) struct OneOrMany<T>(pub(super) Vec<Located<T>>);

@@ -164,9 +164,45 @@ pub struct RequestClass {
     /// The values that the endpoint's limits count by, in the order of
     /// [`EndpointClass::extractors`](super::policy::EndpointClass::extractors); the rest is [`Id::NONE`].
     pub values: [Id; MAX_VALUES],
+    /// What is known to be true of the request beyond its class, as the configuration numbers it for this endpoint: bit `n`
+    /// stands for the fact `n`. See [`Condition::facts`](super::policy::Condition::facts).
+    pub facts: u64,
+    /// Whose budget it spends.
+    pub payers: Payers,
+}
+
+/// Whose budget a request spends: what `per = ["account"]` counts by, and whose figures hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Payers {
+    /// The key's account, with [`RequestClass::profile`].
+    #[default]
+    Account,
+    /// The account acted for, with these figures.
+    Connected(ProfileId),
+    /// Both, the key's account first; the figures are those of the account acted for. A limit that counts by account is asked
+    /// for each, all or nothing.
+    Both(ProfileId),
+}
+
+/// One account that pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Payer {
+    pub(super) account: Id,
+    pub(super) profile: ProfileId,
 }
 
 impl RequestClass {
+    /// Who pays, and who pays as well.
+    pub(super) fn payers(&self) -> (Payer, Option<Payer>) {
+        let own = Payer { account: self.account, profile: self.profile };
+        let connected = |profile| Payer { account: self.connected, profile };
+        match self.payers {
+            Payers::Account => (own, None),
+            Payers::Connected(profile) => (connected(profile), None),
+            Payers::Both(profile) => (own, Some(connected(profile))),
+        }
+    }
+
     /// Whether the request acts for a connected account.
     #[must_use]
     pub fn is_connected(&self) -> bool {

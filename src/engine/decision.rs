@@ -33,6 +33,19 @@ pub enum Outcome {
     },
 }
 
+impl Outcome {
+    /// What both say together: the refusal, or the smaller rest.
+    #[must_use]
+    pub fn and(self, other: Outcome) -> Outcome {
+        match (self, other) {
+            (Outcome::Admitted { remaining: one }, Outcome::Admitted { remaining: other }) => {
+                Outcome::Admitted { remaining: one.min(other) }
+            }
+            (Outcome::Admitted { .. }, refused) | (refused, _) => refused,
+        }
+    }
+}
+
 /// One event of a decision, as a [`Witness`] sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {

@@ -93,6 +93,21 @@ impl Hold {
         self.give_back(Some(now));
     }
 
+    /// How many things are held.
+    pub(super) fn len(&self) -> usize {
+        self.used + self.spilled.len()
+    }
+
+    /// Gives back what was taken after the first `kept` things, as [`cancel`](Hold::cancel) does.
+    pub(super) fn cancel_from(&mut self, kept: usize, now: Nanos) {
+        let now = Some(now).filter(|_| !self.committed);
+        for taken in self.entries().skip(kept) {
+            self.give_one_back(taken, now);
+        }
+        self.used = self.used.min(kept);
+        self.spilled.truncate(kept.saturating_sub(INLINE));
+    }
+
     pub(super) fn push(&mut self, taken: Taken) {
         match self.inline.get_mut(self.used) {
             Some(place) => {
@@ -110,22 +125,27 @@ impl Hold {
     fn give_back(&mut self, now: Option<Nanos>) {
         let now = now.filter(|_| !self.committed);
         for taken in self.entries() {
-            match taken.what {
-                What::Slot => self.engine.cells().release(taken.key),
-                What::Tokens(tokens, disturbances) => {
-                    if let Some(now) = now {
-                        self.engine.cells().refund(taken.key, &tokens, disturbances, now);
-                    }
-                }
-                What::Counted { cost, slice, slice_ns } => {
-                    if now.is_some() {
-                        self.engine.cells().unspend(taken.key, slice, slice_ns, cost);
-                    }
-                }
-            }
+            self.give_one_back(taken, now);
         }
         self.used = 0;
         self.spilled.clear();
+    }
+
+    /// Without `now`, slots only.
+    fn give_one_back(&self, taken: &Taken, now: Option<Nanos>) {
+        match taken.what {
+            What::Slot => self.engine.cells().release(taken.key),
+            What::Tokens(tokens, disturbances) => {
+                if let Some(now) = now {
+                    self.engine.cells().refund(taken.key, &tokens, disturbances, now);
+                }
+            }
+            What::Counted { cost, slice, slice_ns } => {
+                if now.is_some() {
+                    self.engine.cells().unspend(taken.key, slice, slice_ns, cost);
+                }
+            }
+        }
     }
 }
 

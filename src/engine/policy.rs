@@ -89,6 +89,8 @@ pub struct Condition {
     pub accounts: Option<HashSet<Id>>,
     /// One of these routes.
     pub routes: Option<HashSet<RouteId>>,
+    /// All of these facts, a bit each; see [`RequestClass::facts`]. What a bit stands for is the configuration's to say.
+    pub facts: u64,
 }
 
 impl Condition {
@@ -112,12 +114,17 @@ impl Condition {
         unmet(self.access.is_some_and(|access| access != class.access), Unmet::Access)?;
         unmet(self.connected.is_some_and(|connected| connected != class.is_connected()), Unmet::Connected)?;
         unmet(self.accounts.as_ref().is_some_and(|set| !set.contains(&class.account)), Unmet::Account)?;
-        unmet(self.routes.as_ref().is_some_and(|set| !set.contains(&class.route)), Unmet::Route)
+        unmet(self.routes.as_ref().is_some_and(|set| !set.contains(&class.route)), Unmet::Route)?;
+        unmet(self.facts & !class.facts != 0, Unmet::Form)
     }
 
     /// Whether endpoint and mode alone decide the condition.
     fn is_decided_by_index(&self) -> bool {
-        self.access.is_none() && self.connected.is_none() && self.accounts.is_none() && self.routes.is_none()
+        self.access.is_none()
+            && self.connected.is_none()
+            && self.accounts.is_none()
+            && self.routes.is_none()
+            && self.facts == 0
     }
 }
 
@@ -140,6 +147,8 @@ pub enum Unmet {
     Account,
     /// `route`.
     Route,
+    /// `form` or `form_any`.
+    Form,
 }
 
 /// Why a limit does not apply to a request.

@@ -127,6 +127,8 @@ struct Record<'a> {
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     partition: std::collections::BTreeMap<&'a str, &'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    facts: &'a [Box<str>],
 }
 
 impl<'a> Record<'a> {
@@ -151,6 +153,7 @@ impl<'a> Record<'a> {
             status: exchange.status,
             limit: exchange.rejection.map(|rejection| &*config.policy.limit(rejection.limit).name),
             reason: exchange.rejection.map(|rejection| rejection.stage.reason()),
+            facts: &draft.facts,
             partition: draft.values.iter().map(|(name, value)| (&**name, cut(value))).collect(),
         }
     }

@@ -12,13 +12,13 @@ pub struct Admit(pub Stage);
 
 impl Check for Admit {
     fn check<B>(&self, classified: &mut Classified<B>) -> Result<(), Refusal> {
-        let Classified { exchange, class, held, .. } = classified;
+        let Classified { exchange, class, held, at, .. } = classified;
         let engine = &exchange.home.shared.engine;
         let snapshot = &exchange.view.snapshot;
         let policy = &snapshot.config.policy;
         let mut counted = Counted { policy, limits: &snapshot.limits };
-        // All stages decide at the moment the request began: one clock read a request.
-        engine.stage(policy, self.0, class, exchange.started, held.hold(), &mut counted).map_err(Refusal::Rejected)
+        // All stages decide at one moment: one clock read a request.
+        engine.stage(policy, self.0, class, *at, held.hold(), &mut counted).map_err(Refusal::Rejected)
     }
 }
 

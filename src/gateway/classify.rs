@@ -6,10 +6,10 @@ use super::hygiene;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Forbidden, Refusal};
 use super::step::Step;
-use crate::config::{Config, Extractor};
+use crate::config::{Charge, Config, Extractor};
 use crate::endpoints::Found;
 use crate::engine::class::MAX_VALUES;
-use crate::engine::{Access, EndpointId, Id, IdKind, RequestClass, RouteId, Seed};
+use crate::engine::{Access, EndpointId, Id, IdKind, Payers, RequestClass, RouteId, Seed};
 use crate::keys::Principal;
 use crate::path;
 use http::request::Parts;
@@ -41,8 +41,8 @@ impl<B> Step<Authenticated<B>> for Classify {
             draft.connected = connected_account(&parts).ok().flatten().map(Into::into);
             draft.values = asked.named_values(&parts, class.endpoint);
         }
-        let held = Held::new(&exchange.home);
-        Ok(Classified { request: Request::from_parts(parts, body), exchange, principal, class, held })
+        let (held, at) = (Held::new(&exchange.home), exchange.started);
+        Ok(Classified { request: Request::from_parts(parts, body), exchange, principal, class, held, at })
     }
 }
 
@@ -117,7 +117,22 @@ impl Asked<'_> {
             key: principal.key_id,
             ip: self.address(client),
             values,
+            facts: 0,
+            payers: self.payers(parts, connected),
         })
+    }
+
+    /// Whose budget a call spends; a call of an account on itself is no call on a connected one.
+    fn payers(&self, parts: &Parts, connected: Id) -> Payers {
+        if connected == Id::NONE || connected == self.principal.account_id {
+            return Payers::Account;
+        }
+        let profile = || self.config.profile(connected_account(parts).ok().flatten().unwrap_or_default());
+        match self.config.connect.charge {
+            Charge::Platform => Payers::Account,
+            Charge::Connected => Payers::Connected(profile()),
+            Charge::Both => Payers::Both(profile()),
+        }
     }
 
     fn connected(&self, parts: &Parts) -> Result<Id, Refusal> {
@@ -145,21 +160,18 @@ impl Asked<'_> {
         found: Option<&Found<'_>>,
     ) -> Id {
         let id = |bytes: &[u8]| self.seed.id(IdKind::Value, bytes);
-        match self.config.extractors.get(extractor.0 as usize) {
+        match self.config.extractor_at(endpoint, extractor) {
             Some(Extractor::Header(name)) => parts.headers.get(name).map_or(Id::NONE, |value| id(value.as_bytes())),
             Some(Extractor::Path(name)) => {
-                let place = self.parameter(endpoint, name);
+                let place = self.config.parameter(endpoint, name);
                 let value = place.zip(found).and_then(|(place, found)| found.param(place));
                 value.map_or(Id::NONE, |value| id(value.as_bytes()))
             }
-            None => Id::NONE,
+            // Query and body are the next layer's to read.
+            Some(Extractor::Query(_) | Extractor::Form(_) | Extractor::Json(_) | Extractor::FirstOf(_)) | None => {
+                Id::NONE
+            }
         }
-    }
-
-    /// Where among its path's parameters an endpoint has this one.
-    fn parameter(&self, endpoint: EndpointId, name: &str) -> Option<usize> {
-        let template = self.config.endpoints.get(endpoint.0 as usize)?.template.as_ref()?;
-        template.names().iter().position(|known| **known == *name)
     }
 
     /// The same values with their names, for the access log.
@@ -167,7 +179,7 @@ impl Asked<'_> {
         let Ok(path) = path::canonical(parts.uri.path().as_bytes()) else { return Vec::new() };
         let found = self.config.index.find(&parts.method, &path);
         let known = self.config.policy.endpoint(endpoint);
-        let extractors = known.extractors.iter().filter_map(|id| self.config.extractors.get(id.0 as usize));
+        let extractors = known.extractors.iter().filter_map(|id| self.config.extractor_at(endpoint, *id));
         extractors
             .filter_map(|extractor| match extractor {
                 // A header that limits count by may be a credential: the log gets its keyed hash.
@@ -177,9 +189,10 @@ impl Asked<'_> {
                     Some((format!("header.{name}").into(), format!("{:016x}", id.0[0]).into()))
                 }
                 Extractor::Path(name) => {
-                    let place = self.parameter(endpoint, name)?;
+                    let place = self.config.parameter(endpoint, name)?;
                     Some((format!("path.{name}").into(), found.as_ref()?.param(place)?.into()))
                 }
+                Extractor::Query(_) | Extractor::Form(_) | Extractor::Json(_) | Extractor::FirstOf(_) => None,
             })
             .collect()
     }

@@ -256,6 +256,8 @@ pub struct Classified<B> {
     pub class: RequestClass,
     /// What it has taken so far.
     pub held: Held,
+    /// The moment at which all limits decide.
+    pub at: Nanos,
 }
 
 /// A hold that knows the time, so that dropping it anywhere gives back all that is due: see [`Hold`].

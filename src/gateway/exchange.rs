@@ -11,6 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The status recorded when the client left before it had its answer, as nginx has it.
 pub const CLIENT_GONE: u16 = 499;
@@ -24,6 +25,8 @@ pub struct Exchange {
     pub view: Rc<View>,
     /// When its head was complete.
     pub started: Nanos,
+    /// How long its body was waited for before limits could decide: the client's time, not the gateway's.
+    pub body_wait: Duration,
     /// Its id: the client's or the gateway's own.
     pub request_id: HeaderValue,
     /// Who is at the other end of the connection.
@@ -122,6 +125,8 @@ pub struct Draft {
     pub connected: Option<Box<str>>,
     /// The partition values that limits of this endpoint count by, by name.
     pub values: Vec<(Box<str>, Box<str>)>,
+    /// What conditions asked of its body and found there.
+    pub facts: Vec<Box<str>>,
 }
 
 impl Exchange {
@@ -140,6 +145,7 @@ impl Exchange {
                 principal: None,
                 connected: None,
                 values: Vec::new(),
+                facts: Vec::new(),
             })
         });
         Exchange {
@@ -147,6 +153,7 @@ impl Exchange {
             home: Rc::clone(home),
             view,
             started,
+            body_wait: Duration::ZERO,
             peer: Rc::clone(peer),
             client,
             route: None,
@@ -183,7 +190,7 @@ impl Exchange {
             timers.request.observe(seconds(ended - self.started));
             if let (Some(sent), Some(answered)) = (self.sent, self.answered) {
                 timers.upstream.observe(seconds(answered - sent));
-                timers.overhead.observe(seconds(sent - self.started));
+                timers.overhead.observe(seconds((sent - self.started).saturating_sub(self.body_wait)));
             }
         }
         if let (Some(draft), Some(log)) = (self.draft.take(), &self.view.snapshot.access_log) {

@@ -12,7 +12,9 @@ use super::refusal::{BadRequest, Refusal, UpstreamFailure};
 use crate::clock::timer_now;
 use crate::config::{Scheme, Upstream};
 use crate::keys::Principal;
-use crate::upstream::{BodyFault, ClientBody, ConnectError, Connection, Deadline, RequestBody, ServerId, Tick};
+use crate::upstream::{
+    BodyFault, ClientBody, ConnectError, Connection, Deadline, ReadAhead, RequestBody, ServerId, Tick,
+};
 use crate::wire_fault::fault_of;
 use http::request::Parts;
 use http::uri::PathAndQuery;
@@ -31,8 +33,10 @@ use tokio::time::Instant;
 ///
 /// # Errors
 /// When the upstream gives no usable answer, or the client's body is bad.
-pub fn forward(classified: Classified<ClientBody>) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
-    let Classified { request, mut exchange, principal, class, mut held } = classified;
+pub fn forward(
+    classified: Classified<ReadAhead<ClientBody>>,
+) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
+    let Classified { request, mut exchange, principal, class, mut held, .. } = classified;
     held.commit();
     let config = &exchange.view.snapshot.config;
     let transaction = config.endpoints.get(class.endpoint.0 as usize).is_some_and(|endpoint| endpoint.transaction);
@@ -47,7 +51,7 @@ type Progress = Option<Rc<Cell<Instant>>>;
 
 /// The request as the upstream gets it.
 fn outgoing(
-    request: Request<ClientBody>,
+    request: Request<ReadAhead<ClientBody>>,
     place: Option<usize>,
     exchange: &Exchange,
     principal: &Principal,
@@ -195,8 +199,7 @@ fn failure(error: &hyper::Error) -> Refusal {
         match error.downcast_ref::<BodyFault>() {
             Some(BodyFault::Client(error)) => return Refusal::BadRequest(unreadable(error)),
             Some(BodyFault::ClientIdle) => {
-                let message = "The body of this request did not come in time.";
-                return Refusal::BadRequest(BadRequest { status: StatusCode::REQUEST_TIMEOUT, message });
+                return Refusal::BadRequest(BadRequest::LATE_BODY);
             }
             _ => cause = error.source(),
         }
@@ -206,10 +209,10 @@ fn failure(error: &hyper::Error) -> Refusal {
 }
 
 /// Why a body could not be read: what the wire guard found, or that it ended early.
-fn unreadable(error: &hyper::Error) -> BadRequest {
+pub(super) fn unreadable(error: &(dyn std::error::Error + 'static)) -> BadRequest {
     match fault_of(error) {
         Some(fault) => BadRequest { status: fault.status(), message: fault.message() },
-        None => BadRequest::new("The body of this request could not be read."),
+        None => BadRequest::BROKEN_BODY,
     }
 }
 

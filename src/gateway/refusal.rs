@@ -83,6 +83,12 @@ pub struct BadRequest {
 }
 
 impl BadRequest {
+    /// A body whose framing is bad, or that broke off.
+    pub const BROKEN_BODY: BadRequest = BadRequest::new("The body of this request could not be read.");
+    /// A body that the client does not send.
+    pub const LATE_BODY: BadRequest =
+        BadRequest { status: StatusCode::REQUEST_TIMEOUT, message: "The body of this request did not come in time." };
+
     /// A plain 400.
     #[must_use]
     pub const fn new(message: &'static str) -> BadRequest {

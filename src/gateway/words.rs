@@ -187,13 +187,30 @@ fn counted_by(limit: &Limit, config: &Config) -> String {
             Part::Ip => text.push_str("address"),
             Part::Endpoint => text.push_str("endpoint"),
             Part::Value(id) => match config.extractors.get(id.0 as usize) {
-                Some(Extractor::Path(name)) => drop(write!(text, "{{{name}}} of the path")),
-                Some(Extractor::Header(name)) => drop(write!(text, "value of the header {name}")),
+                Some(extractor) => value_words(extractor, &mut text),
                 None => text.push_str("value"),
             },
         }
     }
     text
+}
+
+fn value_words(extractor: &Extractor, text: &mut String) {
+    // Writing to a string does not fail.
+    let _ = match extractor {
+        Extractor::Path(name) => write!(text, "{{{name}}} of the path"),
+        Extractor::Header(name) => write!(text, "value of the header {name}"),
+        Extractor::Query(key) => write!(text, "{key} of the query"),
+        Extractor::Form(key) => write!(text, "{key} of the form"),
+        Extractor::Json(path) => write!(text, "{path} of the body"),
+        Extractor::FirstOf(some) => {
+            for (nth, extractor) in some.iter().enumerate() {
+                text.push_str(if nth == 0 { "" } else { " or " });
+                value_words(extractor, text);
+            }
+            Ok(())
+        }
+    };
 }
 
 /// The parameters of a policy in `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10): quota, its unit where it is not

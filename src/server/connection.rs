@@ -6,7 +6,7 @@ use super::lent::Lent;
 use super::wire::{self, Answers, Followed, Guarded, WireFault, WireLimits};
 use crate::gateway::context::{RequestLabels, View};
 use crate::gateway::{GatewayBody, Home, Peer, forward, stack, words};
-use crate::upstream::{self, ClientBody, Leftover};
+use crate::upstream::{self, ClientBody, Gather, Leftover};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -107,7 +107,7 @@ where
     let view = door.home.view();
     let server = &view.snapshot.config.server;
     let peer = Rc::new(peer);
-    let guarded = Rc::new(RefCell::new(Guarded::new(stream, limits(server))));
+    let guarded = Rc::new(RefCell::new(Guarded::new(Gather(stream), limits(server))));
     let forward = tower::service_fn(forward::forward);
     let answers = guarded.borrow().answers();
     let service = Adapter {

@@ -5,15 +5,12 @@ use super::wire::Guarded;
 use crate::gateway::Peer;
 use crate::upstream::Tick;
 use std::cell::RefCell;
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-
-/// A response as short as this goes out by one plain write: copying it costs less than a list of pieces costs the kernel.
-const GATHERED_BYTES: usize = 1024;
 
 /// What hyper reads and writes.
 pub(super) struct Lent<IO> {
@@ -68,18 +65,8 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Lent<IO> {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
-        if length > GATHERED_BYTES {
-            let polled = Pin::new(&mut *self.guarded.borrow_mut()).poll_write_vectored(cx, pieces);
-            return self.unless_stalled(cx, polled);
-        }
-        let mut gathered = [0; GATHERED_BYTES];
-        let mut room = &mut gathered[..];
-        for piece in pieces {
-            // They fit: the sum of their lengths was taken above.
-            room.write_all(piece)?;
-        }
-        self.poll_write(cx, gathered.get(..length).unwrap_or_default())
+        let polled = Pin::new(&mut *self.guarded.borrow_mut()).poll_write_vectored(cx, pieces);
+        self.unless_stalled(cx, polled)
     }
 
     fn is_write_vectored(&self) -> bool {

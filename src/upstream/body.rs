@@ -1,6 +1,7 @@
 //! The request's body on its way to the upstream: streamed frame by frame, never gathered.
 
 use super::client_body::ClientBody;
+use super::read_ahead::ReadAhead;
 use crate::clock::timer_now;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -76,7 +77,7 @@ impl Deadline {
 
 /// The client's body, passed on as it comes.
 pub struct RequestBody {
-    inner: ClientBody,
+    inner: ReadAhead<ClientBody>,
     tick: Tick,
     progress: Option<Rc<Cell<Instant>>>,
 }
@@ -85,7 +86,7 @@ impl RequestBody {
     /// Passes `inner` on; fails when it pauses for longer than `idle`. `progress`, where given, holds the moment of the last
     /// frame, so that an upload that moves on is not taken for an upstream that does not answer.
     #[must_use]
-    pub fn new(inner: ClientBody, idle: Duration, progress: Option<Rc<Cell<Instant>>>) -> RequestBody {
+    pub fn new(inner: ReadAhead<ClientBody>, idle: Duration, progress: Option<Rc<Cell<Instant>>>) -> RequestBody {
         RequestBody { inner, tick: Tick::new(idle), progress }
     }
 }

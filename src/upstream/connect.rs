@@ -1,5 +1,6 @@
 //! Making a connection: resolve, connect, TLS where the URL says https, HTTP/1.1.
 
+use super::gather::Gather;
 use super::{MAX_HEAD_BYTES, MAX_HEADERS, RequestBody};
 use crate::config::{Scheme, Upstream, UpstreamServer};
 use hyper::client::conn::http1::{Builder, SendRequest};
@@ -98,9 +99,8 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let mut builder = Builder::new();
-    // One plain write for a head and the beginning of a body: most requests have little or none.
-    builder.max_header_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS).writev(false);
-    let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
+    builder.max_header_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
+    let (sender, connection) = builder.handshake(TokioIo::new(Gather(stream))).await?;
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "an upstream connection ended");

@@ -1,6 +1,8 @@
 //! The whole gateway: configuration in, requests over real sockets, a scripted upstream behind it.
 
 mod allocation;
+mod bodies;
+mod catalogue;
 mod drain;
 mod edges;
 mod faults;

@@ -1,11 +1,12 @@
 //! Limits: figures, stage, conditions, partitions.
 
 use super::super::error::Finding;
-use super::super::raw::{Item, RawAllocation, RawFigures, RawLimit, RawStage};
+use super::super::raw::{Item, RawAllocation, RawCondition, RawFigures, RawLimit, RawStage};
 use super::super::router::Route;
 use super::super::source::Place;
 use super::super::values::{Located, Rate};
 use super::conditions::{Compiled, Names};
+use super::facts::{Facts, Side};
 use super::partitions::Values;
 use super::{Context, EndpointTable, routes};
 use crate::engine::{
@@ -31,7 +32,7 @@ pub(in crate::config) struct Checked {
 }
 
 /// A limit's figures and where they stand.
-pub(in crate::config) struct Facts<'a> {
+pub(in crate::config) struct Written<'a> {
     pub(in crate::config) figures: &'a RawFigures,
     pub(in crate::config) place: Place,
     pub(in crate::config) damaged: bool,
@@ -43,19 +44,19 @@ pub(super) fn compile(
     own: Vec<Item<RawLimit>>,
     endpoints: &EndpointTable,
     routes: &[Route],
-) -> (Limits, Values) {
+) -> (Limits, Values, Facts) {
     let mut names = Names::new(endpoints, routes::by_name(routes));
-    let mut values = Values::new(endpoints);
+    let (mut values, mut facts) = (Values::new(endpoints), Facts::new(endpoints.endpoints.len()));
     let mut limits = Limits { checked: Vec::new(), by_name: HashMap::new() };
     for item in merge(context, presets, own) {
-        let compiled = limit(context, &item, &mut names, &mut values);
+        let compiled = limit(context, &item, &mut names, &mut values, &mut facts);
         let id = compiled.as_ref().map(|_| LimitId(u32::try_from(limits.checked.len()).unwrap_or(u32::MAX)));
         if let Some(name) = &item.raw.name {
             limits.by_name.insert(name.value.clone(), id);
         }
         limits.checked.extend(compiled);
     }
-    (limits, values)
+    (limits, values, facts)
 }
 
 /// The presets' limits with the user's in their place where the name is the same, then the user's others.
@@ -93,6 +94,7 @@ fn limit(
     item: &Item<RawLimit>,
     names: &mut Names<'_>,
     values: &mut Values,
+    facts: &mut Facts,
 ) -> Option<Checked> {
     let raw = &item.raw;
     let errors_before = context.report.errors();
@@ -108,16 +110,17 @@ fn limit(
         quota: raw.quota.clone(),
         allocation: raw.allocation.clone(),
     };
-    let facts = Facts { figures: &figures, place: item.place(), damaged: item.damaged };
-    let limiter = limiter(context, &facts, &format!("the limit `{name}`"));
+    let written = Written { figures: &figures, place: item.place(), damaged: item.damaged };
+    let limiter = limiter(context, &written, &format!("the limit `{name}`"));
     let mut condition =
         |raw: &Option<Located<_>>| raw.as_ref().map(|raw| names.condition(context, item.source, &raw.value));
-    let when = condition(&raw.when).unwrap_or_default();
-    let except = condition(&raw.except);
+    let mut when = condition(&raw.when).unwrap_or_default();
+    let mut except = condition(&raw.except);
+    form_conditions(context, item, &mut when, &mut except, facts, names.endpoints);
     let per = values.parts(context, item, &when, names.endpoints);
     let limiter = limiter?;
     check_earned(context, item, &limiter, &per);
-    check_cost(context, &facts, &limiter, when.condition.endpoints.as_ref(), names.endpoints);
+    check_cost(context, &written, &limiter, when.condition.endpoints.as_ref(), names.endpoints);
     let damaged = item.damaged || when.damaged || except.as_ref().is_some_and(|except| except.damaged);
     let limit = Limit {
         name: name.into(),
@@ -131,6 +134,32 @@ fn limit(
     };
     let place = raw.name.as_ref().map_or_else(|| item.place(), |name| item.at(&name.span));
     Some(Checked { limit, place, damaged: damaged || context.report.errors() > errors_before })
+}
+
+/// Gives both conditions their masks. Both are asked of the endpoints in `when`.
+fn form_conditions(
+    context: &mut Context<'_>,
+    item: &Item<RawLimit>,
+    when: &mut Compiled,
+    except: &mut Option<Compiled>,
+    facts: &mut Facts,
+    endpoints: &EndpointTable,
+) {
+    let asks = |raw: &&Located<RawCondition>| raw.value.form.is_some() || raw.value.form_any.is_some();
+    let [in_when, in_except] = [&item.raw.when, &item.raw.except].map(|raw| raw.as_ref().filter(asks));
+    if in_when.is_none() && in_except.is_none() {
+        return;
+    }
+    let asked: Vec<EndpointId> = match &when.condition.endpoints {
+        Some(set) => set.iter().copied().collect(),
+        None => endpoints.ids().collect(),
+    };
+    if let Some(raw) = in_when {
+        when.condition.facts = facts.mask(context, item, raw, Side::When, &asked);
+    }
+    if let (Some(raw), Some(except)) = (in_except, except) {
+        except.condition.facts = facts.mask(context, item, raw, Side::Except, &asked);
+    }
 }
 
 fn name(context: &mut Context<'_>, item: &Item<RawLimit>) -> String {
@@ -161,9 +190,9 @@ fn stage(stage: RawStage, mechanism: Mechanism) -> Stage {
 }
 
 /// The mechanism and its figures. `whose` begins the sentence when there are none.
-pub(in crate::config) fn limiter(context: &mut Context<'_>, facts: &Facts<'_>, whose: &str) -> Option<Limiter> {
-    let RawFigures { rate, burst, concurrency, quota, allocation } = facts.figures;
-    let at = |span: &std::ops::Range<usize>| Place { span: span.clone(), ..facts.place };
+pub(in crate::config) fn limiter(context: &mut Context<'_>, written: &Written<'_>, whose: &str) -> Option<Limiter> {
+    let RawFigures { rate, burst, concurrency, quota, allocation } = written.figures;
+    let at = |span: &std::ops::Range<usize>| Place { span: span.clone(), ..written.place };
     let spans = [
         ("rate", rate.as_ref().map(|rate| &rate.span)),
         ("quota", quota.as_ref().map(|quota| &quota.span)),
@@ -187,13 +216,13 @@ pub(in crate::config) fn limiter(context: &mut Context<'_>, facts: &Facts<'_>, w
         return sliding_window(context, quota.value, at(&quota.span));
     }
     if let Some(allocation) = allocation {
-        return earned(context, facts, allocation);
+        return earned(context, written, allocation);
     }
     if let Some(concurrency) = concurrency {
         return Some(Limiter::Concurrency(Concurrency { slots: concurrency.value }));
     }
-    if !facts.damaged {
-        let finding = Finding::error(facts.place.clone(), format!("{whose} lacks its figure"));
+    if !written.damaged {
+        let finding = Finding::error(written.place.clone(), format!("{whose} lacks its figure"));
         context.tell(
             finding.expected(r#"one of: rate = "15/s", quota = "1000/h", concurrency = 30, allocation = { ... }"#),
         );
@@ -217,11 +246,11 @@ fn sliding_window(context: &mut Context<'_>, quota: Rate, place: Place) -> Optio
     Some(Limiter::SlidingWindow(SlidingWindow::new(limit, quota.period)))
 }
 
-fn earned(context: &mut Context<'_>, facts: &Facts<'_>, allocation: &Located<RawAllocation>) -> Option<Limiter> {
-    let at = |span: &std::ops::Range<usize>| Place { span: span.clone(), ..facts.place };
+fn earned(context: &mut Context<'_>, written: &Written<'_>, allocation: &Located<RawAllocation>) -> Option<Limiter> {
+    let at = |span: &std::ops::Range<usize>| Place { span: span.clone(), ..written.place };
     let raw = &allocation.value;
     let present = [("per_transaction", raw.per_transaction.is_some()), ("window", raw.window.is_some())];
-    for (key, _) in present.into_iter().filter(|(_, present)| !present && !facts.damaged) {
+    for (key, _) in present.into_iter().filter(|(_, present)| !present && !written.damaged) {
         let finding = Finding::error(at(&allocation.span), format!("`allocation` lacks `{key}`"));
         context.tell(finding.expected(r#"allocation = { per_transaction = 500, at_least = 10000, window = "30d" }"#));
     }
@@ -268,7 +297,7 @@ fn gcra(context: &mut Context<'_>, rate: Rate, place: &Place, burst: Option<(u64
 /// Reports a burst that the request of one of the endpoints could never take from.
 pub(super) fn check_cost(
     context: &mut Context<'_>,
-    facts: &Facts<'_>,
+    written: &Written<'_>,
     limiter: &Limiter,
     only: Option<&std::collections::HashSet<EndpointId>>,
     endpoints: &EndpointTable,
@@ -285,10 +314,10 @@ pub(super) fn check_cost(
         only.is_none_or(|set| set.contains(id)) && u64::from(cost) > most
     };
     let Some(endpoint) = endpoints.costly.iter().find(too_dear).and_then(|&id| endpoints.get(id)) else { return };
-    let RawFigures { rate, burst, quota, .. } = facts.figures;
+    let RawFigures { rate, burst, quota, .. } = written.figures;
     let span = burst.as_ref().map(|burst| &burst.span);
     let span = span.or(rate.as_ref().or(quota.as_ref()).map(|figure| &figure.span));
-    let place = Place { span: span.unwrap_or(&facts.place.span).clone(), ..facts.place };
+    let place = Place { span: span.unwrap_or(&written.place.span).clone(), ..written.place };
     let message = format!("requests to `{}` would never be admitted: they cost more than the {what}", endpoint.name);
     let finding = Finding::error(place, message).expected(format!("a {what} of {} or more", endpoint.cost));
     context.tell(finding.found(format!("a {what} of {most}")));

@@ -3,7 +3,7 @@
 use super::super::error::Finding;
 use super::super::raw::{Item, Named, RawAccount, RawFigures, RawTier};
 use super::super::values::Located;
-use super::limits::{Facts, Limits, check_cost, limiter};
+use super::limits::{Limits, Written, check_cost, limiter};
 use super::{Context, EndpointTable};
 use crate::engine::{LimitId, Limiter, Part, Profile, ProfileId};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -92,14 +92,14 @@ fn overrides<T>(
             continue;
         };
         let whose = format!("the override of `{}`", name.value);
-        let facts = Facts { figures: &figures.value, place: item.at(&figures.span), damaged: item.damaged };
-        let Some(limiter) = limiter(context, &facts, &whose) else { continue };
+        let written = Written { figures: &figures.value, place: item.at(&figures.span), damaged: item.damaged };
+        let Some(limiter) = limiter(context, &written, &whose) else { continue };
         let base = known.and_then(|id| Some((id, limits.checked.get(id.index())?)));
         let Some((id, base)) = base else { continue };
         let [wanted, found] = [base.limit.limiter, limiter].map(|limiter| limiter.mechanism().as_str());
         if wanted != found {
             let finding =
-                Finding::error(facts.place, format!("the limit `{}` is a {wanted}, not a {found}", name.value));
+                Finding::error(written.place, format!("the limit `{}` is a {wanted}, not a {found}", name.value));
             context.tell(
                 finding
                     .expected(format!("{wanted} = ..."))
@@ -107,7 +107,7 @@ fn overrides<T>(
             );
             continue;
         }
-        check_cost(context, &facts, &limiter, base.limit.when.endpoints.as_ref(), endpoints);
+        check_cost(context, &written, &limiter, base.limit.when.endpoints.as_ref(), endpoints);
         if !base.limit.per.iter().any(|part| matches!(part, Part::Account | Part::Key)) {
             let message = format!("`{}` is not counted per account: others share its partitions", name.value);
             let finding = Finding::warning(item.at(&name.span), message);

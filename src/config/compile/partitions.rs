@@ -3,9 +3,11 @@
 use super::super::error::Finding;
 use super::super::model::Extractor;
 use super::super::raw::{Item, RawLimit, RawStage};
+use super::super::source::Place;
 use super::super::values::Located;
 use super::conditions::Compiled;
 use super::{Context, EndpointTable};
+use crate::body::{FormKey, JsonPath, Source};
 use crate::engine::class::MAX_VALUES;
 use crate::engine::policy::{ExtractorId, MAX_PARTS};
 use crate::engine::{EndpointId, Part};
@@ -70,39 +72,40 @@ impl Values {
         if let Some((_, part)) = WORDS.iter().find(|(word, _)| *word == text) {
             return Some(*part);
         }
-        let place = item.at(&written.span);
-        let extractor = match text.split_once('.') {
-            Some(("path", name)) if !name.is_empty() => Extractor::Path(name.into()),
-            Some(("header", name)) => match http::HeaderName::try_from(name) {
-                Ok(name) if SECRET.contains(&name.as_str()) => {
-                    let finding = Finding::error(place, format!("`{text}` holds a secret"));
-                    context.tell(finding.hint("count by `key` or `account`"));
-                    return None;
-                }
-                Ok(name) => Extractor::Header(name),
-                Err(_) => {
-                    context.tell(Finding::error(place, format!("`{name}` is not a header's name")));
-                    return None;
-                }
-            },
-            Some((kind @ ("form" | "json" | "query"), _)) => {
+        let extractor = if text.contains('|') {
+            let some: Option<Vec<Extractor>> =
+                text.split('|').map(|one| extractor(context, item, written, one.trim())).collect();
+            let some = some?;
+            if some.iter().any(|one| matches!(one, Extractor::Header(_))) {
                 let finding =
-                    Finding::error(place, format!("counting by a value of the {kind} comes with a later version"));
-                context.tell(finding.hint("use path.NAME or header.NAME"));
+                    Finding::error(item.at(&written.span), "a header is no alternative: every endpoint has it");
+                context.tell(finding.hint("use path.NAME|form.NAME"));
                 return None;
             }
-            _ => {
-                let finding = Finding::error(place, format!("`{text}` is nothing to count by"))
-                    .expected("account, connected_account, key, ip, endpoint, path.NAME or header.NAME");
-                let hint = context.report.nearest(text, WORDS.iter().map(|(word, _)| *word));
-                context.tell(match hint {
-                    Some(hint) => finding.hint(hint),
-                    None => finding,
-                });
-                return None;
-            }
+            Extractor::FirstOf(some.into())
+        } else {
+            extractor(context, item, written, text)?
         };
         Some(Part::Value(self.id(extractor)))
+    }
+
+    /// What goes into the slots of an endpoint's requests from its query and body.
+    pub(super) fn sources<'v>(
+        &'v self,
+        endpoints: &'v EndpointTable,
+        id: EndpointId,
+        slots: &'v [ExtractorId],
+    ) -> impl Iterator<Item = (usize, Source)> + 'v {
+        let extractor = move |extractor: &ExtractorId| {
+            let known = self.extractors.get(extractor.0 as usize)?;
+            known.at(|name| has_parameter(endpoints, id, name))
+        };
+        slots.iter().enumerate().filter_map(move |(slot, known)| match extractor(known)? {
+            Extractor::Query(key) => Some((slot, Source::Query(key.clone()))),
+            Extractor::Form(key) => Some((slot, Source::Form(key.clone()))),
+            Extractor::Json(path) => Some((slot, Source::Json(path.clone()))),
+            Extractor::Path(_) | Extractor::Header(_) | Extractor::FirstOf(_) => None,
+        })
     }
 
     fn id(&mut self, extractor: Extractor) -> ExtractorId {
@@ -124,9 +127,9 @@ impl Values {
         endpoints: &EndpointTable,
     ) {
         let place = item.at(&written.span);
-        let name = written.value.split_once('.').map_or("", |(_, name)| name);
-        let is_path = written.value.starts_with("path.");
-        let has = |id: &EndpointId| !is_path || has_parameter(endpoints, *id, name);
+        let Some(extractor) = self.extractors.get(id.0 as usize).cloned() else { return };
+        let name = lacking(&extractor);
+        let has = |id: &EndpointId| extractor.at(|name| has_parameter(endpoints, *id, name)).is_some();
         if let Some((lacking, _)) = when.named.iter().find(|(id, _)| !has(id)) {
             let lacking = endpoints.get(*lacking).map_or("?", |endpoint| &endpoint.name);
             let finding = Finding::error(place, format!("the endpoint `{lacking}` has no {{{name}}} in its path"));
@@ -154,6 +157,69 @@ impl Values {
             let message =
                 format!("the limits of the endpoint `{}` count by more than {MAX_VALUES} values", endpoint.name);
             context.tell(Finding::error(place, message).hint("let this limit apply to fewer endpoints"));
+        }
+    }
+}
+
+/// The path parameter that an endpoint without this value lacks.
+fn lacking(extractor: &Extractor) -> String {
+    match extractor {
+        Extractor::Path(name) => name.to_string(),
+        Extractor::FirstOf(some) => some.iter().map(lacking).collect::<Vec<_>>().join("} or {"),
+        _ => String::new(),
+    }
+}
+
+/// One way to take a value.
+fn extractor(
+    context: &mut Context<'_>,
+    item: &Item<RawLimit>,
+    written: &Located<String>,
+    text: &str,
+) -> Option<Extractor> {
+    let place = item.at(&written.span);
+    let unfit = |context: &mut Context<'_>, why: String| {
+        context.tell(Finding::error(item.at(&written.span), format!("`{text}`: {why}")));
+        None
+    };
+    match text.split_once('.') {
+        Some(("path", name)) if !name.is_empty() => Some(Extractor::Path(name.into())),
+        Some(("header", name)) => header(context, place, text, name),
+        Some((kind @ ("form" | "query"), name)) => match name.parse::<FormKey>() {
+            Ok(key) if key.has_star() => unfit(context, "a `*` is for conditions, not to count by".to_owned()),
+            Ok(key) if kind == "form" => Some(Extractor::Form(key)),
+            Ok(key) => Some(Extractor::Query(key)),
+            Err(error) => unfit(context, error.to_string()),
+        },
+        Some(("json", name)) => match name.parse::<JsonPath>() {
+            Ok(path) => Some(Extractor::Json(path)),
+            Err(expected) => unfit(context, format!("it takes {expected}")),
+        },
+        _ => {
+            let finding = Finding::error(place, format!("`{text}` is nothing to count by")).expected(
+                "account, connected_account, key, ip, endpoint, path.NAME, header.NAME, query.NAME, form.NAME or json.NAME",
+            );
+            let hint = context.report.nearest(text, WORDS.iter().map(|(word, _)| *word));
+            context.tell(match hint {
+                Some(hint) => finding.hint(hint),
+                None => finding,
+            });
+            None
+        }
+    }
+}
+
+fn header(context: &mut Context<'_>, place: Place, text: &str, name: &str) -> Option<Extractor> {
+    match http::HeaderName::try_from(name) {
+        Ok(name) if SECRET.contains(&name.as_str()) => {
+            let finding = Finding::error(place, format!("`{text}` holds a secret"));
+            context.tell(finding.hint("count by `key` or `account`"));
+            None
+        }
+        Ok(name) => Some(Extractor::Header(name)),
+        Err(_) => {
+            context.tell(Finding::error(place, format!("`{name}` is not a header's name")));
+            None
         }
     }
 }

@@ -2,11 +2,12 @@
 
 use super::super::error::Finding;
 use super::super::model::{
-    AccessLog, Admin, Auth, AuthMode, Level, Log, LogFormat, Responses, Server, ShouldRetry, State, Tls,
+    AccessLog, Admin, Auth, AuthMode, Charge, Connect, Level, Log, LogFormat, Responses, Server, ShouldRetry, State,
+    Tls,
 };
 use super::super::raw::{
-    Item, RawAdmin, RawAuth, RawAuthMode, RawLevel, RawLog, RawLogFormat, RawResponses, RawServer, RawShouldRetry,
-    RawState, RawTls,
+    Item, RawAdmin, RawAuth, RawAuthMode, RawCharge, RawConnect, RawLevel, RawLog, RawLogFormat, RawResponses,
+    RawServer, RawShouldRetry, RawState, RawTls,
 };
 use super::super::values::{Dur, Located, Size};
 use super::{Context, value};
@@ -106,6 +107,7 @@ pub(super) fn server(context: &mut Context<'_>, raw: Option<Item<RawServer>>) ->
             seconds(10),
             100 * MILLISECOND..=seconds(3600),
         ),
+        inspect_body_max: context.size(&item, raw.inspect_body_max.as_ref(), 64 << 10, 0..=16 << 20),
     }
 }
 
@@ -195,6 +197,16 @@ pub(super) fn auth(context: &mut Context<'_>, raw: Option<Item<RawAuth>>) -> Aut
 /// Whether a header can carry the text between quotes as it is.
 fn is_quotable(text: &str) -> bool {
     text.len() <= 200 && text.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\')
+}
+
+pub(super) fn connect(raw: Option<Item<RawConnect>>) -> Connect {
+    let raw = raw.unwrap_or_default().raw;
+    let charge = match value(&raw.charge, RawCharge::Platform) {
+        RawCharge::Platform => Charge::Platform,
+        RawCharge::Connected => Charge::Connected,
+        RawCharge::Both => Charge::Both,
+    };
+    Connect { charge }
 }
 
 /// Headers that the gateway or HTTP itself gives a meaning.

@@ -56,6 +56,8 @@ const AFTER_BASE: &[(&str, Told)] = &[
         &[("4:8", "a second route `r`"), ("7:9", "empty list of hosts"), ]),
     ("[upstreams.b]\nservers = 'http://b'\n[[routes]]\npath_prefix = '/v1'", &[("1:12", "no route leads to the upstream `b`"), ("3:1", "lacks `upstream`")]),
     ("[[endpoints]]\nname = 'x'", &[("1:1", "lacks `match`")]),
+    ("[connect]\ncharge = 'platfrom'\npays = 1", &[("2:10", "did you mean `platform`?"), ("3:1", "unknown key `pays`")]),
+    ("[server]\ninspect_body_max = '1GiB'", &[("2:20", "0 B to 16.0 MiB")]),
     ("[[endpoints]]\nmatch = 'post /v1'\n[[endpoints]]\nmatch = '/v1'\n[[endpoints]]\nmatch = 'GET v1/{a'",
         &[("2:9", "upper case"), ("4:9", "a method and a path template"), ("6:9", "must begin with a slash")]),
     ("[[endpoints]]\nmatch = 'GET /a/{b}'\n[[endpoints]]\nmatch = 'GET /a/{c}'", &[("4:9", "the endpoint `GET /a/{b}` has the same method and path")]),
@@ -90,8 +92,13 @@ const IN_LIMIT: &[(&str, Told)] = &[
     ("quota = 'many'", &[("4:9", "a rate is a number, a slash and a time")]),
     ("quota = '2/m'\n[[endpoints]]\nmatch = 'GET /a'\ncost = 3", &[("4:9", "more than the quota")]),
     ("rate = '5/s'\nper = ['acount', 'form.customer', 'ip', 'ip', 'header.a b', 'header.Authorization']",
-        &[("5:8", "did you mean `account`?"), ("5:18", "later version"), ("5:41", "`ip` twice"), ("5:47", "not a header's name"), ("5:61", "holds a secret")]),
+        &[("5:8", "did you mean `account`?"), ("5:41", "`ip` twice"), ("5:47", "not a header's name"), ("5:61", "holds a secret")]),
     ("rate = '5/s'\nper = ['account', 'key', 'ip', 'endpoint', 'header.a', 'header.b', 'header.c', 'header.d', 'header.e']", &[("5:7", "more than 8 items")]),
+    ("rate = '5/s'\nper = ['form.a[b', 'query.a b', 'form.a[*]', 'json.a..b', 'form.', 'path.x|header.y', 'form.x|', 'form.ok']",
+        &[("5:8", "names in brackets"), ("5:20", "without escapes"), ("5:33", "is for conditions"), ("5:46", "names of members"), ("5:59", "1 to 200 bytes"), ("5:68", "no alternative"), ("5:87", "nothing to count by")]),
+    ("rate = '5/s'\nwhen = { form = { 'a[' = true, b = 5 } }\nexcept = { form = 'x' }",
+        &[("5:19", "names in brackets"), ("5:36", "a text, true or false"), ("6:19", "found: string \"x\"")]),
+    ("rate = '5/s'\nper = ['form.ok', 'form.ok']\nwhen = { form_any = {} }", &[("5:19", "`form.ok` twice"), ("6:8", "an empty `form_any`")]),
     ("rate = '5/s'\nper = ['path.nothing']", &[("5:8", "none of this limit's endpoints has {nothing}")]),
     ("rate = '5/s'\nper = ['path.b']\nwhen = { endpoint = ['other.read'] }\n[[endpoints]]\nmatch = 'GET /a/{b}'", &[("5:8", "the endpoint `other.read` has no {b}")]),
     ("rate = '5/s'\nwhen = { endpoint = 'other.raed' }", &[("5:21", "did you mean `other.read`?")]),
@@ -192,4 +199,16 @@ fn no_slip_of_a_finger_is_too_much() {
         }
     }
     assert!(refused > 1_000);
+}
+
+#[test]
+fn more_facts_than_bits_are_told_once() {
+    let condition = |nth| {
+        format!(
+            "[[limits]]\nname = 'l{nth}'\nstage = 'endpoint'\nrate = '1/s'\nwhen = {{ form = {{ k{nth} = true, j{nth} = 'x' }} }}\n"
+        )
+    };
+    let text = |limits| std::iter::once(BASE.to_owned()).chain((1..=limits).map(condition)).collect::<String>();
+    good(&text(32));
+    check("facts", &text(33), 0, &[("169:8", "too many form conditions")]).unwrap();
 }

@@ -1,7 +1,7 @@
 //! Good files and what they become.
 
 use super::*;
-use crate::engine::{Access, Id, IdKind, Limiter, Mode, Nanos, Outcome, Part, ProfileId, RequestClass, Stage};
+use crate::engine::{Access, Id, IdKind, Limiter, Mode, Nanos, Outcome, Part, Payers, ProfileId, RequestClass, Stage};
 use std::time::Duration;
 
 fn with_preset(text: &str) -> Config {
@@ -32,6 +32,8 @@ fn class(config: &Config, request: &str, mode: Mode) -> RequestClass {
         key: Id::NONE,
         ip: Id::NONE,
         values: [Id::NONE; 8],
+        facts: 0,
+        payers: Payers::Account,
     }
 }
 
@@ -91,9 +93,9 @@ fn the_stripe_preset_is_the_table() {
         ("GET /v1/payouts", Mode::Live, "global-live endpoint-default"),
         ("POST /v1/accounts", Mode::Live, "global-live accounts-live"),
         ("POST /v1/accounts", Mode::Test, "global-test accounts-test"),
-        ("POST /v1/billing/meter_events", Mode::Live, "meter-events-live"),
+        ("POST /v1/billing/meter_events", Mode::Live, "meter-events-live meter-event-in-flight"),
         ("POST /v2/billing/meter_events", Mode::Live, "meter-events-live"),
-        ("POST /v1/billing/meter_events", Mode::Test, "global-test"),
+        ("POST /v1/billing/meter_events", Mode::Test, "global-test meter-event-in-flight"),
         ("POST /v2/billing/meter_event_stream", Mode::Live, "meter-event-stream-live"),
     ];
     for (request, mode, wanted) in cases {
@@ -101,7 +103,7 @@ fn the_stripe_preset_is_the_table() {
     }
     let mut connected = class(&config, "POST /v1/billing/meter_events", Mode::Live);
     connected.connected = SEED.id(IdKind::Account, b"acct_2");
-    assert_eq!(met(&config, &connected), ["global-live"]);
+    assert_eq!(met(&config, &connected), ["global-live", "meter-event-in-flight"]);
     let wanted =
         [("global-live", 100), ("global-test", 25), ("endpoint-default", 25), ("files-read", 20), ("search", 20)];
     for (name, count) in
@@ -118,8 +120,8 @@ fn the_older_preset_counts_reads_and_writes_apart() {
     let met = |request, mode| met(&config, &class(&config, request, mode)).join(" ");
     assert_eq!(met("GET /v1/balance", Mode::Live), "global-live-read endpoint-default");
     assert_eq!(met("POST /v1/payouts", Mode::Test), "global-test-write payouts-rate payouts-concurrency");
-    assert_eq!(met("POST /v1/billing/meter_events", Mode::Live), "meter-events-live");
-    assert_eq!(met("POST /v1/billing/meter_events", Mode::Test), "global-test-write");
+    assert_eq!(met("POST /v1/billing/meter_events", Mode::Live), "meter-events-live meter-event-in-flight");
+    assert_eq!(met("POST /v1/billing/meter_events", Mode::Test), "global-test-write meter-event-in-flight");
 }
 
 #[test]

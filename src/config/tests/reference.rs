@@ -22,6 +22,7 @@ fn the_reference_gives_the_defaults() {
     assert_eq!(reference.server, minimal.server);
     assert_eq!(reference.admin, minimal.admin);
     assert_eq!(reference.auth, minimal.auth);
+    assert_eq!(reference.connect, minimal.connect);
     assert_eq!(reference.responses, minimal.responses);
     assert_eq!(reference.log, minimal.log);
     assert_eq!(reference.state, minimal.state);
@@ -79,6 +80,8 @@ fn keys_of_value(value: &toml::Value, path: &str, keys: &mut BTreeSet<String>) {
 
 fn has_own_names(path: &str) -> bool {
     ["upstreams", "tiers", "accounts", "tiers.*.limits", "accounts.*.limits"].contains(&path)
+        || path.ends_with(".form")
+        || path.ends_with(".form_any")
 }
 
 fn keys_of_schema(

@@ -4,6 +4,12 @@ use crate::support::running::{LIVE, OTHER, Running, Setup, TEST, get, key, post,
 use crate::support::upstream::{Upstream, ok};
 use crate::support::wire::Wire;
 use serde_json::Value;
+use std::sync::Arc;
+use tollgate::engine::class::MAX_VALUES;
+use tollgate::engine::{
+    Access, Engine, Hold, Id, Limit, LimitId, Mode, Nanos, Outcome, Payers, ProfileId, RequestClass, RouteId, Seed,
+    Stage, Step,
+};
 
 /// The account `acct_child`, live: a connected account's own key.
 const CHILD: &str = "sk_live_ffffffffffffffffffffffffffffffffffffffff";
@@ -100,4 +106,57 @@ fn by_default_it_is_reported_only() {
     assert_eq!(reads(&gateway, LIVE, ""), 20);
     let reported = [("limit", "reads"), ("verdict", "shadow_reject")];
     assert_eq!(gateway.metrics().sum("tollgate_decisions_total", &reported), 18.0);
+}
+
+/// Rows 19, 19' and 19'' of the catalogue: the figure, one more, what transactions add, and 30 days later.
+#[test]
+fn the_presets_report_from_the_figure_on_and_refuse_nothing() {
+    const SEED: Seed = Seed([1, 2]);
+    for (preset, name) in [("stripe", "read-allocation"), ("stripe-read-write", "read-allocation-platform")] {
+        let text = format!(
+            "presets = [\"{preset}\"]\n[auth]\nkeys_file = \"k\"\n[upstreams.a]\nservers = \"http://127.0.0.1:1\"\n"
+        );
+        let config = tollgate::config::parse(&text, std::path::Path::new("t.toml"), &SEED).unwrap();
+        let found = |(_, limit): &(LimitId, &Limit)| *limit.name == *name;
+        let (id, _) = config.policy.limits().find(found).unwrap();
+        let connected = if name.ends_with("platform") { Id([7, 7]) } else { Id::NONE };
+        let class = RequestClass {
+            mode: Mode::Live,
+            access: Access::Read,
+            endpoint: config.other(Access::Read),
+            route: RouteId(0),
+            profile: ProfileId::BASE,
+            cost: 1,
+            account: Id([5, 5]),
+            connected,
+            key: Id::NONE,
+            ip: Id::NONE,
+            values: [Id::NONE; MAX_VALUES],
+            facts: 0,
+            payers: Payers::Account,
+        };
+        let engine = Arc::new(Engine::new(SEED, 1_000));
+        let mut now = Nanos(0);
+        let mut read = |engine: &Arc<Engine>, by_ns: u64| {
+            now = Nanos(now.0 + by_ns);
+            let (mut hold, mut steps) = (Hold::new(Arc::clone(engine)), Vec::<Step>::new());
+            engine.stage(&config.policy, Stage::GlobalRate, &class, now, &mut hold, &mut steps).unwrap();
+            hold.commit();
+            let said = steps.iter().find_map(|step| match step {
+                Step::Decided { limit, outcome } if *limit == id => Some(*outcome),
+                _ => None,
+            });
+            (matches!(said.unwrap(), Outcome::Admitted { .. }), now)
+        };
+        let mut admitted =
+            |engine: &Arc<Engine>, wanted: u32| (0..wanted).filter(|_| read(engine, 20_000_000).0).count();
+        assert_eq!(admitted(&engine, 10_001), 10_000, "{name}");
+        let later = Nanos(10_001 * 20_000_000);
+        for _ in 0..21 {
+            assert!(engine.credit(&config.policy, &RequestClass { access: Access::Write, ..class }, later) >= 1);
+        }
+        assert_eq!(admitted(&engine, 501), 500, "{name}");
+        let month = 31 * 86_400 * 1_000_000_000;
+        assert!(read(&engine, month).0, "{name}");
+    }
 }

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tollgate::engine::class::MAX_VALUES;
-use tollgate::engine::{Access, Clock, Id, IdKind, Mode, Outcome, ProfileId, RequestClass, RouteId};
+use tollgate::engine::{Access, Clock, Id, IdKind, Mode, Outcome, Payers, ProfileId, RequestClass, RouteId};
 
 const CLIENTS: usize = 16;
 /// Tokens of the account that is counted; more than any run spends.
@@ -330,6 +330,8 @@ fn left(gateway: &Running) -> usize {
         key: Id::NONE,
         ip: Id::NONE,
         values: [Id::NONE; MAX_VALUES],
+        facts: 0,
+        payers: Payers::Account,
     };
     match shared.engine.peek(policy, id, &class, shared.time.now()) {
         Outcome::Admitted { remaining } => usize::try_from(remaining).unwrap(),

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tollgate::config::{self, Config, Extractor};
 use tollgate::engine::class::MAX_VALUES;
-use tollgate::engine::{Access, Id, IdKind, Mode, Nanos, RequestClass, Seed};
+use tollgate::engine::{Access, Id, IdKind, Mode, Nanos, Payers, RequestClass, Seed};
 use tollgate::path::canonical;
 
 /// One file.
@@ -143,12 +143,13 @@ pub(crate) fn classified(entry: &Entry, config: &Config, seed: &Seed) -> Request
     let name = |kind, name: Option<&str>, default| seed.id(kind, name.unwrap_or(default).as_bytes());
     let mut values = [Id::NONE; MAX_VALUES];
     for (value, extractor) in values.iter_mut().zip(&config.policy.endpoint(id).extractors) {
-        let text = match &config.extractors[extractor.0 as usize] {
+        let text = match config.extractor_at(id, *extractor).unwrap() {
             Extractor::Path(name) => {
                 let template = endpoint.template.as_ref().unwrap();
                 let place = template.names().iter().position(|known| known == name).unwrap();
                 found.as_ref().unwrap().param(place)
             }
+            Extractor::Query(_) | Extractor::Form(_) | Extractor::Json(_) | Extractor::FirstOf(_) => None,
             Extractor::Header(name) => entry.headers.get(name.as_str()).map(|text| Cow::Borrowed(text.as_str())),
         };
         *value = text.map_or(Id::NONE, |text| seed.id(IdKind::Value, text.as_bytes()));
@@ -165,5 +166,7 @@ pub(crate) fn classified(entry: &Entry, config: &Config, seed: &Seed) -> Request
         key: name(IdKind::Key, entry.key.as_deref(), "key_1"),
         ip: name(IdKind::Ip, entry.ip.as_deref(), "192.0.2.1"),
         values,
+        facts: 0,
+        payers: Payers::Account,
     }
 }

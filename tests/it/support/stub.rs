@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
 use http::{Request, Response};
 use http_body::{Body, Frame};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -22,7 +22,7 @@ use tollgate::gateway::{
 };
 use tollgate::keys::Keyring;
 use tollgate::metrics::Metrics;
-use tollgate::upstream::{Servers, Tick};
+use tollgate::upstream::{ReadAhead, Servers, Tick};
 use tower::Service;
 
 /// What the stub upstream does with a request, as the header `x-stub` says.
@@ -112,10 +112,15 @@ impl Stack {
 
     /// Sends a request in from `peer`.
     pub(crate) fn call(&self, peer: &Rc<Peer>, request: Request<()>) -> InFlight {
+        self.send(peer, request.map(|()| Bytes::new()))
+    }
+
+    /// Sends a request with a body in from `peer`.
+    pub(crate) fn send(&self, peer: &Rc<Peer>, request: Request<Bytes>) -> InFlight {
         let waiting = Rc::clone(&self.waiting);
         let upstream = tower::service_fn(move |classified| forward(classified, Rc::clone(&waiting)));
         let mut stack = gateway::stack(&self.home, peer, upstream);
-        stack.call(request).map(|answered| answered.unwrap()).boxed_local()
+        stack.call(request.map(Full::new)).map(|answered| answered.unwrap()).boxed_local()
     }
 
     /// Sends a request in and takes its answer, which is there at once.
@@ -147,7 +152,7 @@ fn snapshot(config: Config, keys: &str, metrics: &Metrics, servers: &Servers) ->
 }
 
 async fn forward(
-    classified: Classified<()>,
+    classified: Classified<ReadAhead<Full<Bytes>>>,
     waiting: Rc<RefCell<bool>>,
 ) -> Result<Response<GatewayBody<StubBody>>, Refused> {
     let deed = classified.request.headers().get("x-stub").map_or(Deed::Answer, |deed| Deed::of(deed.to_str().unwrap()));

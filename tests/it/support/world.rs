@@ -7,7 +7,7 @@ use tollgate::engine::class::MAX_VALUES;
 use tollgate::engine::policy::ExtractorId;
 use tollgate::engine::{
     Access, Concurrency, Condition, EndpointClass, EndpointId, Gcra, Id, IdKind, Limit, LimitId, Limiter, Mode, Part,
-    Policy, Profile, ProfileId, RequestClass, RouteId, Seed, Stage,
+    Payers, Policy, Profile, ProfileId, RequestClass, RouteId, Seed, Stage,
 };
 
 /// The endpoints of the world. Those of [`has_id`] have a `path.id`.
@@ -190,6 +190,8 @@ pub(crate) fn class(request: &RequestSpec) -> RequestClass {
         key: id(IdKind::Key, request.key),
         ip: id(IdKind::Ip, request.ip),
         values,
+        facts: 0,
+        payers: Payers::Account,
     }
 }
 
@@ -246,5 +248,6 @@ fn condition(spec: &MatchSpec) -> Condition {
         connected: spec.connected,
         accounts: set(spec.accounts.as_ref(), |name| id(IdKind::Account, name)),
         routes: set(spec.routes.as_ref(), route),
+        facts: 0,
     }
 }
