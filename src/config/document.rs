@@ -15,7 +15,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 /// The top level's keys.
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 14] = [
     "presets",
     "server",
     "admin",
@@ -23,6 +23,7 @@ const SECTIONS: [&str; 13] = [
     "connect",
     "responses",
     "log",
+    "state",
     "upstreams",
     "routes",
     "endpoints",
@@ -101,6 +102,7 @@ impl Reader<'_> {
             "connect" => self.table(&mut config.connect, value),
             "responses" => self.table(&mut config.responses, value),
             "log" => self.table(&mut config.log, value),
+            "state" => self.table(&mut config.state, value),
             "upstreams" => self.named(&mut config.upstreams, value, section),
             "tiers" => self.named(&mut config.tiers, value, section),
             "accounts" => self.named(&mut config.accounts, value, section),

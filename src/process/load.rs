@@ -87,6 +87,16 @@ impl Loader {
         Loader { source, seed }
     }
 
+    /// The seed of all ids.
+    pub(super) fn seed(&self) -> Seed {
+        self.seed
+    }
+
+    /// The same with another seed.
+    pub(super) fn with_seed(self, seed: Seed) -> Loader {
+        Loader { seed, ..self }
+    }
+
     /// Whether there are files to watch.
     pub(super) fn reads_files(&self) -> bool {
         matches!(self.source, Source::File(_))
