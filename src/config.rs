@@ -24,8 +24,8 @@ mod tests;
 
 pub use error::{ConfigErrors, Excerpt, MAX_MISTAKES, Mistake, Severity};
 pub use model::{
-    AccessLog, Admin, Auth, AuthMode, Charge, Connect, Endpoint, Extractor, Level, Log, LogFormat, Responses, Scheme,
-    Server, ShouldRetry, Tls, Upstream, UpstreamServer,
+    AccessLog, Admin, Auth, AuthMode, Charge, Connect, Endpoint, Extractor, Level, Log, LogFormat, ObjectLock,
+    Responses, Scheme, Server, ShouldRetry, Tls, Upstream, UpstreamServer,
 };
 pub use router::{Route, Router};
 pub use schema::json_schema;

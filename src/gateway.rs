@@ -2,8 +2,8 @@
 //!
 //! Read [`stack`] top to bottom: it is the order in which a request meets the layers. Each layer changes the request's type
 //! (`Request` → [`Observed`] → [`Authenticated`] → [`Classified`]), so a request that was not classified cannot reach a limiter,
-//! and nothing is fetched from extensions. No layer is boxed, and but for [`inspect`], which may wait for a body, none waits: until
-//! [`forward`] the whole stack is one call.
+//! and nothing is fetched from extensions. No layer is boxed, and only two may wait: [`inspect`] for a body, [`lock`] for a turn. But
+//! for them the whole stack is one call until [`forward`].
 
 pub mod access_log;
 pub mod admit;
@@ -17,6 +17,7 @@ pub mod headers;
 pub mod hygiene;
 pub mod ids;
 pub mod inspect;
+pub mod lock;
 pub mod observe;
 pub mod refusal;
 pub mod respond;
@@ -39,6 +40,7 @@ use classify::Classify;
 use http::{Request, Response};
 use http_body::Body;
 use inspect::InspectLayer;
+use lock::LockLayer;
 use observe::ObserveLayer;
 use respond::RespondLayer;
 use std::convert::Infallible;
@@ -85,5 +87,7 @@ where
         .layer(CheckLayer(Admit(endpoint_concurrency)))
         // Single objects last: the narrowest limit is asked only when the wider ones have room.
         .layer(CheckLayer(Admit(resource)))
+        // After all limits, so that a request that one refuses never stands in a queue.
+        .layer(LockLayer)
         .service(forward)
 }

@@ -18,6 +18,7 @@
 //! | 1 | [`config`] | TOML to a compiled policy, every mistake at once |
 //! | 1 | [`metrics`] | every metric, declared once |
 //! | 2 | [`keys`] | API key to principal, hashed at rest |
+//! | 2 | [`locks`] | one request at a time per object, in order of arrival |
 //! | 2 | [`upstream`] | connections to upstream servers, one pool a thread |
 //! | 3 | [`gateway`] | the stack of one request, top to bottom in one file |
 //! | 4 | [`server`] | threads, listeners, TLS, connections and the wire guard |
@@ -39,6 +40,7 @@ pub mod endpoints;
 pub mod engine;
 pub mod gateway;
 pub mod keys;
+pub mod locks;
 pub mod metrics;
 pub mod mock;
 pub mod path;

@@ -3,6 +3,10 @@
 //! No label ever holds a raw key, a path or an id: endpoints, limits and routes are named by the configuration, everything
 //! else is from a closed list. What is counted on the request path is resolved once per configuration, not per request.
 
+mod locks;
+
+pub use locks::LockMetrics;
+
 use crate::engine::{Access, LimitId, Mode, Policy, Stage};
 use prometheus::core::Collector;
 use prometheus::{
@@ -38,6 +42,8 @@ pub struct Metrics {
     upstream_seconds: HistogramVec,
     /// `tollgate_overhead_seconds`
     overhead_seconds: HistogramVec,
+    /// Those of object locks.
+    pub locks: LockMetrics,
     /// `tollgate_in_flight`
     in_flight: IntGaugeVec,
     /// `tollgate_partitions`
@@ -80,6 +86,8 @@ pub struct RouteTimers {
     pub upstream: Histogram,
     /// What the gateway added.
     pub overhead: Histogram,
+    /// How long those waited for an object that had to.
+    pub lock_wait: Histogram,
 }
 
 /// The label of a request that was refused before its mode or access was known.
@@ -135,6 +143,7 @@ impl Metrics {
                 "What the gateway added to a forwarded request before it was sent on.",
                 OVERHEAD_SECONDS,
             )?,
+            locks: LockMetrics::new(&make)?,
             partitions: make.gauges("tollgate_partitions", "Partitions with state.", &["limit"])?,
             reloads: make.counters("tollgate_config_reloads_total", "Loads of the configuration.", &["result"])?,
             last_reload: make.gauges(
@@ -178,6 +187,7 @@ impl Metrics {
             request: self.request_seconds.with_label_values(&[route]),
             upstream: self.upstream_seconds.with_label_values(&[route]),
             overhead: self.overhead_seconds.with_label_values(&[route]),
+            lock_wait: self.locks.wait(route),
         }
     }
 

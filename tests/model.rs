@@ -1,4 +1,4 @@
-//! Model checks: every interleaving of the engine's atomic operations, by loom.
+//! Model checks: every interleaving of the engine's atomic operations and of the object locks, by loom.
 //!
 //! `cargo test --release --features model-check --test model`. The map's locks are not loom's, so each model makes its cells
 //! before its threads start: then threads only ever read the map, and nothing but the atomics is left to interleave.
@@ -195,5 +195,166 @@ mod tests {
             assert_eq!(gate.left(RATE), 3 - spent, "who found no slot has its token back");
             assert_eq!(gate.left(LimitId(1)), 1);
         });
+    }
+
+    mod locks {
+        use super::SEED;
+        use loom::sync::atomic::{AtomicU32, Ordering::SeqCst};
+        use loom::sync::{Condvar, Mutex};
+        use loom::thread;
+        use std::future::Future;
+        use std::pin::pin;
+        use std::sync::Arc;
+        use std::task::{Context, Poll, Wake, Waker};
+        use tollgate::engine::{Id, Mode};
+        use tollgate::locks::{Bounds, Lock, LockKey, Locks, Taking, Wait};
+
+        const ROOM: Bounds = Bounds { queue_max: 8, waiters_max: 8 };
+
+        fn key() -> LockKey {
+            LockKey::new(&SEED, Id([1, 1]), Mode::Live, [Id::NONE; 2], [])
+        }
+
+        fn table() -> Arc<Locks> {
+            Arc::new(Locks::with_shards(1))
+        }
+
+        fn take(locks: &Arc<Locks>) -> Taking {
+            locks.take(key(), ROOM).unwrap()
+        }
+
+        fn held(locks: &Arc<Locks>) -> Lock {
+            let Taking::Taken(lock) = take(locks) else { panic!("it is free") };
+            lock
+        }
+
+        fn queued(locks: &Arc<Locks>) -> Wait {
+            let Taking::Queued(wait) = take(locks) else { panic!("it is held") };
+            wait
+        }
+
+        /// A waker made of loom's parts: a wake-up that is lost is a deadlock, which loom tells. (Its `park` does not keep every
+        /// `unpark` that comes before it.)
+        struct Bell(Mutex<bool>, Condvar);
+
+        impl Wake for Bell {
+            fn wake(self: Arc<Self>) {
+                *self.0.lock().unwrap() = true;
+                self.1.notify_one();
+            }
+        }
+
+        fn wait_for(wait: Wait) -> Lock {
+            let bell = Arc::new(Bell(Mutex::new(false), Condvar::new()));
+            let waker = Waker::from(Arc::clone(&bell));
+            let mut wait = pin!(wait);
+            loop {
+                if let Poll::Ready(lock) = wait.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    return lock;
+                }
+                let mut rung = bell.0.lock().unwrap();
+                while !*rung {
+                    rung = bell.1.wait(rung).unwrap();
+                }
+                *rung = false;
+            }
+        }
+
+        /// Looks once, as a request does that is about to give up.
+        fn look(wait: &mut Wait) -> Option<Lock> {
+            match std::pin::Pin::new(wait).poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(lock) => Some(lock),
+                Poll::Pending => None,
+            }
+        }
+
+        fn assert_empty(locks: &Arc<Locks>) {
+            assert_eq!((locks.held(), locks.waiters()), (0, 0));
+        }
+
+        #[test]
+        fn one_is_inside_at_a_time() {
+            loom::model(|| {
+                let (locks, inside) = (table(), Arc::new(AtomicU32::new(0)));
+                let enter = |locks: &Arc<Locks>, inside: &AtomicU32| {
+                    let lock = match take(locks) {
+                        Taking::Taken(lock) => lock,
+                        Taking::Queued(wait) => wait_for(wait),
+                    };
+                    assert_eq!(inside.fetch_add(1, SeqCst), 0, "nobody else is inside");
+                    inside.fetch_sub(1, SeqCst);
+                    drop(lock);
+                };
+                let theirs = (Arc::clone(&locks), Arc::clone(&inside));
+                let thread = thread::spawn(move || enter(&theirs.0, &theirs.1));
+                enter(&locks, &inside);
+                thread.join().unwrap();
+                assert_empty(&locks);
+            });
+        }
+
+        #[test]
+        fn a_lock_that_is_freed_reaches_who_waits() {
+            loom::model(|| {
+                let locks = table();
+                let lock = held(&locks);
+                let wait = queued(&locks);
+                let thread = thread::spawn(move || drop(wait_for(wait)));
+                drop(lock);
+                thread.join().unwrap();
+                assert_empty(&locks);
+            });
+        }
+
+        /// The time-out's case: it looks, sees nothing, and leaves while the lock is freed.
+        #[test]
+        fn a_lock_handed_to_one_who_leaves_is_free() {
+            loom::model(|| {
+                let locks = table();
+                let lock = held(&locks);
+                let mut wait = queued(&locks);
+                let thread = thread::spawn(move || drop(look(&mut wait)));
+                drop(lock);
+                thread.join().unwrap();
+                assert_empty(&locks);
+                drop(held(&locks));
+            });
+        }
+
+        #[test]
+        fn a_lock_handed_to_one_who_leaves_reaches_the_next() {
+            loom::model(|| {
+                let locks = table();
+                let lock = held(&locks);
+                let mut leaving = queued(&locks);
+                let staying = queued(&locks);
+                let leaver = thread::spawn(move || drop(look(&mut leaving)));
+                let stayer = thread::spawn(move || drop(wait_for(staying)));
+                drop(lock);
+                leaver.join().unwrap();
+                stayer.join().unwrap();
+                assert_empty(&locks);
+            });
+        }
+
+        #[test]
+        fn two_who_leave_and_one_who_comes() {
+            loom::model(|| {
+                let locks = table();
+                let lock = held(&locks);
+                let (first, second) = (queued(&locks), queued(&locks));
+                let leaver = thread::spawn(move || drop(first));
+                let theirs = Arc::clone(&locks);
+                let comer = thread::spawn(move || match take(&theirs) {
+                    Taking::Taken(lock) => drop(lock),
+                    Taking::Queued(wait) => drop(wait_for(wait)),
+                });
+                drop(second);
+                drop(lock);
+                leaver.join().unwrap();
+                comer.join().unwrap();
+                assert_empty(&locks);
+            });
+        }
     }
 }

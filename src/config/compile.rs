@@ -7,6 +7,7 @@ mod conditions;
 mod endpoints;
 mod facts;
 mod limits;
+mod locks;
 mod overrides;
 mod partitions;
 mod routes;
@@ -108,10 +109,11 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
     let upstreams = upstreams::compile(context, raw.upstreams.unwrap_or_default());
     let (routes, router) = routes::compile(context, &raw.routes.unwrap_or_default(), &upstreams);
     let (preset_endpoints, preset_limits) = (presets.endpoints, presets.limits);
-    let endpoints =
+    let mut endpoints =
         endpoints::compile(context, presets.operations, preset_endpoints, raw.endpoints.unwrap_or_default());
-    let (limits, values, facts) =
+    let (limits, mut values, facts) =
         limits::compile(context, preset_limits, raw.limits.unwrap_or_default(), &endpoints, &routes);
+    locks::compile(context, &mut endpoints, &mut values);
     let inspections = inspections(&endpoints, &values, &facts);
     let (profiles, accounts) = overrides::compile(
         context,

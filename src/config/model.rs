@@ -2,7 +2,7 @@
 
 use crate::body::{FormKey, JsonPath};
 use crate::endpoints::Template;
-use crate::engine::Access;
+use crate::engine::{Access, Id};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,6 +36,10 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// Proxies whose forwarding headers are believed.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Requests that may wait for one object's lock.
+    pub lock_queue_max: u32,
+    /// Requests that may wait for locks in all.
+    pub lock_waiters_max: u32,
     /// Partitions with state at once.
     pub max_partitions: usize,
     /// Time between two sweeps.
@@ -212,6 +216,19 @@ pub struct Endpoint {
     pub access: Access,
     /// Tokens that one request takes.
     pub cost: u32,
+    /// What its requests take turns by, if they do.
+    pub lock: Option<ObjectLock>,
+}
+
+/// How the requests of an endpoint take turns.
+#[derive(Clone, Debug)]
+pub struct ObjectLock {
+    /// Stands for the lock's name: endpoints whose locks have one name exclude each other.
+    pub id: Id,
+    /// Where among a request's values those are that name the object, in order.
+    pub values: Box<[usize]>,
+    /// Time that a request may wait for its turn.
+    pub wait: Duration,
 }
 
 /// Calls for connected accounts.

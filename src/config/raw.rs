@@ -3,6 +3,10 @@
 //!
 //! Every field is optional here. What is missing is the compiler's to say: it knows the place and can go on with the rest.
 
+mod lock;
+
+pub(super) use lock::RawLock;
+
 use super::source::{Place, SourceId};
 use super::values::{Address, AdminAddress, Dur, FormTest, Located, Network, OneOrMany, Rate, Size};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -156,6 +160,10 @@ pub(super) struct RawServer {
     pub(super) drain_timeout: Option<Located<Dur>>,
     /// Proxies whose X-Forwarded-For, -Proto and -Host are believed. Default none.
     pub(super) trusted_proxies: Option<Vec<Located<Network>>>,
+    /// Requests that may wait for one object's lock; further ones are refused. Default 64.
+    pub(super) lock_queue_max: Option<Located<u32>>,
+    /// Requests that may wait for locks in all; further ones are refused. Default 10,000.
+    pub(super) lock_waiters_max: Option<Located<u32>>,
     /// Partitions of all limits that may have state at once, about 100 bytes each. New ones share one beyond that.
     /// Default 10,000,000.
     pub(super) max_partitions: Option<Located<u32>>,
@@ -358,6 +366,8 @@ pub(super) struct RawEndpoint {
     pub(super) access: Option<Located<RawAccess>>,
     /// Tokens that one request takes from each rate, 0 to 1,000,000. Default 1.
     pub(super) cost: Option<Located<u32>>,
+    /// Requests that name the same object run one at a time, in the order in which they came. Default none.
+    pub(super) lock: Option<Located<RawLock>>,
 }
 
 /// Whether a request reads or writes.

@@ -11,6 +11,7 @@ use crate::clock::Time;
 use crate::config::Config;
 use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, RouteId};
 use crate::keys::{Keyring, Passthrough, Principal};
+use crate::locks::{Lock, Locks};
 use crate::metrics::{LimitCounters, Metrics, RouteTimers};
 use crate::upstream::{Pool, ServerId, Servers};
 use arc_swap::ArcSwap;
@@ -26,6 +27,8 @@ use tokio_rustls::TlsAcceptor;
 pub struct Shared {
     /// The state of all limits.
     pub engine: Arc<Engine>,
+    /// Who has the turn at which object.
+    pub locks: Arc<Locks>,
     /// Where the time comes from.
     pub time: Time,
     /// All metrics.
@@ -44,6 +47,7 @@ impl Shared {
     pub fn new(engine: Arc<Engine>, time: Time, metrics: Arc<Metrics>, servers: Servers, first: Snapshot) -> Shared {
         Shared {
             engine,
+            locks: Arc::default(),
             time,
             metrics,
             servers,
@@ -237,9 +241,11 @@ pub struct Classified<B> {
     pub at: Nanos,
 }
 
-/// A hold that knows the time, so that dropping it anywhere gives back all that is due: see [`Hold`].
+/// A hold that knows the time, so that dropping it anywhere gives back all that is due: see [`Hold`]. And the lock of the
+/// request's object, where its endpoint has one: it goes back when the slots do.
 pub struct Held {
     hold: Hold,
+    lock: Option<Lock>,
     home: Rc<Home>,
 }
 
@@ -247,12 +253,17 @@ impl Held {
     /// A hold on nothing yet.
     #[must_use]
     pub fn new(home: &Rc<Home>) -> Held {
-        Held { hold: Hold::new(Arc::clone(&home.shared.engine)), home: Rc::clone(home) }
+        Held { hold: Hold::new(Arc::clone(&home.shared.engine)), lock: None, home: Rc::clone(home) }
     }
 
     /// The hold itself, for the engine to add to.
     pub fn hold(&mut self) -> &mut Hold {
         &mut self.hold
+    }
+
+    /// It is the request's turn at its object.
+    pub fn lock(&mut self, lock: Lock) {
+        self.lock = Some(lock);
     }
 
     /// The request is forwarded: its tokens are spent, its slots stay until the response's last byte.

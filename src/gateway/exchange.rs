@@ -41,6 +41,8 @@ pub struct Exchange {
     pub access: Option<Access>,
     /// The endpoint, once known.
     pub endpoint: Option<EndpointId>,
+    /// Nanoseconds that it waited for its turn at an object; `None` where it did not have to.
+    pub waited_ns: Option<u64>,
     /// When the request was handed to the upstream.
     pub sent: Option<Nanos>,
     /// When the head of the upstream's answer came.
@@ -158,12 +160,18 @@ impl Exchange {
             mode: None,
             access: None,
             endpoint: None,
+            waited_ns: None,
             sent: None,
             answered: None,
             status: CLIENT_GONE,
             rejection: None,
             draft,
         }
+    }
+
+    /// Its wait for an object, which began at `since`, is over.
+    pub fn waited(&mut self, since: Nanos) {
+        self.waited_ns = Some(self.home.now().since(since));
     }
 
     fn record(&mut self) {
@@ -178,7 +186,12 @@ impl Exchange {
             timers.request.observe(seconds(ended - self.started));
             if let (Some(sent), Some(answered)) = (self.sent, self.answered) {
                 timers.upstream.observe(seconds(answered - sent));
-                timers.overhead.observe(seconds((sent - self.started).saturating_sub(self.body_wait)));
+                // Waiting for a body or for one's turn is not what the gateway adds.
+                let waited = self.body_wait + Duration::from_nanos(self.waited_ns.unwrap_or(0));
+                timers.overhead.observe(seconds((sent - self.started).saturating_sub(waited)));
+            }
+            if let Some(waited_ns) = self.waited_ns {
+                timers.lock_wait.observe(seconds(Duration::from_nanos(waited_ns)));
             }
         }
         if let (Some(draft), Some(log)) = (self.draft.take(), &self.view.snapshot.access_log) {

@@ -25,6 +25,11 @@ impl Refused {
         if let Some(cause) = refusal.auth_failure() {
             exchange.home.shared.metrics.auth_failures(cause).inc();
         }
+        if let (Refusal::LockTimeout(timeout), Some(endpoint)) = (&refusal, exchange.endpoint) {
+            let policy = &exchange.view.snapshot.config.policy;
+            let locks = &exchange.home.shared.metrics.locks;
+            locks.timeouts(&policy.endpoint(endpoint).name, timeout.cause()).inc();
+        }
         if let Refusal::Rejected(rejection) = refusal {
             exchange.rejection = Some(rejection);
             if let (Some(counters), Some(mode)) =

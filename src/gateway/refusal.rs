@@ -20,6 +20,8 @@ pub enum Refusal {
     },
     /// A limit has no room.
     Rejected(Rejection),
+    /// Its object is in use, and its turn did not come.
+    LockTimeout(LockTimeout),
     /// The request is malformed, ambiguous or too large.
     BadRequest(BadRequest),
     /// The upstream gave no usable answer.
@@ -71,6 +73,29 @@ pub enum Forbidden {
         /// The account asked for.
         connected: Box<str>,
     },
+}
+
+/// Why a request did not get its turn at an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockTimeout {
+    /// It waited as long as its endpoint lets it.
+    Waited,
+    /// `lock_queue_max` requests wait for this object already.
+    QueueFull,
+    /// `lock_waiters_max` requests wait for objects already.
+    TooManyWaiters,
+}
+
+impl LockTimeout {
+    /// The `cause` label of `tollgate_lock_timeouts_total`.
+    #[must_use]
+    pub fn cause(self) -> &'static str {
+        match self {
+            LockTimeout::Waited => "waited",
+            LockTimeout::QueueFull => "queue_full",
+            LockTimeout::TooManyWaiters => "too_many_waiters",
+        }
+    }
 }
 
 /// What is wrong with a request.
@@ -134,7 +159,7 @@ impl Refusal {
             Refusal::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Refusal::Forbidden(_) => StatusCode::FORBIDDEN,
             Refusal::NoRoute { .. } => StatusCode::NOT_FOUND,
-            Refusal::Rejected(_) => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Rejected(_) | Refusal::LockTimeout(_) => StatusCode::TOO_MANY_REQUESTS,
             Refusal::BadRequest(bad) => bad.status,
             Refusal::Upstream(failure) => failure.status(),
             Refusal::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -156,6 +181,7 @@ impl Refusal {
             Refusal::Forbidden(Forbidden::Account { .. }) => Some("account"),
             Refusal::NoRoute { .. }
             | Refusal::Rejected(_)
+            | Refusal::LockTimeout(_)
             | Refusal::BadRequest(_)
             | Refusal::Upstream(_)
             | Refusal::Internal => None,

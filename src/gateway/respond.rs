@@ -122,6 +122,9 @@ fn answer<R>(refused: &Refused) -> Response<GatewayBody<R>> {
     let mut response = render(refusal.status(), words.to_json(), &exchange.request_id);
     let headers = response.headers_mut();
     match refusal {
+        // No limit refused it, so there is no reason to give. SDKs try again because of this header only, and it does no harm:
+        // the request was never sent on.
+        Refusal::LockTimeout(_) => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"))),
         Refusal::Unauthenticated(_) => {
             let realm = config.auth.realm.replace(['"', '\\'], "");
             insert(headers, header::WWW_AUTHENTICATE, format!("Basic realm=\"{realm}\""));

@@ -28,6 +28,11 @@ struct Envelope<'a> {
 const INVALID_REQUEST: &str = "invalid_request_error";
 const API_ERROR: &str = "api_error";
 
+/// Stripe's own words, to the letter: there are those who look for them.
+const LOCK_TIMEOUT: &str = "This object cannot be accessed right now because another API request or Stripe process is \
+     currently accessing it. If you see this error intermittently, retry the request. If you see this error frequently and \
+     are making multiple concurrent requests to a single object, make your requests serially or at a lower rate.";
+
 impl Words {
     /// An `invalid_request_error` without a code.
     #[must_use]
@@ -59,6 +64,11 @@ pub fn of(refusal: &Refusal, config: Option<&Config>) -> Words {
         Refusal::Rejected(rejection) => match config {
             Some(config) => rejected(rejection, config),
             None => Words { code: Some("rate_limit"), ..Words::invalid_request("Request rate limit exceeded.") },
+        },
+        Refusal::LockTimeout(_) => Words {
+            code: Some("lock_timeout"),
+            doc_url: Some("https://stripe.com/docs/error-codes/lock-timeout".into()),
+            ..Words::invalid_request(LOCK_TIMEOUT)
         },
         Refusal::BadRequest(bad) => Words::invalid_request(bad.message),
         Refusal::Upstream(failure) => Words::api_error(match failure {

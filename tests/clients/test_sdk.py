@@ -263,3 +263,51 @@ when = { endpoint = "GET /v1/charges" }
         self.assertEqual(len(keys), 2)
         self.assertEqual(keys[0], keys[1])
         self.assertEqual(up.received[0].body, up.received[1].body)
+
+
+class ObjectLocks(Case):
+    """Two writes to one object: the second waits for its turn, is told `lock_timeout`, and comes again by itself."""
+
+    BODY = """
+[[endpoints]]
+match = "POST /v1/payment_intents/{intent}"
+name = "intents.update"
+lock = { per = ["path.intent"], wait = "50ms" }
+"""
+
+    def setUp(self):
+        super().setUp()
+        self.upstream = self.start_upstream(lambda request, connection: answer_bytes(200, {"id": "pi_1"}))
+        self.secret = self.keys.new("acct_platform")
+        self.gateway = self.start_gateway(upstream(self.upstream.port) + self.BODY)
+        self.upstream.hold()
+        pool = concurrent.futures.ThreadPoolExecutor(2)
+        self.addCleanup(pool.shutdown)
+        self.first = pool.submit(self.update, 0)
+        wait_until("the first is upstream", lambda: self.upstream.waiting == 1)
+        self.pool = pool
+
+    def update(self, retries):
+        client = self.gateway.client(self.secret, max_network_retries=retries)
+        return client.v1.payment_intents.update("pi_1", {"description": "x"})
+
+    def timeouts(self):
+        return self.gateway.metric("tollgate_lock_timeouts_total", endpoint="intents.update", cause="waited")
+
+    def test_a_lock_timeout_is_tried_again_and_succeeds(self):
+        second = self.pool.submit(self.update, 5)
+        wait_until("the second was refused", lambda: self.timeouts() >= 1)
+        self.upstream.release()
+        self.assertEqual([self.first.result(DEADLINE_S).id, second.result(DEADLINE_S).id], ["pi_1", "pi_1"])
+        self.assertEqual(len(self.upstream.received), 2)
+
+    def test_what_a_client_without_retries_sees(self):
+        with self.assertRaises(stripe.RateLimitError) as raised:
+            self.update(0)
+        self.upstream.release()
+        self.assertEqual(self.first.result(DEADLINE_S).id, "pi_1")
+        headers = {name.lower(): value for name, value in raised.exception.headers.items()}
+        self.assertEqual((raised.exception.http_status, raised.exception.error.code), (429, "lock_timeout"))
+        self.assertEqual(headers["stripe-should-retry"], "true")
+        self.assertNotIn("stripe-rate-limited-reason", headers)
+        self.assertEqual(self.timeouts(), 1)

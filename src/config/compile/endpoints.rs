@@ -3,7 +3,7 @@
 
 use super::super::error::Finding;
 use super::super::model::Endpoint;
-use super::super::raw::{Item, RawAccess, RawEndpoint};
+use super::super::raw::{Item, RawAccess, RawEndpoint, RawLock};
 use super::super::source::Place;
 use super::Context;
 use crate::endpoints::{Endpoints, Template};
@@ -22,6 +22,8 @@ pub(in crate::config) struct EndpointTable {
     pub(super) by_name: HashMap<Box<str>, EndpointId>,
     /// By the match as it is printed.
     pub(super) by_match: HashMap<String, EndpointId>,
+    /// Those whose requests take turns, and how that is written.
+    pub(super) locks: Vec<(EndpointId, Item<RawLock>)>,
     /// Those that cost more than one token.
     pub(super) costly: Vec<EndpointId>,
     /// An endpoint was refused: names may be missing through no fault of those who use them.
@@ -53,6 +55,7 @@ enum Layer {
 /// An endpoint on its way.
 struct Entry {
     endpoint: Endpoint,
+    lock: Option<Item<RawLock>>,
     layer: Layer,
 }
 
@@ -73,8 +76,10 @@ pub(super) fn compile(
     let mut builder = Builder::default();
     for template in operations {
         let name: Box<str> = template.to_string().into();
-        let endpoint = Endpoint { name, access: access_of(template.method()), template: Some(template), cost: 1 };
-        builder.add(context, endpoint, Layer::Operations, false, &Place::start_of_file());
+        let access = access_of(template.method());
+        let endpoint = Endpoint { name, access, template: Some(template), cost: 1, lock: None };
+        let entry = Entry { endpoint, lock: None, layer: Layer::Operations };
+        builder.add(context, entry, false, &Place::start_of_file());
     }
     for (layer, items) in [(Layer::Preset, presets), (Layer::User, own)] {
         for item in items {
@@ -118,13 +123,20 @@ impl Builder {
         }
         let written = name.map_or_else(|| template.to_string(), |name| name.value.clone());
         let cost = u32::try_from(cost).unwrap_or(MAX_COST);
-        let endpoint = Endpoint { name: written.into(), template: Some(template), access, cost };
-        self.add(context, endpoint, layer, name.is_some(), &place);
+        let endpoint = Endpoint { name: written.into(), template: Some(template), access, cost, lock: None };
+        let lock = item.raw.lock.as_ref().map(|lock| Item {
+            source: item.source,
+            span: lock.span.clone(),
+            damaged: item.damaged,
+            raw: lock.value.clone(),
+        });
+        self.add(context, Entry { endpoint, lock, layer }, name.is_some(), &place);
     }
 
     /// Adds an endpoint or replaces an earlier layer's. Without a name of its own it keeps the one it replaces: preset limits
     /// go on to know it.
-    fn add(&mut self, context: &mut Context<'_>, mut endpoint: Endpoint, layer: Layer, named: bool, place: &Place) {
+    fn add(&mut self, context: &mut Context<'_>, mut entry: Entry, named: bool, place: &Place) {
+        let (endpoint, layer) = (&mut entry.endpoint, entry.layer);
         let Some(template) = &endpoint.template else { return };
         let new = EndpointId(u32::try_from(self.entries.len()).unwrap_or(u32::MAX));
         let slot = match self.index.insert(template, new) {
@@ -142,9 +154,8 @@ impl Builder {
             }
             self.by_name.remove(&same.endpoint.name);
         }
-        self.claim_name(context, &endpoint, layer, place);
+        self.claim_name(context, endpoint, layer, place);
         self.by_name.insert(endpoint.name.clone(), slot);
-        let entry = Entry { endpoint, layer };
         match self.entries.get_mut(slot) {
             Some(same) => *same = entry,
             None => self.entries.push(entry),
@@ -169,21 +180,24 @@ impl Builder {
     }
 
     fn finish(mut self, context: &mut Context<'_>) -> EndpointTable {
+        let id = |slot: usize| EndpointId(u32::try_from(slot).unwrap_or(u32::MAX));
+        let lock = |(slot, entry): (usize, &mut Entry)| Some((id(slot), entry.lock.take()?));
+        let locks = self.entries.iter_mut().enumerate().filter_map(lock).collect();
         let mut endpoints: Vec<Endpoint> = self.entries.into_iter().map(|entry| entry.endpoint).collect();
         let other = Access::ALL.map(|access| {
             let name = OTHER[access as usize];
             let slot = endpoints.len();
             self.by_name.insert(name.into(), slot);
-            endpoints.push(Endpoint { name: name.into(), template: None, access, cost: 1 });
-            EndpointId(u32::try_from(slot).unwrap_or(u32::MAX))
+            endpoints.push(Endpoint { name: name.into(), template: None, access, cost: 1, lock: None });
+            id(slot)
         });
-        let id = |slot: usize| EndpointId(u32::try_from(slot).unwrap_or(u32::MAX));
         let template = |endpoint: &Endpoint| endpoint.template.as_ref().map(ToString::to_string);
         let of_cost = |(slot, endpoint): (usize, &Endpoint)| (endpoint.cost > 1).then(|| id(slot));
         let by_match =
             endpoints.iter().enumerate().filter_map(|(slot, known)| Some((template(known)?, id(slot)))).collect();
         EndpointTable {
             by_match,
+            locks,
             costly: endpoints.iter().enumerate().filter_map(of_cost).collect(),
             by_name: self.by_name.into_iter().map(|(name, slot)| (name, id(slot))).collect(),
             damaged: self.damaged || context.damage.touches("endpoints"),

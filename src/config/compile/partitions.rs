@@ -67,7 +67,46 @@ impl Values {
         parts
     }
 
-    fn part(&mut self, context: &mut Context<'_>, item: &Item<RawLimit>, written: &Located<String>) -> Option<Part> {
+    /// Has an endpoint's requests yield a value for something else than a limit. Answers where among their values it is.
+    pub(super) fn yielded<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        item: &Item<T>,
+        written: &Located<String>,
+        endpoint: EndpointId,
+        endpoints: &EndpointTable,
+    ) -> Option<usize> {
+        let place = item.at(&written.span);
+        let id = match self.part(context, item, written)? {
+            Part::Value(id) => id,
+            _ => {
+                let finding = Finding::error(place, format!("`{}` is no value of a request", written.value));
+                context.tell(finding.expected("path.NAME or header.NAME"));
+                return None;
+            }
+        };
+        let known = endpoints.get(endpoint)?;
+        if let Some(("path", name)) = written.value.split_once('.')
+            && !has_parameter(endpoints, endpoint, name)
+        {
+            let finding = Finding::error(place, format!("the endpoint `{}` has no {{{name}}} in its path", known.name));
+            context.tell(finding.hint("the names of path values are those in the endpoint's `match`"));
+            return None;
+        }
+        let list = self.by_endpoint.get_mut(endpoint.0 as usize)?;
+        if let Some(slot) = list.iter().position(|&known| known == id) {
+            return Some(slot);
+        }
+        if list.len() == MAX_VALUES {
+            let message = format!("limits and lock of the endpoint `{}` use more than {MAX_VALUES} values", known.name);
+            context.tell(Finding::error(place, message));
+            return None;
+        }
+        list.push(id);
+        Some(list.len() - 1)
+    }
+
+    fn part<T>(&mut self, context: &mut Context<'_>, item: &Item<T>, written: &Located<String>) -> Option<Part> {
         let text = written.value.as_str();
         if let Some((_, part)) = WORDS.iter().find(|(word, _)| *word == text) {
             return Some(*part);
@@ -171,12 +210,7 @@ fn lacking(extractor: &Extractor) -> String {
 }
 
 /// One way to take a value.
-fn extractor(
-    context: &mut Context<'_>,
-    item: &Item<RawLimit>,
-    written: &Located<String>,
-    text: &str,
-) -> Option<Extractor> {
+fn extractor<T>(context: &mut Context<'_>, item: &Item<T>, written: &Located<String>, text: &str) -> Option<Extractor> {
     let place = item.at(&written.span);
     let unfit = |context: &mut Context<'_>, why: String| {
         context.tell(Finding::error(item.at(&written.span), format!("`{text}`: {why}")));

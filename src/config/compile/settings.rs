@@ -84,6 +84,7 @@ pub(super) fn server(context: &mut Context<'_>, raw: Option<Item<RawServer>>) ->
     let item = raw.unwrap_or_default();
     let raw = &item.raw;
     let seconds = |count: u32| SECOND * count;
+    let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let connections = context.number(&item, raw.max_connections.as_ref(), 0, 0..=u32::MAX);
     Server {
         listen: listen(context, &item),
@@ -99,6 +100,8 @@ pub(super) fn server(context: &mut Context<'_>, raw: Option<Item<RawServer>>) ->
         max_uri_bytes: context.size(&item, raw.max_uri_bytes.as_ref(), 8 << 10, 256..=64 << 10),
         drain_timeout: context.duration(&item, raw.drain_timeout.as_ref(), seconds(30), Duration::ZERO..=DAY),
         trusted_proxies: raw.trusted_proxies.iter().flatten().map(|network| network.value.0).collect(),
+        lock_queue_max: narrow(context.number(&item, raw.lock_queue_max.as_ref(), 64, 0..=65_536)),
+        lock_waiters_max: narrow(context.number(&item, raw.lock_waiters_max.as_ref(), 10_000, 0..=1_000_000)),
         max_partitions: context.number(&item, raw.max_partitions.as_ref(), 10_000_000, 1..=1_000_000_000),
         sweep_interval: context.duration(
             &item,

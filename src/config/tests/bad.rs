@@ -62,6 +62,17 @@ const AFTER_BASE: &[(&str, Told)] = &[
     ("[[endpoints]]\nmatch = 'GET /a'\nname = 'n'\n[[endpoints]]\nmatch = 'GET /b'\nname = 'n'", &[("6:8", "a second endpoint `n`")]),
     ("[[endpoints]]\nmatch = 'GET /a'\nname = 'other.read'\n[[endpoints]]\nmatch = 'GET /b'\nname = 'a*'\ncost = 1000001\naccess = 'reed'",
         &[("3:8", "is taken"), ("6:8", "not a name"), ("7:8", "0 to 1000000"), ("8:10", "did you mean `read`?")]),
+    ("[server]\nlock_queue_max = 65537\nlock_waiters_max = 1000001", &[("2:18", "0 to 65536"), ("3:20", "0 to 1000000")]),
+    ("[[endpoints]]\nmatch = 'GET /a'\nlock = {}\n[[endpoints]]\nmatch = 'GET /b'\nlock = 'path.b'", &[("3:8", "the lock lacks `per`"), ("6:8", "a value of the wrong type")]),
+    ("[[endpoints]]\nmatch = 'GET /{a}'\nlock = { pre = ['path.a'], wait = '5' }", &[("3:10", "did you mean `per`?"), ("3:35", "not a duration")]),
+    ("[[endpoints]]\nmatch = 'GET /{a}'\nlock = { per = ['path.a'], wait = '2h', name = '' }", &[("3:35", "0s to 1h"), ("3:48", "not a name for a lock")]),
+    ("[[endpoints]]\nmatch = 'GET /{a}'\nlock = { per = [] }", &[("3:16", "1 to 8 values")]),
+    ("[[endpoints]]\nmatch = 'GET /{a}'\nlock = { per = ['path.b'] }\n[[endpoints]]\nmatch = 'PUT /{a}'\nlock = { per = ['path.a', 'path.a'] }",
+        &[("3:17", "the endpoint `GET /{a}` has no {b} in its path"), ("6:27", "`path.a` twice")]),
+    ("[[endpoints]]\nmatch = 'GET /{a}'\nlock = { per = ['account'] }\n[[endpoints]]\nmatch = 'PUT /{a}'\nlock = { per = ['header.Cookie'] }",
+        &[("3:17", "`account` is no value of a request"), ("6:17", "holds a secret")]),
+    ("[[endpoints]]\nmatch = 'GET /{a}'\nlock = { per = ['path.a'], name = 'x' }\n[[endpoints]]\nmatch = 'PUT /{a}'\nlock = { per = ['path.a', 'header.b'], name = 'x' }",
+        &[("6:8", "another lock `x` names its objects by 1 values")]),
 ];
 
 /// What follows a good beginning and the first lines of a limit: lines count from those.

@@ -243,3 +243,44 @@ fn time_outs_and_sizes_are_read() {
     assert_eq!((config.server.max_uri_bytes, config.server.max_connections), (4096, 5));
     assert_eq!((config.upstreams[0].response_timeout, config.upstreams[0].max_idle), (Duration::from_secs(90), 3));
 }
+
+/// The lock of the endpoint that a request is for.
+fn lock(config: &Config, request: &str) -> Option<crate::config::ObjectLock> {
+    config.endpoints[class(config, request, Mode::Live).endpoint.0 as usize].lock.clone()
+}
+
+#[test]
+fn locks_of_one_name_are_one() {
+    let config = with_preset(
+        "[[limits]]\nname = 'l'\nstage = 'resource'\nrate = '5/s'\nper = ['header.x-part']\n\
+         [[endpoints]]\nmatch = 'POST /v1/payment_intents/{intent}'\nlock = { per = ['path.intent', 'header.x-part'] }\n\
+         [[endpoints]]\nmatch = 'POST /v1/payment_intents/{intent}/capture'\nlock = { per = ['path.intent'], wait = '250ms' }\n\
+         [[endpoints]]\nmatch = 'POST /v1/charges/{charge}'\nlock = { per = ['path.charge'], name = 'path.intent' }",
+    );
+    let update = lock(&config, "POST /v1/payment_intents/pi_1").unwrap();
+    let capture = lock(&config, "POST /v1/payment_intents/pi_1/capture").unwrap();
+    let charge = lock(&config, "POST /v1/charges/ch_1").unwrap();
+    assert_eq!((update.wait, capture.wait), (Duration::from_secs(5), Duration::from_millis(250)));
+    assert_eq!(capture.id, charge.id, "the name is `per`, unless given");
+    assert_ne!(capture.id, update.id);
+    let values = |request: &str| {
+        let extractors = &config.policy.endpoint(class(&config, request, Mode::Live).endpoint).extractors;
+        let name = |&slot: &usize| format!("{:?}", config.extractors[extractors[slot].0 as usize]);
+        lock(&config, request).unwrap().values.iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(values("POST /v1/payment_intents/pi_1"), ["Path(\"intent\")", "Header(\"x-part\")"]);
+    assert_eq!(values("POST /v1/payment_intents/pi_1/capture"), ["Path(\"intent\")"]);
+    assert!(lock(&config, "GET /v1/payment_intents/pi_1").is_none());
+}
+
+#[test]
+fn the_examples_of_locks_in_the_preset_are_good() {
+    let preset = include_str!("../../../config/stripe.toml");
+    let lines = preset.lines().filter_map(|line| line.strip_prefix('#')).filter(|line| !line.starts_with(' '));
+    let config = with_preset(&lines.collect::<Vec<_>>().join("\n"));
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    for request in ["POST /v1/payment_intents/pi_1/confirm", "POST /v1/subscriptions/sub_1/pause"] {
+        assert!(lock(&config, request).is_some(), "{request}");
+    }
+    assert!(with_preset("").endpoints.iter().all(|endpoint| endpoint.lock.is_none()));
+}
