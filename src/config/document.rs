@@ -274,6 +274,10 @@ fn explain_unfit(place: Place, message: &str) -> Finding {
             let finding = Finding::error(place, format!("unknown {kind} `{word}`")).expected(known.join(", "));
             return match nearest(&word, known.into_iter()) {
                 Some(hint) => finding.hint(hint),
+                // In TOML all that follows a [table] is in it, which is easily forgotten.
+                None if kind == "key" && SECTIONS.contains(&&*word) => {
+                    finding.hint(format!("`{word}` belongs to the top of the file, before the first [table]"))
+                }
                 None => finding,
             };
         }
@@ -304,6 +308,16 @@ mod tests {
         let errors = report.finish(&Sources::new("f", text));
         let line = |mistake: &super::super::Mistake| format!("{}:{} {}", mistake.line, mistake.column, mistake.message);
         (config, errors.mistakes.iter().map(line).collect())
+    }
+
+    #[test]
+    fn a_section_that_stands_in_another_is_told_its_place() {
+        let mut report = Report::default();
+        let text = "[auth]\nkeys_file = 'k'\npresets = ['stripe']\n";
+        read(text, SourceId::FILE, &mut report);
+        let found = report.finish(&Sources::new("f", text)).mistakes;
+        let hint = found[0].hint.as_deref().unwrap_or_default();
+        assert!(found.len() == 1 && hint.starts_with("`presets` belongs to the top of the file"), "{found:?}");
     }
 
     #[test]
