@@ -1,7 +1,7 @@
 //! Where two ends disagree: old clients, odd upstreams, bodies that nobody wants, chains of proxies.
 
 use crate::support::running::{LIVE, Setup, UNKNOWN, get, post, request};
-use crate::support::upstream::{Upstream, nobody, ok};
+use crate::support::upstream::{Nobody, Upstream, ok};
 use crate::support::wait::wait_until;
 use crate::support::wire::Wire;
 use tollgate::engine::Clock;
@@ -92,7 +92,8 @@ fn a_refused_request_whose_small_body_comes_later_keeps_the_connection() {
 
 #[test]
 fn a_dead_upstream_costs_no_connection_either() {
-    let gateway = Setup::new(nobody()).start();
+    let nobody = Nobody::new();
+    let gateway = Setup::new(nobody.address()).start();
     let mut client = gateway.connect();
     for _ in 0..3 {
         client.send(request("POST", "/v1/charges", LIVE, "content-length: 8\r\n"));

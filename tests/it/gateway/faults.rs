@@ -1,7 +1,7 @@
 //! Upstreams that fail: what the client is told, and that nothing of it reaches the next one.
 
 use crate::support::running::{LIVE, Setup, get, post};
-use crate::support::upstream::{Upstream, nobody, ok};
+use crate::support::upstream::{Nobody, Upstream, ok};
 use crate::support::wait::wait_until;
 use crate::support::wire::{Answer, Head, Wire};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,7 +35,8 @@ fn assert_unknown_outcome(script: impl Fn(&mut Wire, Head) + Send + Sync + 'stat
 
 #[test]
 fn a_dead_upstream() {
-    let gateway = Setup::new(nobody()).start();
+    let nobody = Nobody::new();
+    let gateway = Setup::new(nobody.address()).start();
     let mut client = gateway.connect();
     for request in [get("/v1/charges", LIVE), post("/v1/charges", LIVE)] {
         let answer = client.ask(request);
@@ -49,7 +50,8 @@ fn a_dead_upstream() {
 fn another_server_is_tried_when_one_cannot_be_reached() {
     let upstream = Upstream::fine();
     let mut setup = Setup::new(upstream.address());
-    setup.upstream = format!("servers = [\"http://{}\", \"http://{}\"]\n", nobody(), upstream.address());
+    let nobody = Nobody::new();
+    setup.upstream = format!("servers = [\"http://{}\", \"http://{}\"]\n", nobody.address(), upstream.address());
     let gateway = setup.start();
     for _ in 0..4 {
         assert_eq!(gateway.ask(post("/v1/charges", LIVE)).status(), 200);
