@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tollgate::engine::class::MAX_VALUES;
 use tollgate::engine::{
     Access, Concurrency, Condition, EndpointClass, EndpointId, Engine, Gcra, Hold, Id, Limit, Limiter, Mode, Nanos,
-    Part, Payers, Policy, ProfileId, RequestClass, RouteId, Seed, Stage,
+    Part, Payers, Policy, ProfileId, RequestClass, RouteId, Seed, SlidingWindow, Stage,
 };
 
 #[global_allocator]
@@ -36,6 +36,7 @@ fn main() {
     println!("{:<52} {:>12} {:>12} {:>10}", "", "median", "best", "target");
     decisions(&scale);
     partitions(&scale);
+    windows(&scale);
 }
 
 /// A whole decision, at one account and at many.
@@ -110,6 +111,38 @@ fn partitions(scale: &Scale) {
     row("bytes left", &[format!("{} B", live()), String::new()], "");
 }
 
+/// Memory of sliding windows that all count something, as a preset's `1000/h` does, by the allocator and by the machine.
+fn windows(scale: &Scale) {
+    let policy = compiled([(Stage::GlobalRate, Limiter::SlidingWindow(SlidingWindow::new(1_000, HOUR)))]);
+    let engine = Arc::new(Engine::new(SEED, usize::MAX));
+    let (region, resident) = (Region::new(ALLOCATOR), resident_bytes());
+    let megabytes = |bytes: i64| [format!("{:.0} MB", bytes as f64 / 1e6), String::new()];
+    let mut now = Nanos::ZERO;
+    for spent in 0..3 {
+        let spending = timed(|| {
+            for account in 0..scale.accounts {
+                assert!(decide(&engine, &policy, &class(account), now));
+            }
+        });
+        let each = spending.as_secs_f64() * 1e9 / scale.accounts as f64;
+        row(&format!("spending from windows, time {}", spent + 1), &[format!("{each:.0} ns"), String::new()], "");
+        now = Nanos(now.0 + 600_000_000_000);
+    }
+    assert_eq!(engine.partitions() as u64, scale.accounts);
+    let live = region.change().bytes_allocated as i64 - region.change().bytes_deallocated as i64;
+    row(&format!("{} windows, allocated", scale.accounts), &megabytes(live), "< 250 MB");
+    row("the same, resident", &megabytes(resident_bytes() - resident), "< 250 MB");
+}
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// Memory of this process that lies in the machine's, 0 where the kernel does not tell.
+fn resident_bytes() -> i64 {
+    const PAGE_BYTES: i64 = 4_096;
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    statm.split(' ').nth(1).and_then(|pages| pages.parse::<i64>().ok()).unwrap_or(0) * PAGE_BYTES
+}
+
 /// What the gateway does with a request that is forwarded.
 fn decide(engine: &Arc<Engine>, policy: &Policy, class: &RequestClass, now: Nanos) -> bool {
     let mut hold = Hold::new(Arc::clone(engine));
@@ -179,7 +212,12 @@ fn policy(limits: usize) -> Policy {
     let rate = Limiter::Gcra(Gcra::new(1_000_000, Duration::from_secs(1), 1_000_000));
     let slots = Limiter::Concurrency(Concurrency { slots: 100 });
     let limiters = [rate, slots, rate, slots, rate];
-    let all = Stage::ALL.into_iter().zip(limiters).map(|(stage, limiter)| Limit {
+    compiled(Stage::ALL.into_iter().zip(limiters).take(limits))
+}
+
+/// Limits that apply to every live request.
+fn compiled(limits: impl IntoIterator<Item = (Stage, Limiter)>) -> Policy {
+    let all = limits.into_iter().map(|(stage, limiter)| Limit {
         name: stage.reason().into(),
         stage,
         limiter,
@@ -195,7 +233,7 @@ fn policy(limits: usize) -> Policy {
     let endpoints = (0..600)
         .map(|number| EndpointClass { name: format!("endpoint-{number}").into(), cost: 1, extractors: [].into() })
         .collect();
-    Policy::new(&SEED, all.take(limits).collect(), endpoints, Vec::new())
+    Policy::new(&SEED, all.collect(), endpoints, Vec::new())
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]

@@ -1,4 +1,10 @@
-//! FLOOR 4: the admin listener: metrics, health, readiness. Never on the public listener.
+//! FLOOR 4: the admin listener: metrics, health, readiness, and the JSON API. Never on the public listener.
+
+mod accounts;
+mod api;
+mod overrides;
+
+pub use overrides::expire;
 
 use crate::gateway::Shared;
 use crate::server::Phase;
@@ -9,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -29,8 +36,8 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, mut phase: watch:
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((socket, _)) => {
-                    let serving = connection(socket, Arc::clone(&shared), answering.clone());
+                Ok((socket, peer)) => {
+                    let serving = connection(socket, peer, Arc::clone(&shared), answering.clone());
                     tokio::spawn(async move {
                         serving.await;
                         drop(place);
@@ -49,13 +56,24 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, mut phase: watch:
     }
 }
 
-async fn connection(socket: tokio::net::TcpStream, shared: Arc<Shared>, phase: watch::Receiver<Phase>) {
+async fn connection(
+    socket: tokio::net::TcpStream,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    phase: watch::Receiver<Phase>,
+) {
     let service = ServiceBuilder::new()
         // A scrape counts every partition: bounded, but not on a request's time.
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIMEOUT))
         .service_fn(move |request: Request<hyper::body::Incoming>| {
-            let response = answer(request.method(), request.uri().path(), &shared, *phase.borrow());
-            async move { Ok::<_, Infallible>(response) }
+            let (shared, phase) = (Arc::clone(&shared), *phase.borrow());
+            async move {
+                Ok::<_, Infallible>(if request.uri().path().starts_with(api::PREFIX) {
+                    api::answer(request, shared, peer).await.into_response()
+                } else {
+                    answer(request.method(), request.uri().path(), &shared, phase)
+                })
+            }
         });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -76,7 +94,7 @@ fn answer(method: &Method, path: &str, shared: &Shared, phase: Phase) -> Respons
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if phase == Phase::Serving => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"),
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz, /readyz, /v1/overrides and /v1/accounts/ID\n"),
     }
 }
 

@@ -4,7 +4,7 @@ use crate::engine::{Clock, Nanos};
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Where an edge gets the time from: the machine, or a test.
 #[derive(Clone, Debug)]
@@ -19,7 +19,22 @@ impl Time {
     /// The machine's time, counted from now.
     #[must_use]
     pub fn system() -> Time {
-        Time::System(SystemTime { origin: monotonic_now() })
+        Time::system_from(Nanos::ZERO)
+    }
+
+    /// The machine's time, counted so that it is `start` now: the time axis of an earlier process goes on.
+    #[must_use]
+    pub fn system_from(start: Nanos) -> Time {
+        Time::System(SystemTime { origin: monotonic_now(), start })
+    }
+
+    /// What another process can tell by how much time has passed since now.
+    #[must_use]
+    pub fn marks(&self) -> Marks {
+        match self {
+            Time::System(_) => Marks::of_machine(),
+            Time::Manual(manual) => Marks { wall: manual.wall(), boot: None },
+        }
     }
 
     /// A manual time at its epoch, and the handle that moves it.
@@ -52,11 +67,12 @@ impl Clock for Time {
 #[derive(Clone, Copy, Debug)]
 pub struct SystemTime {
     origin: Instant,
+    start: Nanos,
 }
 
 impl Clock for SystemTime {
     fn now(&self) -> Nanos {
-        Nanos(crate::engine::time::nanos_of(monotonic_now() - self.origin))
+        self.start.saturating_add(crate::engine::time::nanos_of(monotonic_now() - self.origin))
     }
 }
 
@@ -91,6 +107,42 @@ impl Clock for ManualTime {
     }
 }
 
+/// A moment as it can be told from another one by another process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// The wall clock: it may be set back or ahead at any time.
+    pub wall: Timestamp,
+    /// The time since the machine started, where it can be had: nobody can set it.
+    pub boot: Option<BootTime>,
+}
+
+/// A time since the machine started, and which start that was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BootTime {
+    /// Chosen anew at every start of the machine.
+    pub id: u128,
+    /// To a hundredth of a second.
+    pub uptime: Duration,
+}
+
+impl Marks {
+    /// The machine's marks of now.
+    #[must_use]
+    pub fn of_machine() -> Marks {
+        Marks { wall: wall_now(), boot: boot_time() }
+    }
+}
+
+/// What Linux says of its start; `None` elsewhere.
+fn boot_time() -> Option<BootTime> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let id = u128::from_str_radix(&id.trim().replace('-', ""), 16).ok()?;
+    let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+    let (seconds, hundredths) = uptime.split_whitespace().next()?.split_once('.')?;
+    let uptime_ms = seconds.parse::<u64>().ok()?.checked_mul(1_000)? + hundredths.get(..2)?.parse::<u64>().ok()? * 10;
+    Some(BootTime { id, uptime: Duration::from_millis(uptime_ms) })
+}
+
 /// The present moment for timers of the runtime, whose clock tests may pause.
 #[must_use]
 pub fn timer_now() -> tokio::time::Instant {
@@ -110,7 +162,6 @@ fn wall_now() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_manual_clock_never_goes_back() {
@@ -119,6 +170,16 @@ mod tests {
         hand.set(Nanos(5));
         assert_eq!(time.now(), Nanos(2_000_000_000));
         assert_eq!(time.wall(), Timestamp::from_second(2).unwrap());
+    }
+
+    #[test]
+    fn a_time_axis_goes_on_where_it_is_told_to() {
+        let time = Time::system_from(Nanos(7_000_000_000_000));
+        assert!(time.now() >= Nanos(7_000_000_000_000));
+        assert!(time.now() < Nanos(7_060_000_000_000));
+        let (first, second) = (Marks::of_machine(), Marks::of_machine());
+        assert_eq!(first.boot.map(|boot| boot.id), second.boot.map(|boot| boot.id));
+        assert!(first.boot.map(|boot| boot.uptime) <= second.boot.map(|boot| boot.uptime));
     }
 
     #[test]

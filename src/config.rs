@@ -10,6 +10,7 @@
 mod compile;
 mod document;
 mod error;
+mod figures;
 mod lint;
 mod model;
 mod presets;
@@ -23,9 +24,10 @@ mod values;
 mod tests;
 
 pub use error::{ConfigErrors, Excerpt, MAX_MISTAKES, Mistake, Severity};
+pub use figures::WrittenFigures;
 pub use model::{
     AccessLog, Admin, Auth, AuthMode, Charge, Connect, Endpoint, Extractor, Level, Log, LogFormat, ObjectLock,
-    Responses, Scheme, Server, ShouldRetry, Tls, Upstream, UpstreamServer,
+    Responses, Scheme, Server, ShouldRetry, State, Tls, Upstream, UpstreamServer,
 };
 pub use router::{Route, Router};
 pub use schema::json_schema;
@@ -44,7 +46,7 @@ use std::sync::Arc;
 pub const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// A whole configuration, compiled: valid, and indexed for the request path.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// The public listener.
     pub server: Server,
@@ -58,6 +60,8 @@ pub struct Config {
     pub responses: Responses,
     /// Access log and diagnostics.
     pub log: Log,
+    /// What outlives a restart.
+    pub state: State,
     /// Where requests are forwarded to; at least one.
     pub upstreams: Box<[Upstream]>,
     /// Routes; the index is the [`RouteId`]. At least one.
@@ -78,6 +82,8 @@ pub struct Config {
     pub policy: Arc<Policy>,
     /// The figures of accounts that do not have the base ones, by account id.
     pub profiles: HashMap<Box<str>, ProfileId>,
+    /// The tiers of accounts that have one, by account id.
+    pub tiers: HashMap<Box<str>, Box<str>>,
     /// What works but is surely not meant.
     pub warnings: Vec<Mistake>,
     /// The file itself and every file it refers to, for a watcher.

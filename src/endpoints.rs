@@ -26,13 +26,13 @@ use std::borrow::Cow;
 use template::Segment;
 
 /// The templates of a configuration and what each stands for.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Endpoints {
     root: Node,
 }
 
 /// One segment deep in the trie.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Node {
     /// The folds of the static children, see [`segment::fold`]; ascending. Apart from the children, so that a search touches
     /// little memory.

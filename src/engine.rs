@@ -19,19 +19,23 @@
 
 mod cells;
 pub mod class;
+mod credit;
 pub mod decision;
 pub mod hold;
+mod keep;
 mod key;
 pub mod limiter;
 pub mod policy;
 mod sync;
 pub mod time;
 
-pub use cells::Count;
+pub use cells::{Count, PartitionKey};
 pub use class::{Access, EndpointId, Id, IdKind, Mode, Payers, ProfileId, RequestClass, RouteId, Seed};
+pub use credit::Earned;
 pub use decision::{Outcome, Rejection, Step, Witness};
 pub use hold::Hold;
-pub use limiter::{Concurrency, Gcra, Limiter, Mechanism, SlidingWindow};
+pub use limiter::sliding_window::SavedWindow;
+pub use limiter::{Allocation, Concurrency, Gcra, Limiter, Mechanism, SlidingWindow};
 pub use policy::{Condition, EndpointClass, Exempt, Limit, LimitId, Part, Policy, Profile, Stage, Unmet};
 pub use time::{Clock, Nanos};
 
@@ -155,10 +159,11 @@ impl Engine {
                     Draw::Refused { retry_at } => Outcome::Rejected { retry_at },
                 }
             }
-            Limiter::SlidingWindow(figures) => match self.cells.peek_window(key, &figures, now, class.cost) {
-                Spend::Taken { remaining, .. } => Outcome::Admitted { remaining: remaining.into() },
-                Spend::Refused { retry_at } => Outcome::Rejected { retry_at },
-            },
+            Limiter::SlidingWindow(figures) => self.peek_window(key, &figures, now, class.cost),
+            Limiter::Allocation(figures) => {
+                let figures = figures.requests(self.cells.counted(key.of_transactions(), now));
+                self.peek_window(key, &figures, now, class.cost)
+            }
             Limiter::Concurrency(figures) => match figures.take(self.cells.peek_slots(key)) {
                 Some(taken) => Outcome::Admitted { remaining: figures.remaining(taken) },
                 None => Outcome::Rejected { retry_at: None },
@@ -224,17 +229,10 @@ impl Engine {
                     Draw::Refused { retry_at } => Outcome::Rejected { retry_at },
                 }
             }
-            Limiter::SlidingWindow(figures) => {
-                let cost = query.class.cost;
-                let spent = self.cells.spend(&place, &figures, query.now, cost);
-                match spent.answer {
-                    Spend::Taken { slice, remaining } => {
-                        let what = What::Counted { cost, slice, slice_ns: figures.slice_ns() };
-                        hold.push(Taken { key: spent.key, what });
-                        Outcome::Admitted { remaining: remaining.into() }
-                    }
-                    Spend::Refused { retry_at } => Outcome::Rejected { retry_at },
-                }
+            Limiter::SlidingWindow(figures) => self.spend(query, &place, &figures, hold),
+            Limiter::Allocation(figures) => {
+                let transactions = self.cells.counted(place.key.of_transactions(), query.now);
+                self.spend(query, &place, &figures.requests(transactions), hold)
             }
             Limiter::Concurrency(figures) => {
                 let taken = self.cells.take_slot(&place, figures);
@@ -246,6 +244,26 @@ impl Engine {
                     None => Outcome::Rejected { retry_at: None },
                 }
             }
+        }
+    }
+
+    fn spend(&self, query: &Query<'_>, place: &Place, figures: &SlidingWindow, hold: &mut Hold) -> Outcome {
+        let cost = query.class.cost;
+        let spent = self.cells.spend(place, figures, query.now, cost);
+        match spent.answer {
+            Spend::Taken { slice, remaining } => {
+                let what = What::Counted { cost, slice, slice_ns: figures.slice_ns() };
+                hold.push(Taken { key: spent.key, what });
+                Outcome::Admitted { remaining: remaining.into() }
+            }
+            Spend::Refused { retry_at } => Outcome::Rejected { retry_at },
+        }
+    }
+
+    fn peek_window(&self, key: Key, figures: &SlidingWindow, now: Nanos, cost: u32) -> Outcome {
+        match self.cells.peek_window(key, figures, now, cost) {
+            Spend::Taken { remaining, .. } => Outcome::Admitted { remaining: remaining.into() },
+            Spend::Refused { retry_at } => Outcome::Rejected { retry_at },
         }
     }
 

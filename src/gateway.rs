@@ -19,6 +19,7 @@ pub mod ids;
 pub mod inspect;
 pub mod lock;
 pub mod observe;
+pub mod overriding;
 pub mod refusal;
 pub mod respond;
 pub mod step;

@@ -46,5 +46,6 @@ pub mod mock;
 pub mod path;
 pub mod process;
 pub mod server;
+pub mod state;
 pub mod upstream;
 pub mod wire_fault;

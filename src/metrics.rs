@@ -52,6 +52,10 @@ pub struct Metrics {
     reloads: IntCounterVec,
     /// `tollgate_config_last_success_timestamp_seconds`
     last_reload: IntGaugeVec,
+    /// `tollgate_transactions_total`
+    transactions: IntCounterVec,
+    /// Of the state that outlives a restart.
+    pub state: StateMetrics,
     /// `tollgate_connections`: open client connections.
     pub connections: IntGauge,
     /// `tollgate_connections_refused_total`: client connections turned away at `max_connections`.
@@ -62,6 +66,39 @@ pub struct Metrics {
     pub log_dropped: IntCounter,
     /// Exchanges being served, as `tollgate_in_flight{stage="all"}`.
     pub exchanges: IntGauge,
+}
+
+/// What is told of the state that outlives a restart.
+#[derive(Debug)]
+pub struct StateMetrics {
+    /// `tollgate_state_writes_total`
+    writes: IntCounterVec,
+    /// `tollgate_state_damaged_total`: stores found damaged and set aside.
+    pub damaged: IntCounter,
+    /// `tollgate_state_windows`: windows in the store, as far as it was written.
+    pub windows: IntGauge,
+}
+
+impl StateMetrics {
+    fn new(make: &Maker) -> Result<StateMetrics, prometheus::Error> {
+        let help = "Writes of the state that outlives a restart.";
+        Ok(StateMetrics {
+            writes: make.counters("tollgate_state_writes_total", help, &["result"])?,
+            damaged: make
+                .counter("tollgate_state_damaged_total", "State files found damaged and set aside at the start.")?,
+            windows: make.gauge("tollgate_state_windows", "Sliding windows in the state store.")?,
+        })
+    }
+
+    /// Notes a write.
+    pub fn written(&self, succeeded: bool) {
+        self.writes.with_label_values(&[if succeeded { "success" } else { "failure" }]).inc();
+    }
+}
+
+fn transactions(make: &Maker) -> Result<IntCounterVec, prometheus::Error> {
+    let help = "Successful requests to endpoints with transaction = true.";
+    make.counters("tollgate_transactions_total", help, &["mode"])
 }
 
 /// The counters of one limit.
@@ -151,6 +188,8 @@ impl Metrics {
                 "When the running configuration was loaded.",
                 &["result"],
             )?,
+            transactions: transactions(&make)?,
+            state: StateMetrics::new(&make)?,
             connections: make.gauge("tollgate_connections", "Open client connections.")?,
             connections_refused: make
                 .counter("tollgate_connections_refused_total", "Client connections turned away at max_connections.")?,
@@ -217,6 +256,11 @@ impl Metrics {
         if succeeded {
             self.last_reload.with_label_values(&[result]).set(unix_seconds);
         }
+    }
+
+    /// Counts a transaction.
+    pub fn transaction(&self, mode: Mode) {
+        self.transactions.with_label_values(&[mode.as_str()]).inc();
     }
 
     /// Sets the gauges that are taken at a scrape: partitions by limit, slots by stage.

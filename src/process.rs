@@ -3,19 +3,20 @@
 //! Workers serve ([`crate::server`]); one more thread, the control thread, answers the admin listener, forgets idle partitions
 //! and watches the files. Embedding programs use [`Gateway`] as the command line does.
 
+mod keep;
 mod load;
 mod watch;
 
 pub use load::{LoadError, NamedFiles, Source};
 
 use crate::admin;
-use crate::clock::Time;
 use crate::engine::{Clock, Engine};
-use crate::gateway::ids::random_seed;
 use crate::gateway::{Shared, Snapshot};
 use crate::metrics::Metrics;
 use crate::server::{self, Phase, Workers};
+use crate::state::StateError;
 use crate::upstream::Servers;
+use keep::{Keeping, Kept};
 use load::{Loaded, Loader};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -33,6 +34,9 @@ pub enum StartError {
     /// A socket, a thread.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// Two metrics of one name: a defect.
     #[error(transparent)]
     Metrics(#[from] prometheus::Error),
@@ -48,6 +52,7 @@ pub struct Gateway {
     admin: Option<SocketAddr>,
     workers: Workers,
     control_thread: JoinHandle<()>,
+    keeping: Option<Keeping>,
 }
 
 /// What a handle and the control thread both use.
@@ -63,22 +68,26 @@ impl Gateway {
     /// # Errors
     /// Every mistake in the configuration; an address that cannot be listened on.
     pub fn start(source: Source) -> Result<Gateway, StartError> {
-        let seed = random_seed();
-        let mut loader = Loader::new(source, seed);
         let metrics = Arc::new(Metrics::new()?);
-        let loaded = loader.load(None, &metrics)?;
-        let (servers, time) = (Servers::default(), Time::system());
+        let (loader, loaded, mut kept) = keep::load(source, &metrics)?;
+        let (servers, time) = (Servers::default(), Kept::resume(kept.as_ref()));
         let settings = loaded.config.server.clone();
         let threads = match settings.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
         let admin_listener = loaded.config.admin.listen.map(bind_admin).transpose()?;
-        let engine = Arc::new(Engine::new(seed, settings.max_partitions));
+        let engine = Arc::new(Engine::new(loader.seed(), settings.max_partitions));
+        if let Some(kept) = &mut kept {
+            kept.restore(&engine, &time);
+        }
         let seen = loader.reads_files().then(|| watch::contents(&loaded.config.files));
         let snapshot = snapshot(loaded, &metrics, &servers);
         metrics.reloaded(true, time.wall().as_second());
         let shared = Arc::new(Shared::new(engine, time, metrics, servers, snapshot));
+        if let Some(kept) = &kept {
+            kept.adopt_overrides(&shared);
+        }
         let listeners = server::bind(&settings.listen, threads)?;
         let addresses = listeners.iter().take(1).flatten().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         let (phase, watched) = phase_watch::channel(Phase::Serving);
@@ -86,7 +95,8 @@ impl Gateway {
         let admin = admin_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let control = Arc::new(Control { shared, loader: Mutex::new(loader), phase });
         let control_thread = start_control(Arc::clone(&control), admin_listener, watched, seen)?;
-        Ok(Gateway { control, addresses, admin, workers, control_thread })
+        let keeping = kept.map(|kept| kept.start(&control.shared)).transpose()?;
+        Ok(Gateway { control, addresses, admin, workers, control_thread, keeping })
     }
 
     /// Where it listens.
@@ -116,6 +126,10 @@ impl Gateway {
     /// Waits for its end, which comes after [`Handle::drain`] or [`Handle::stop`].
     pub fn join(self) {
         self.workers.join();
+        // After the last request has ended, so that it is counted.
+        if let Some(keeping) = self.keeping {
+            keeping.finish();
+        }
         if let Some(log) = &self.control.shared.current().access_log
             && !log.finish(LOG_PATIENCE)
         {
@@ -201,6 +215,7 @@ fn warn_of_restart(current: &Snapshot, loaded: &Loaded) {
         ("server.listen", old.server.listen != new.server.listen),
         ("server.threads", old.server.threads != new.server.threads),
         ("server.max_partitions", old.server.max_partitions != new.server.max_partitions),
+        ("[state]", old.state != new.state),
         ("admin.listen", old.admin.listen != new.admin.listen),
     ];
     for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
@@ -241,6 +256,7 @@ async fn control_loop(
         }
     }
     tokio::spawn(sweep(Arc::clone(&control.shared)));
+    tokio::spawn(expire_overrides(Arc::clone(&control.shared)));
     if let Some(seen) = seen {
         tokio::spawn(watch::follow(Arc::clone(&control), seen));
     }
@@ -253,6 +269,16 @@ async fn control_loop(
             tracing::warn!("what is still in flight after the drain timeout is cut off");
             control.phase.send_replace(Phase::Stopping);
         }
+    }
+}
+
+/// Ends overrides within a second of their time.
+async fn expire_overrides(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let ending = Arc::clone(&shared);
+        // It may wait for the disk. A panic there has been told of.
+        let _ = tokio::task::spawn_blocking(move || admin::expire(&ending, ending.time.wall())).await;
     }
 }
 

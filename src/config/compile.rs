@@ -17,6 +17,8 @@ mod upstreams;
 pub(super) use endpoints::EndpointTable;
 pub(super) use limits::{Checked, Limits};
 
+pub(in crate::config) use limits::{Written, limiter};
+
 use super::error::{ConfigErrors, Finding, Report, Severity};
 use super::raw::Damage;
 use super::source::{Place, SourceId, Sources};
@@ -36,6 +38,13 @@ pub(super) struct Context<'a> {
     files: Vec<PathBuf>,
     /// What must not be said to be missing.
     damage: Damage,
+}
+
+impl<'a> Context<'a> {
+    /// For values that come from no file.
+    pub(super) fn bare(report: &'a mut Report, seed: &'a Seed) -> Context<'a> {
+        Context { report, seed, folder: PathBuf::new(), files: Vec::new(), damage: Damage::default() }
+    }
 }
 
 impl Context<'_> {
@@ -106,6 +115,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
     let connect = settings::connect(raw.connect);
     let responses = settings::responses(context, raw.responses);
     let log = settings::log(context, raw.log);
+    let state = settings::state(context, raw.state);
     let upstreams = upstreams::compile(context, raw.upstreams.unwrap_or_default());
     let (routes, router) = routes::compile(context, &raw.routes.unwrap_or_default(), &upstreams);
     let (preset_endpoints, preset_limits) = (presets.endpoints, presets.limits);
@@ -115,6 +125,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
         limits::compile(context, preset_limits, raw.limits.unwrap_or_default(), &endpoints, &routes);
     locks::compile(context, &mut endpoints, &mut values);
     let inspections = inspections(&endpoints, &values, &facts);
+    let tiers = overrides::tiers(raw.accounts.as_ref());
     let (profiles, accounts) = overrides::compile(
         context,
         &raw.tiers.unwrap_or_default(),
@@ -131,6 +142,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
         connect,
         responses,
         log,
+        state,
         upstreams: upstreams.upstreams.into(),
         routes: routes.into(),
         router,
@@ -141,6 +153,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
         inspections,
         policy: Arc::new(policy),
         profiles: accounts,
+        tiers,
         warnings: Vec::new(),
         files: Vec::new(),
     }

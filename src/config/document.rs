@@ -15,7 +15,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 /// The top level's keys.
-const SECTIONS: [&str; 13] = [
+const SECTIONS: [&str; 14] = [
     "presets",
     "server",
     "admin",
@@ -23,6 +23,7 @@ const SECTIONS: [&str; 13] = [
     "connect",
     "responses",
     "log",
+    "state",
     "upstreams",
     "routes",
     "endpoints",
@@ -101,6 +102,7 @@ impl Reader<'_> {
             "connect" => self.table(&mut config.connect, value),
             "responses" => self.table(&mut config.responses, value),
             "log" => self.table(&mut config.log, value),
+            "state" => self.table(&mut config.state, value),
             "upstreams" => self.named(&mut config.upstreams, value, section),
             "tiers" => self.named(&mut config.tiers, value, section),
             "accounts" => self.named(&mut config.accounts, value, section),
@@ -272,6 +274,10 @@ fn explain_unfit(place: Place, message: &str) -> Finding {
             let finding = Finding::error(place, format!("unknown {kind} `{word}`")).expected(known.join(", "));
             return match nearest(&word, known.into_iter()) {
                 Some(hint) => finding.hint(hint),
+                // In TOML all that follows a [table] is in it, which is easily forgotten.
+                None if kind == "key" && SECTIONS.contains(&&*word) => {
+                    finding.hint(format!("`{word}` belongs to the top of the file, before the first [table]"))
+                }
                 None => finding,
             };
         }
@@ -302,6 +308,16 @@ mod tests {
         let errors = report.finish(&Sources::new("f", text));
         let line = |mistake: &super::super::Mistake| format!("{}:{} {}", mistake.line, mistake.column, mistake.message);
         (config, errors.mistakes.iter().map(line).collect())
+    }
+
+    #[test]
+    fn a_section_that_stands_in_another_is_told_its_place() {
+        let mut report = Report::default();
+        let text = "[auth]\nkeys_file = 'k'\npresets = ['stripe']\n";
+        read(text, SourceId::FILE, &mut report);
+        let found = report.finish(&Sources::new("f", text)).mistakes;
+        let hint = found[0].hint.as_deref().unwrap_or_default();
+        assert!(found.len() == 1 && hint.starts_with("`presets` belongs to the top of the file"), "{found:?}");
     }
 
     #[test]

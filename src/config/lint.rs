@@ -87,6 +87,9 @@ fn figures(checked: &Checked) -> (f64, u64) {
             (f64::from(window.limit()) / window.window().as_secs_f64(), window.limit().into())
         }
         Limiter::Concurrency(slots) => (f64::from(slots.slots), 0),
+        Limiter::Allocation(earned) => {
+            (f64::from(earned.per_transaction) / earned.window.as_secs_f64(), earned.at_least.into())
+        }
     }
 }
 

@@ -110,6 +110,17 @@ pub enum ShouldRetry {
     False,
 }
 
+/// What outlives a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    /// The directory; `None`: nothing does.
+    pub dir: Option<PathBuf>,
+    /// Time between two writes.
+    pub persist_interval: Duration,
+    /// Windows at least this long are kept.
+    pub persist_min_window: Duration,
+}
+
 /// Access log and diagnostics.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
@@ -216,6 +227,8 @@ pub struct Endpoint {
     pub access: Access,
     /// Tokens that one request takes.
     pub cost: u32,
+    /// Whether a successful request is a transaction, which earns allocations.
+    pub transaction: bool,
     /// What its requests take turns by, if they do.
     pub lock: Option<ObjectLock>,
 }

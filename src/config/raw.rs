@@ -3,8 +3,10 @@
 //!
 //! Every field is optional here. What is missing is the compiler's to say: it knows the place and can go on with the rest.
 
+mod figures;
 mod lock;
 
+pub(super) use figures::{RawAccount, RawAllocation, RawFigures, RawTier};
 pub(super) use lock::RawLock;
 
 use super::source::{Place, SourceId};
@@ -96,6 +98,8 @@ pub(super) struct RawConfig {
     pub(super) responses: Option<Item<RawResponses>>,
     /// Access log and diagnostics.
     pub(super) log: Option<Item<RawLog>>,
+    /// What outlives a restart.
+    pub(super) state: Option<Item<RawState>>,
     /// Where requests are forwarded to, by name.
     pub(super) upstreams: Option<Named<RawUpstream>>,
     /// Which requests go to which upstream. Without any, everything goes to the only upstream.
@@ -314,6 +318,19 @@ pub(super) enum RawLogFormat {
     Json,
 }
 
+/// What outlives a restart.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "State")]
+pub(super) struct RawState {
+    /// The directory, relative to this configuration's folder, for this gateway alone. Default none: a restart forgets.
+    pub(super) dir: Option<Located<String>>,
+    /// Time between two writes of what has changed: what a kill may lose. Default "1s".
+    pub(super) persist_interval: Option<Located<Dur>>,
+    /// Quotas whose window is at least this long are kept. Default "1m".
+    pub(super) persist_min_window: Option<Located<Dur>>,
+}
+
 /// Servers that serve the same.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -368,6 +385,8 @@ pub(super) struct RawEndpoint {
     pub(super) cost: Option<Located<u32>>,
     /// Requests that name the same object run one at a time, in the order in which they came. Default none.
     pub(super) lock: Option<Located<RawLock>>,
+    /// Whether a successful (2xx) request is a transaction, which earns every `allocation`. Default false.
+    pub(super) transaction: Option<Located<bool>>,
 }
 
 /// Whether a request reads or writes.
@@ -405,7 +424,7 @@ pub(super) enum RawStage {
     Resource,
 }
 
-/// A limit. Exactly one of `rate`, `quota` and `concurrency`.
+/// A limit. Exactly one of `rate`, `quota`, `concurrency` and `allocation`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Limit")]
@@ -424,6 +443,8 @@ pub(super) struct RawLimit {
     pub(super) quota: Option<Located<Rate>>,
     /// Requests in flight at once.
     pub(super) concurrency: Option<Located<u32>>,
+    /// Requests per sliding window, as many as transactions earn.
+    pub(super) allocation: Option<Located<RawAllocation>>,
     /// The limit applies to requests for which all of this holds. Default all requests.
     pub(super) when: Option<Located<RawCondition>>,
     /// But not to requests for which all of this holds. Default none.
@@ -460,41 +481,4 @@ pub(super) struct RawCondition {
     pub(super) form: Option<BTreeMap<Located<String>, Located<FormTest>>>,
     /// The same, one of which must be as said.
     pub(super) form_any: Option<BTreeMap<Located<String>, Located<FormTest>>>,
-}
-
-/// A set of figures in place of the limits' own.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Tier")]
-pub(super) struct RawTier {
-    /// Figures by the limit's name.
-    #[serde(default)]
-    pub(super) limits: BTreeMap<Located<String>, Located<RawFigures>>,
-}
-
-/// An account with a tier or figures of its own; these go before its tier's.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Account")]
-pub(super) struct RawAccount {
-    /// The tier's name.
-    pub(super) tier: Option<Located<String>>,
-    /// Figures by the limit's name.
-    #[serde(default)]
-    pub(super) limits: BTreeMap<Located<String>, Located<RawFigures>>,
-}
-
-/// Figures in place of a limit's own, of the same mechanism.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Figures")]
-pub(super) struct RawFigures {
-    /// Tokens per time.
-    pub(super) rate: Option<Located<Rate>>,
-    /// Tokens at once. Default one second's worth of this rate, at least 1.
-    pub(super) burst: Option<Located<u64>>,
-    /// Requests in flight at once.
-    pub(super) concurrency: Option<Located<u32>>,
-    /// Requests per sliding window.
-    pub(super) quota: Option<Located<Rate>>,
 }

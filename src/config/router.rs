@@ -18,7 +18,7 @@ pub struct Route {
 }
 
 /// Finds routes. A look-up hashes the host once per label; it allocates only for a host with capital letters.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Router {
     exact: HashMap<Box<str>, Prefixes>,
     /// By what follows `*.`.
@@ -27,7 +27,7 @@ pub struct Router {
 }
 
 /// The path prefixes of one host, the longest first.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Prefixes(Vec<(Box<str>, RouteId)>);
 
 impl Prefixes {

@@ -9,12 +9,17 @@
 //!
 //! Every atomic stands for itself (no other memory is published through it), so all orderings are relaxed.
 
+mod changes;
+
+pub use changes::PartitionKey;
+
 use super::key::{Key, KeyHasher, Place};
 use super::limiter::gcra::{Draw, Tokens};
 use super::limiter::sliding_window::{Ring, Spend};
 use super::limiter::{Concurrency, Gcra, SlidingWindow};
 use super::sync::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use super::time::Nanos;
+use changes::Changes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use std::collections::HashMap;
@@ -176,6 +181,8 @@ pub(super) struct Cells {
     map: DashMap<Key, Cell, BuildHasherDefault<KeyHasher>>,
     len: AtomicUsize,
     max: usize,
+    /// Windows that a store has yet to hear of.
+    changes: Changes,
 }
 
 /// How many cells [`Cells::warm`] reads at once.
@@ -194,7 +201,7 @@ const SHARDS: usize = 256;
 impl Cells {
     pub(super) fn new(max: usize) -> Cells {
         let map = DashMap::with_capacity_and_hasher_and_shard_amount(0, BuildHasherDefault::default(), SHARDS);
-        Cells { map, len: AtomicUsize::new(0), max }
+        Cells { map, len: AtomicUsize::new(0), max, changes: Changes::default() }
     }
 
     /// Whether the cells no longer fit in a core's own caches.
@@ -304,7 +311,9 @@ impl Cells {
                 let Cell::Counter(Counter::Window(ring)) = cell.get_mut() else {
                     return Answer { key, answer: Spend::Refused { retry_at: None } };
                 };
-                Answer { key, answer: ring.draw(figures, now, cost) }
+                let answer = ring.draw(figures, now, cost);
+                self.changes.note(key, ring, matches!(answer, Spend::Taken { .. }) && cost > 0);
+                Answer { key, answer }
             }
             Entry::Vacant(vacant) => {
                 let mut ring = Ring::new(figures, place.tag);
@@ -317,6 +326,7 @@ impl Cells {
                     drop(vacant);
                     return self.spend(&place.overflowed(), figures, now, cost);
                 }
+                self.changes.note(key, &mut ring, true);
                 vacant.insert(Cell::Counter(Counter::Window(ring)));
                 Answer { key, answer }
             }
@@ -329,6 +339,15 @@ impl Cells {
             && let Cell::Counter(Counter::Window(ring)) = cell.value_mut()
         {
             ring.refund(slice, slice_ns, cost);
+            self.changes.note(key, ring, true);
+        }
+    }
+
+    /// Tokens that a sliding window counts.
+    pub(super) fn counted(&self, key: Key, now: Nanos) -> u64 {
+        match self.map.get(&key).as_deref() {
+            Some(Cell::Counter(Counter::Window(ring))) => ring.counted(now),
+            _ => 0,
         }
     }
 
@@ -381,9 +400,12 @@ impl Cells {
     pub(super) fn sweep(&self, now: Nanos) -> usize {
         let now = Nanos(now.0.saturating_sub(SKEW_NS));
         let mut forgotten = 0;
-        self.map.retain(|_, cell| {
+        self.map.retain(|&key, cell| {
             let idle = cell.is_idle(now);
             forgotten += usize::from(idle);
+            if idle && let Cell::Counter(Counter::Window(ring)) = cell {
+                self.changes.note(key, ring, true);
+            }
             !idle
         });
         self.len.fetch_sub(forgotten, Relaxed);

@@ -19,6 +19,21 @@ impl Key {
         Key(Id([salt.0[0], salt.0[1] ^ u64::from(mode)]))
     }
 
+    /// The key with these bits: one that an engine of the same seed has made.
+    pub(super) fn from_id(id: Id) -> Key {
+        Key(id)
+    }
+
+    /// The key of the transactions that earn a partition's allocation. As far from all others as they are from each other.
+    pub(super) fn of_transactions(self) -> Key {
+        Key(Id([self.0.0[0] ^ 0x7472_616e_7361_6374, self.0.0[1].rotate_left(17) ^ 0x696f_6e73_6561_726e]))
+    }
+
+    /// Its bits.
+    pub(super) fn id(self) -> Id {
+        self.0
+    }
+
     /// What the map places the key by.
     pub(super) fn hash(self) -> u64 {
         self.0.0[0]
@@ -63,6 +78,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Where the transactions of an allocation are.
+    pub(super) fn of_transactions(&self) -> Place {
+        Place { key: self.key.of_transactions(), overflow: self.overflow.of_transactions(), tag: self.tag }
+    }
+
     pub(super) fn overflowed(&self) -> Place {
         Place { key: self.overflow, ..*self }
     }

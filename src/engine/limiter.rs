@@ -1,9 +1,11 @@
 //! The mechanisms, as one closed enum: a new one does not compile until every `match` knows it.
 
+pub mod allocation;
 pub mod concurrency;
 pub mod gcra;
 pub mod sliding_window;
 
+pub use allocation::Allocation;
 pub use concurrency::Concurrency;
 pub use gcra::Gcra;
 pub use sliding_window::SlidingWindow;
@@ -17,11 +19,13 @@ pub enum Mechanism {
     Quota,
     /// In flight at once.
     Concurrency,
+    /// Count per sliding window, as many as transactions earn.
+    Allocation,
 }
 
 impl Mechanism {
     /// How many mechanisms there are.
-    pub const COUNT: usize = 3;
+    pub const COUNT: usize = 4;
 
     /// The word used in configuration and explanations.
     #[must_use]
@@ -30,6 +34,7 @@ impl Mechanism {
             Mechanism::Rate => "rate",
             Mechanism::Quota => "quota",
             Mechanism::Concurrency => "concurrency",
+            Mechanism::Allocation => "allocation",
         }
     }
 }
@@ -43,6 +48,8 @@ pub enum Limiter {
     SlidingWindow(SlidingWindow),
     /// A number of requests in flight at once: `concurrency`.
     Concurrency(Concurrency),
+    /// A count per sliding window that transactions earn: `allocation`.
+    Allocation(Allocation),
 }
 
 impl Limiter {
@@ -53,6 +60,7 @@ impl Limiter {
             Limiter::Gcra(_) => Mechanism::Rate,
             Limiter::SlidingWindow(_) => Mechanism::Quota,
             Limiter::Concurrency(_) => Mechanism::Concurrency,
+            Limiter::Allocation(_) => Mechanism::Allocation,
         }
     }
 }

@@ -198,6 +198,17 @@ impl Limit {
         if self.has_all_values(policy.endpoint(class.endpoint)) { Ok(()) } else { Err(Exempt::NoValue) }
     }
 
+    /// Whether a transaction of this class earns what the limit allows: whatever the endpoint and the access.
+    pub(super) fn is_earned_by(&self, class: &RequestClass) -> bool {
+        let excepted =
+            |except: &Condition| except.endpoints.is_none() && except.access.is_none() && except.holds(class).is_ok();
+        let when = &self.when;
+        let same_access = RequestClass { access: when.access.unwrap_or(class.access), ..*class };
+        when.mode.is_none_or(|mode| mode == class.mode)
+            && when.holds_beyond_index(&same_access).is_ok()
+            && !self.except.as_ref().is_some_and(excepted)
+    }
+
     /// What is left of [`applies`](Limit::applies) for a limit that the index lists for the request.
     pub(super) fn applies_beyond_index(&self, class: &RequestClass) -> Result<(), Exempt> {
         self.when.holds_beyond_index(class).map_err(Exempt::When)?;
@@ -246,32 +257,34 @@ pub struct Profile {
 }
 
 /// All limits, with an index from (endpoint, mode, stage) to those that can apply there.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     limits: Box<[CompiledLimit]>,
     endpoints: Box<[CompiledEndpoint]>,
     /// The replaced limiters of each profile, by limit.
     profiles: Box<[Replaced]>,
     index: Index,
+    /// Limits that transactions earn.
+    allocations: Box<[LimitId]>,
 }
 
 /// Limiters by the limit whose own they replace, sorted.
 type Replaced = Box<[(LimitId, Limiter)]>;
 
 /// Which limits can apply, by endpoint, mode and stage. Lists are shared: hundreds of endpoints meet the same few.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Index {
     lists: Box<[Box<[LimitId]>]>,
     places: Box<[u32]>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct CompiledLimit {
     limit: Limit,
     salt: Id,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct CompiledEndpoint {
     class: EndpointClass,
     id: Id,
@@ -291,7 +304,31 @@ impl Policy {
             .collect();
         let index = build_index(&limits, &endpoints);
         let profiles = profiles.into_iter().map(by_limit).collect();
-        Policy { limits, endpoints, profiles, index }
+        let earned = |limit: &CompiledLimit| matches!(limit.limit.limiter, Limiter::Allocation(_));
+        let allocations =
+            (0..).map(LimitId).zip(&limits).filter(|(_, limit)| earned(limit)).map(|(id, _)| id).collect();
+        Policy { limits, endpoints, profiles, index, allocations }
+    }
+
+    /// The same policy with further profiles, whose ids follow those there are.
+    #[must_use]
+    pub fn with_profiles(&self, more: Vec<Profile>) -> Policy {
+        let mut policy = self.clone();
+        policy.profiles = policy.profiles.into_iter().chain(more.into_iter().map(by_limit)).collect();
+        policy
+    }
+
+    /// How many profiles there are, the base among them.
+    #[must_use]
+    pub fn profiles(&self) -> usize {
+        self.profiles.len()
+    }
+
+    /// What a profile replaces.
+    #[must_use]
+    pub fn profile(&self, id: ProfileId) -> Profile {
+        let replaced = self.profiles.get(id.0 as usize);
+        Profile { limiters: replaced.into_iter().flatten().copied().collect() }
     }
 
     /// How many limits there are.
@@ -309,6 +346,12 @@ impl Policy {
     /// All limits with their ids, in the order of the configuration.
     pub fn limits(&self) -> impl Iterator<Item = (LimitId, &Limit)> {
         (0..).map(LimitId).zip(self.limits.iter().map(|compiled| &compiled.limit))
+    }
+
+    /// The limits that transactions earn.
+    #[must_use]
+    pub fn allocations(&self) -> &[LimitId] {
+        &self.allocations
     }
 
     /// One limit. The id must be of this policy.

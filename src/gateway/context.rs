@@ -6,6 +6,7 @@
 use super::access_log::AccessLog;
 use super::exchange::Exchange;
 use super::ids::RequestIds;
+use super::overriding::Overriding;
 use super::texts::Texts;
 use crate::clock::Time;
 use crate::config::Config;
@@ -37,6 +38,8 @@ pub struct Shared {
     pub servers: Servers,
     /// Client connections open now.
     pub connections: AtomicUsize,
+    /// Temporary figures of accounts.
+    pub overriding: Overriding,
     current: ArcSwap<Snapshot>,
     version: AtomicU64,
 }
@@ -45,14 +48,16 @@ impl Shared {
     /// The process's state with its first configuration.
     #[must_use]
     pub fn new(engine: Arc<Engine>, time: Time, metrics: Arc<Metrics>, servers: Servers, first: Snapshot) -> Shared {
+        let first = Arc::new(first);
         Shared {
+            overriding: Overriding::new(Arc::clone(&first)),
             engine,
             locks: Arc::default(),
             time,
             metrics,
             servers,
             connections: AtomicUsize::new(0),
-            current: ArcSwap::from_pointee(first),
+            current: ArcSwap::from(first),
             version: AtomicU64::new(0),
         }
     }
@@ -63,9 +68,13 @@ impl Shared {
         self.current.load_full()
     }
 
-    /// Puts a new configuration in place: requests that begin from now on see it.
+    /// Puts a new configuration in place, with the overrides that there are: requests that begin from now on see it.
     pub fn replace(&self, next: Snapshot) {
-        self.current.store(Arc::new(next));
+        self.overriding.rebase(self, Arc::new(next));
+    }
+
+    pub(super) fn show(&self, next: Arc<Snapshot>) {
+        self.current.store(next);
         self.version.fetch_add(1, Ordering::Release);
     }
 }
@@ -83,7 +92,7 @@ pub struct Snapshot {
     /// The configuration itself.
     pub config: Config,
     /// The keys, or none needed.
-    pub authority: Authority,
+    pub authority: Arc<Authority>,
     /// The servers of each upstream of the configuration.
     pub upstreams: Box<[Box<[ServerId]>]>,
     /// The counters of each limit.
@@ -110,7 +119,21 @@ impl Snapshot {
         let upstreams = config.upstreams.iter().map(|upstream| servers.intern(upstream)).collect();
         let limits = metrics.limits(&config.policy);
         let routes = config.routes.iter().map(|route| metrics.route(&route.name)).collect();
+        let authority = Arc::new(authority);
         Snapshot { config, authority, upstreams, limits, routes, access_log, tls }
+    }
+
+    /// The same but for figures of accounts.
+    pub(super) fn with_config(&self, config: Config) -> Snapshot {
+        Snapshot {
+            config,
+            authority: Arc::clone(&self.authority),
+            upstreams: self.upstreams.clone(),
+            limits: self.limits.clone(),
+            routes: self.routes.clone(),
+            access_log: self.access_log.clone(),
+            tls: self.tls.clone(),
+        }
     }
 }
 

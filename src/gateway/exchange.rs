@@ -3,7 +3,7 @@
 use super::access_log::Line;
 use super::body::Rest;
 use super::context::{Home, RequestLabels, View};
-use crate::engine::{Access, EndpointId, Mode, Nanos, Rejection, RouteId};
+use crate::engine::{Access, EndpointId, Mode, Nanos, Rejection, RequestClass, RouteId};
 use crate::keys::Principal;
 use crate::metrics::seconds;
 use http::{HeaderMap, HeaderValue, Method, Request};
@@ -51,6 +51,8 @@ pub struct Exchange {
     pub status: u16,
     /// The limit that refused.
     pub rejection: Option<Rejection>,
+    /// What a success of it earns, for endpoints whose requests are transactions.
+    pub transaction: Option<Box<RequestClass>>,
     /// For the access log, when there is one.
     pub draft: Option<Box<Draft>>,
 }
@@ -165,6 +167,7 @@ impl Exchange {
             answered: None,
             status: CLIENT_GONE,
             rejection: None,
+            transaction: None,
             draft,
         }
     }
@@ -172,6 +175,15 @@ impl Exchange {
     /// Its wait for an object, which began at `since`, is over.
     pub fn waited(&mut self, since: Nanos) {
         self.waited_ns = Some(self.home.now().since(since));
+    }
+
+    /// The upstream has answered with this status: a transaction has been made or not.
+    pub(super) fn settle(&mut self, status: http::StatusCode) {
+        self.status = status.as_u16();
+        let Some(class) = self.transaction.take().filter(|_| status.is_success()) else { return };
+        let (shared, policy) = (&self.home.shared, &self.view.snapshot.config.policy);
+        shared.engine.credit(policy, &class, self.answered.unwrap_or(self.started));
+        shared.metrics.transaction(class.mode);
     }
 
     fn record(&mut self) {

@@ -36,8 +36,11 @@ use tokio::time::Instant;
 pub fn forward(
     classified: Classified<ReadAhead<ClientBody>>,
 ) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
-    let Classified { request, exchange, principal, class, mut held, .. } = classified;
+    let Classified { request, mut exchange, principal, class, mut held, .. } = classified;
     held.commit();
+    let config = &exchange.view.snapshot.config;
+    let transaction = config.endpoints.get(class.endpoint.0 as usize).is_some_and(|endpoint| endpoint.transaction);
+    exchange.transaction = transaction.then(|| Box::new(class));
     let place = exchange.view.snapshot.config.routes.get(class.route.0 as usize).map(|route| route.upstream);
     let (outgoing, progress) = outgoing(request, place, &exchange, &principal);
     converse(place, outgoing, progress, Rest::new(held, exchange))
@@ -166,7 +169,7 @@ fn accept(
     if !is_plainly_framed(&parts.headers) || parts.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Broken), rest.into_exchange()));
     }
-    rest.exchange.status = parts.status.as_u16();
+    rest.exchange.settle(parts.status);
     headers::forward_response(&mut parts.headers, &rest.exchange);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();

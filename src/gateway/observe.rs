@@ -1,10 +1,8 @@
-//! Opens the record of each request and notes how it ended.
+//! Opens the record of each request, and notes in it that it is refused.
 
 use super::context::{Home, Observed};
 use super::exchange::{Exchange, Peer};
 use super::refusal::Refusal;
-use futures_util::FutureExt;
-use futures_util::future::Map;
 use http::{Request, Response};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -19,31 +17,28 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// A refused request.
+    /// A refused request. It is counted here, where it is refused: a client that goes at once takes nobody along to count it
+    /// later, and then fewer rejections would be counted than decisions to reject.
     #[must_use]
-    pub fn new(refusal: Refusal, exchange: Exchange) -> Refused {
-        Refused { refusal, exchange }
-    }
-
-    fn note(mut self) -> Refused {
-        let metrics = &self.exchange.home.shared.metrics;
-        self.exchange.status = self.refusal.status().as_u16();
-        if let Some(cause) = self.refusal.auth_failure() {
-            metrics.auth_failures(cause).inc();
+    pub fn new(refusal: Refusal, mut exchange: Exchange) -> Refused {
+        exchange.status = refusal.status().as_u16();
+        if let Some(cause) = refusal.auth_failure() {
+            exchange.home.shared.metrics.auth_failures(cause).inc();
         }
-        if let (Refusal::LockTimeout(timeout), Some(endpoint)) = (&self.refusal, self.exchange.endpoint) {
-            let config = &self.exchange.view.snapshot.config;
-            metrics.locks.timeouts(&config.policy.endpoint(endpoint).name, timeout.cause()).inc();
+        if let (Refusal::LockTimeout(timeout), Some(endpoint)) = (&refusal, exchange.endpoint) {
+            let policy = &exchange.view.snapshot.config.policy;
+            let locks = &exchange.home.shared.metrics.locks;
+            locks.timeouts(&policy.endpoint(endpoint).name, timeout.cause()).inc();
         }
-        if let Refusal::Rejected(rejection) = self.refusal {
-            self.exchange.rejection = Some(rejection);
+        if let Refusal::Rejected(rejection) = refusal {
+            exchange.rejection = Some(rejection);
             if let (Some(counters), Some(mode)) =
-                (self.exchange.view.snapshot.limits.get(rejection.limit.index()), self.exchange.mode)
+                (exchange.view.snapshot.limits.get(rejection.limit.index()), exchange.mode)
             {
                 counters.rejections[mode as usize].inc();
             }
         }
-        self
+        Refused { refusal, exchange }
     }
 }
 
@@ -71,15 +66,13 @@ pub struct Observe<S> {
     inner: S,
 }
 
-type Noting<R> = fn(Result<R, Refused>) -> Result<R, Refused>;
-
 impl<S, B, R> Service<Request<B>> for Observe<S>
 where
     S: Service<Observed<B>, Response = Response<R>, Error = Refused>,
 {
     type Response = Response<R>;
     type Error = Refused;
-    type Future = Map<S::Future, Noting<Response<R>>>;
+    type Future = S::Future;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refused>> {
         Poll::Ready(Ok(()))
@@ -87,7 +80,6 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let exchange = Exchange::begin(&self.layer.home, &self.layer.peer, &request);
-        let noting: Noting<Response<R>> = |result| result.map_err(Refused::note);
-        self.inner.call(Observed { request, exchange }).map(noting)
+        self.inner.call(Observed { request, exchange })
     }
 }

@@ -154,6 +154,10 @@ pub fn figure(limiter: &Limiter) -> String {
         Limiter::Gcra(figures) if figures.burst() == figures.count() => rate(figures),
         Limiter::Gcra(figures) => format!("{} with bursts of {}", rate(figures), figures.burst()),
         Limiter::SlidingWindow(figures) => per_period(figures.limit().into(), figures.window()),
+        Limiter::Allocation(figures) => {
+            let floor = per_period(figures.at_least.into(), figures.window);
+            format!("{} requests per transaction, at least {floor}", figures.per_transaction)
+        }
         Limiter::Concurrency(Concurrency { slots: 1 }) => "1 request at a time".to_owned(),
         Limiter::Concurrency(Concurrency { slots }) => format!("{slots} requests at a time"),
     }
@@ -234,6 +238,7 @@ pub fn policy_parameters(limiter: &Limiter) -> String {
             }
         }
         Limiter::SlidingWindow(figures) => format!(";q={};w={}", figures.limit(), figures.window().as_secs().max(1)),
+        Limiter::Allocation(figures) => format!(";q={};w={}", figures.at_least, figures.window.as_secs().max(1)),
         Limiter::Concurrency(figures) => format!(";q={};qu=\"concurrent-requests\"", figures.slots),
     }
 }

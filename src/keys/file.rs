@@ -37,8 +37,8 @@ const FIELDS: [&str; 11] = [
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// It cannot be opened or read, or is not UTF-8.
-    #[error("cannot read it: {0}")]
-    Io(#[from] std::io::Error),
+    #[error("cannot be read: {0}")]
+    Io(std::io::Error),
     /// It is a directory, a pipe or a device, which might never end.
     #[error("it is not a regular file")]
     NotAFile,
@@ -52,11 +52,12 @@ pub enum ReadError {
 /// # Errors
 /// Why it cannot be had. That is never the same as a file without keys.
 pub fn read(path: &Path) -> Result<String, ReadError> {
-    if !std::fs::metadata(path)?.is_file() {
+    if !std::fs::metadata(path).map_err(ReadError::Io)?.is_file() {
         return Err(ReadError::NotAFile);
     }
     let mut text = String::new();
-    std::fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    let file = std::fs::File::open(path).map_err(ReadError::Io)?;
+    file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text).map_err(ReadError::Io)?;
     if text.len() as u64 > MAX_FILE_BYTES { Err(ReadError::TooLarge) } else { Ok(text) }
 }
 

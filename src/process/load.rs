@@ -4,7 +4,7 @@ use crate::config::{self, AuthMode, Config, ConfigErrors};
 use crate::engine::Seed;
 use crate::gateway::Authority;
 use crate::gateway::access_log::AccessLog;
-use crate::keys::{Keyring, KeysMistake, Passthrough};
+use crate::keys::{self, Keyring, KeysMistake, Passthrough};
 use crate::metrics::Metrics;
 use crate::server::tls::{self, TlsError};
 use crate::upstream::{self, CaError};
@@ -34,12 +34,12 @@ pub enum LoadError {
     #[error(transparent)]
     Config(#[from] ConfigErrors),
     /// A file that cannot be read.
-    #[error("{path}: cannot be read: {why}")]
+    #[error("{path}: {why}")]
     Unreadable {
         /// The file.
         path: PathBuf,
         /// Why. In the message, so not its source too: whoever prints the chain would say it twice.
-        why: io::Error,
+        why: keys::ReadError,
     },
     /// Mistakes in the keys file.
     #[error("{}", listed(path, mistakes))]
@@ -87,6 +87,16 @@ impl Loader {
         Loader { source, seed }
     }
 
+    /// The seed of all ids.
+    pub(super) fn seed(&self) -> Seed {
+        self.seed
+    }
+
+    /// The same with another seed.
+    pub(super) fn with_seed(self, seed: Seed) -> Loader {
+        Loader { seed, ..self }
+    }
+
     /// Whether there are files to watch.
     pub(super) fn reads_files(&self) -> bool {
         matches!(self.source, Source::File(_))
@@ -124,7 +134,7 @@ impl Loader {
 }
 
 fn read_keys(path: &Path, seed: &Seed) -> Result<Keyring, LoadError> {
-    let text = std::fs::read_to_string(path).map_err(|why| LoadError::Unreadable { path: path.to_owned(), why })?;
+    let text = keys::read(path).map_err(|why| LoadError::Unreadable { path: path.to_owned(), why })?;
     parse_keys(&text, path, seed)
 }
 

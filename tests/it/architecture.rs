@@ -30,6 +30,7 @@ const BUILDING: &[Place] = &[
     place("config", 1, &["path", "endpoints", "body"]),
     place("keys", 2, &[]),
     place("locks", 2, &[]),
+    place("state", 2, &[]),
     place("store", 2, &[]),
     place("upstream", 2, &[]),
     place("gateway", 3, &[]),

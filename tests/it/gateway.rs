@@ -1,5 +1,6 @@
 //! The whole gateway: configuration in, requests over real sockets, a scripted upstream behind it.
 
+mod allocation;
 mod bodies;
 mod catalogue;
 mod drain;

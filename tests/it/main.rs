@@ -1,10 +1,14 @@
 //! The one integration test binary: everything below is linked once. `support` holds what the modules share.
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod architecture;
 #[cfg(test)]
 mod engine;
 #[cfg(test)]
 mod gateway;
+#[cfg(test)]
+mod state;
 #[cfg(test)]
 mod support;

@@ -77,7 +77,7 @@ pub(super) fn compile(
     for template in operations {
         let name: Box<str> = template.to_string().into();
         let access = access_of(template.method());
-        let endpoint = Endpoint { name, access, template: Some(template), cost: 1, lock: None };
+        let endpoint = Endpoint { name, access, template: Some(template), cost: 1, transaction: false, lock: None };
         let entry = Entry { endpoint, lock: None, layer: Layer::Operations };
         builder.add(context, entry, false, &Place::start_of_file());
     }
@@ -115,6 +115,11 @@ impl Builder {
                 RawAccess::Write => Access::Write,
             },
         );
+        let transaction = super::value(&item.raw.transaction, false);
+        if let Some(given) = item.raw.transaction.as_ref().filter(|_| transaction && access == Access::Read) {
+            let finding = Finding::error(item.at(&given.span), "a transaction is a write, and this endpoint reads");
+            context.tell(finding.hint("leave it out, or say access = \"write\""));
+        }
         let name = item.raw.name.as_ref();
         let place = item.at(&name.unwrap_or(matches).span);
         if let Some(name) = name.filter(|name| !is_name(&name.value)) {
@@ -123,7 +128,8 @@ impl Builder {
         }
         let written = name.map_or_else(|| template.to_string(), |name| name.value.clone());
         let cost = u32::try_from(cost).unwrap_or(MAX_COST);
-        let endpoint = Endpoint { name: written.into(), template: Some(template), access, cost, lock: None };
+        let template = Some(template);
+        let endpoint = Endpoint { name: written.into(), template, access, cost, transaction, lock: None };
         let lock = item.raw.lock.as_ref().map(|lock| Item {
             source: item.source,
             span: lock.span.clone(),
@@ -188,7 +194,8 @@ impl Builder {
             let name = OTHER[access as usize];
             let slot = endpoints.len();
             self.by_name.insert(name.into(), slot);
-            endpoints.push(Endpoint { name: name.into(), template: None, access, cost: 1, lock: None });
+            let name = name.into();
+            endpoints.push(Endpoint { name, template: None, access, cost: 1, transaction: false, lock: None });
             id(slot)
         });
         let template = |endpoint: &Endpoint| endpoint.template.as_ref().map(ToString::to_string);

@@ -1,7 +1,7 @@
 //! Limits: figures, stage, conditions, partitions.
 
 use super::super::error::Finding;
-use super::super::raw::{Item, RawCondition, RawFigures, RawLimit, RawStage};
+use super::super::raw::{Item, RawAllocation, RawCondition, RawFigures, RawLimit, RawStage};
 use super::super::router::Route;
 use super::super::source::Place;
 use super::super::values::{Located, Rate};
@@ -9,7 +9,9 @@ use super::conditions::{Compiled, Names};
 use super::facts::{Facts, Side};
 use super::partitions::Values;
 use super::{Context, EndpointTable, routes};
-use crate::engine::{Concurrency, EndpointId, Gcra, Limit, LimitId, Limiter, Mechanism, SlidingWindow, Stage};
+use crate::engine::{
+    Allocation, Concurrency, EndpointId, Gcra, Limit, LimitId, Limiter, Mechanism, Part, SlidingWindow, Stage,
+};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -106,6 +108,7 @@ fn limit(
         burst: raw.burst.clone(),
         concurrency: raw.concurrency.clone(),
         quota: raw.quota.clone(),
+        allocation: raw.allocation.clone(),
     };
     let written = Written { figures: &figures, place: item.place(), damaged: item.damaged };
     let limiter = limiter(context, &written, &format!("the limit `{name}`"));
@@ -116,6 +119,7 @@ fn limit(
     form_conditions(context, item, &mut when, &mut except, facts, names.endpoints);
     let per = values.parts(context, item, &when, names.endpoints);
     let limiter = limiter?;
+    check_earned(context, item, &limiter, &per);
     check_cost(context, &written, &limiter, when.condition.endpoints.as_ref(), names.endpoints);
     let damaged = item.damaged || when.damaged || except.as_ref().is_some_and(|except| except.damaged);
     let limit = Limit {
@@ -177,22 +181,23 @@ fn name(context: &mut Context<'_>, item: &Item<RawLimit>) -> String {
 
 fn stage(stage: RawStage, mechanism: Mechanism) -> Stage {
     match (stage, mechanism) {
-        (RawStage::Global, Mechanism::Rate | Mechanism::Quota) => Stage::GlobalRate,
+        (RawStage::Global, Mechanism::Rate | Mechanism::Quota | Mechanism::Allocation) => Stage::GlobalRate,
         (RawStage::Global, Mechanism::Concurrency) => Stage::GlobalConcurrency,
-        (RawStage::Endpoint, Mechanism::Rate | Mechanism::Quota) => Stage::EndpointRate,
+        (RawStage::Endpoint, Mechanism::Rate | Mechanism::Quota | Mechanism::Allocation) => Stage::EndpointRate,
         (RawStage::Endpoint, Mechanism::Concurrency) => Stage::EndpointConcurrency,
         (RawStage::Resource, _) => Stage::Resource,
     }
 }
 
 /// The mechanism and its figures. `whose` begins the sentence when there are none.
-pub(super) fn limiter(context: &mut Context<'_>, written: &Written<'_>, whose: &str) -> Option<Limiter> {
-    let RawFigures { rate, burst, concurrency, quota } = written.figures;
+pub(in crate::config) fn limiter(context: &mut Context<'_>, written: &Written<'_>, whose: &str) -> Option<Limiter> {
+    let RawFigures { rate, burst, concurrency, quota, allocation } = written.figures;
     let at = |span: &std::ops::Range<usize>| Place { span: span.clone(), ..written.place };
     let spans = [
         ("rate", rate.as_ref().map(|rate| &rate.span)),
         ("quota", quota.as_ref().map(|quota| &quota.span)),
         ("concurrency", concurrency.as_ref().map(|concurrency| &concurrency.span)),
+        ("allocation", allocation.as_ref().map(|allocation| &allocation.span)),
     ];
     let given: Vec<_> = spans.into_iter().filter_map(|(key, span)| Some((key, span?))).collect();
     if let [(one, _), (other, span), ..] = given[..] {
@@ -210,12 +215,17 @@ pub(super) fn limiter(context: &mut Context<'_>, written: &Written<'_>, whose: &
     if let Some(quota) = quota {
         return sliding_window(context, quota.value, at(&quota.span));
     }
+    if let Some(allocation) = allocation {
+        return earned(context, written, allocation);
+    }
     if let Some(concurrency) = concurrency {
         return Some(Limiter::Concurrency(Concurrency { slots: concurrency.value }));
     }
     if !written.damaged {
         let finding = Finding::error(written.place.clone(), format!("{whose} lacks its figure"));
-        context.tell(finding.expected(r#"one of: rate = "15/s", quota = "1000/h", concurrency = 30"#));
+        context.tell(
+            finding.expected(r#"one of: rate = "15/s", quota = "1000/h", concurrency = 30, allocation = { ... }"#),
+        );
     }
     None
 }
@@ -234,6 +244,38 @@ fn sliding_window(context: &mut Context<'_>, quota: Rate, place: Place) -> Optio
         return None;
     };
     Some(Limiter::SlidingWindow(SlidingWindow::new(limit, quota.period)))
+}
+
+fn earned(context: &mut Context<'_>, written: &Written<'_>, allocation: &Located<RawAllocation>) -> Option<Limiter> {
+    let at = |span: &std::ops::Range<usize>| Place { span: span.clone(), ..written.place };
+    let raw = &allocation.value;
+    let present = [("per_transaction", raw.per_transaction.is_some()), ("window", raw.window.is_some())];
+    for (key, _) in present.into_iter().filter(|(_, present)| !present && !written.damaged) {
+        let finding = Finding::error(at(&allocation.span), format!("`allocation` lacks `{key}`"));
+        context.tell(finding.expected(r#"allocation = { per_transaction = 500, at_least = 10000, window = "30d" }"#));
+    }
+    let (per_transaction, window) = (raw.per_transaction.as_ref()?.value, raw.window.as_ref()?);
+    if !WINDOWS.contains(&window.value.0) {
+        let finding = Finding::error(at(&window.span), "a window of this length is not kept");
+        context.tell(finding.expected("1 second to 366 days"));
+        return None;
+    }
+    let at_least = super::value(&raw.at_least, 0);
+    Some(Limiter::Allocation(Allocation { per_transaction, at_least, window: window.value.0 }))
+}
+
+/// Reports parts that a transaction lacks, as it is made on other endpoints than the requests it earns.
+fn check_earned(context: &mut Context<'_>, item: &Item<RawLimit>, limiter: &Limiter, per: &[Part]) {
+    let Some(Located { span, .. }) = item.raw.allocation.as_ref().filter(|_| matches!(limiter, Limiter::Allocation(_)))
+    else {
+        return;
+    };
+    let has = |part: &Part| matches!(part, Part::Account | Part::ConnectedAccount | Part::Key | Part::Ip);
+    if !per.iter().all(has) {
+        let span = item.raw.per.as_ref().map_or(span, |per| &per.span);
+        let finding = Finding::error(item.at(span), "an allocation counted by what transactions do not have");
+        context.tell(finding.expected("account, connected_account, key, ip"));
+    }
 }
 
 fn gcra(context: &mut Context<'_>, rate: Rate, place: &Place, burst: Option<(u64, Place)>) -> Option<Limiter> {
@@ -263,8 +305,9 @@ pub(super) fn check_cost(
     let (most, what) = match limiter {
         Limiter::Gcra(bucket) if bucket.count() > 0 => (bucket.burst(), "burst"),
         Limiter::SlidingWindow(window) if window.limit() > 0 => (window.limit().into(), "quota"),
+        Limiter::Allocation(earned) if earned.at_least > 0 => (earned.at_least.into(), "allocation"),
         // What admits nothing is meant to.
-        Limiter::Gcra(_) | Limiter::SlidingWindow(_) | Limiter::Concurrency(_) => return,
+        Limiter::Gcra(_) | Limiter::SlidingWindow(_) | Limiter::Concurrency(_) | Limiter::Allocation(_) => return,
     };
     let too_dear = |id: &&EndpointId| {
         let cost = endpoints.get(**id).map_or(0, |endpoint| endpoint.cost);

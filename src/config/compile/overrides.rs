@@ -51,6 +51,14 @@ pub(super) fn compile(
     (profiles, by_account)
 }
 
+/// The tier that each account is given.
+pub(super) fn tiers(accounts: Option<&Named<RawAccount>>) -> HashMap<Box<str>, Box<str>> {
+    let given = accounts.into_iter().flat_map(|accounts| &accounts.0);
+    given
+        .filter_map(|(name, item)| Some((name.value.as_str().into(), item.raw.tier.as_ref()?.value.as_str().into())))
+        .collect()
+}
+
 /// The id that the next profile gets.
 fn id(profiles: &[Profile]) -> ProfileId {
     ProfileId(u32::try_from(profiles.len()).unwrap_or(u32::MAX))

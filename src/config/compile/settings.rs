@@ -2,11 +2,12 @@
 
 use super::super::error::Finding;
 use super::super::model::{
-    AccessLog, Admin, Auth, AuthMode, Charge, Connect, Level, Log, LogFormat, Responses, Server, ShouldRetry, Tls,
+    AccessLog, Admin, Auth, AuthMode, Charge, Connect, Level, Log, LogFormat, Responses, Server, ShouldRetry, State,
+    Tls,
 };
 use super::super::raw::{
     Item, RawAdmin, RawAuth, RawAuthMode, RawCharge, RawConnect, RawLevel, RawLog, RawLogFormat, RawResponses,
-    RawServer, RawShouldRetry, RawTls,
+    RawServer, RawShouldRetry, RawState, RawTls,
 };
 use super::super::values::{Dur, Located, Size};
 use super::{Context, value};
@@ -278,4 +279,20 @@ pub(super) fn log(context: &mut Context<'_>, raw: Option<Item<RawLog>>) -> Log {
         RawLogFormat::Json => LogFormat::Json,
     };
     Log { access, level, format }
+}
+
+pub(super) fn state(context: &mut Context<'_>, raw: Option<Item<RawState>>) -> State {
+    let item = raw.unwrap_or_default();
+    let interval = 100 * MILLISECOND..=3600 * SECOND;
+    State {
+        // Written to, so it is no file to watch.
+        dir: item.raw.dir.as_ref().map(|dir| context.folder.join(&dir.value)),
+        persist_interval: context.duration(&item, item.raw.persist_interval.as_ref(), SECOND, interval),
+        persist_min_window: context.duration(
+            &item,
+            item.raw.persist_min_window.as_ref(),
+            60 * SECOND,
+            SECOND..=366 * DAY,
+        ),
+    }
 }

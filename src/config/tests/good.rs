@@ -47,7 +47,8 @@ fn met(config: &Config, class: &RequestClass) -> Vec<String> {
         crate::engine::Step::Decided { limit, outcome: Outcome::Admitted { .. } } => Some(limit),
         _ => None,
     });
-    decided.map(|id| config.policy.limit(id).name.to_string()).collect()
+    let enforced = decided.map(|id| config.policy.limit(id)).filter(|limit| limit.enforce);
+    enforced.map(|limit| limit.name.to_string()).collect()
 }
 
 fn figures(config: &Config, name: &str, profile: ProfileId) -> (u64, u64) {
@@ -55,6 +56,25 @@ fn figures(config: &Config, name: &str, profile: ProfileId) -> (u64, u64) {
         Limiter::Gcra(bucket) => (bucket.count(), bucket.burst()),
         Limiter::SlidingWindow(window) => (window.limit().into(), window.window().as_secs()),
         Limiter::Concurrency(slots) => (u64::from(slots.slots), 0),
+        Limiter::Allocation(earned) => (earned.per_transaction.into(), earned.at_least.into()),
+    }
+}
+
+#[test]
+fn the_presets_report_the_read_allocation_and_do_not_enforce_it() {
+    for preset in ["stripe", "stripe-read-write"] {
+        let config = good(&format!("presets = ['{preset}']\n{BASE}"));
+        let transactions: Vec<&str> =
+            config.endpoints.iter().filter(|endpoint| endpoint.transaction).map(|endpoint| &*endpoint.name).collect();
+        assert_eq!(transactions.len(), 4, "{transactions:?}");
+        for (name, connected) in [("read-allocation", false), ("read-allocation-platform", true)] {
+            let (_, row) = limit(&config, name);
+            let Limiter::Allocation(earned) = row.limiter else { panic!("{name}") };
+            assert_eq!((earned.per_transaction, earned.at_least, earned.window.as_secs()), (500, 10_000, 30 * 86_400));
+            assert_eq!((row.enforce, row.stage.reason(), row.when.connected), (false, "global-rate", Some(connected)));
+            let left_out = row.except.as_ref().and_then(|except| except.endpoints.as_ref()).map_or(0, |set| set.len());
+            assert!(left_out > 8, "{left_out}");
+        }
     }
 }
 

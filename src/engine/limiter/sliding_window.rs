@@ -11,6 +11,10 @@
 //!
 //! The ring takes 148 bytes, or 276 for quotas above 65,535, however many requests it has counted.
 
+mod saved;
+
+pub use saved::SavedWindow;
+
 use crate::engine::time::{Nanos, nanos_of};
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -90,6 +94,8 @@ pub(crate) struct Counts<C> {
     newest: u64,
     slice_ns: NonZeroU64,
     tag: u32,
+    /// Counted in since it was last saved. It lives in what would be padding.
+    changed: bool,
     counts: [C; SLICES],
 }
 
@@ -143,6 +149,14 @@ impl Ring {
         }
     }
 
+    /// Tokens that count at `now`.
+    pub(crate) fn counted(&self, now: Nanos) -> u64 {
+        match self {
+            Ring::Narrow(counts) => counts.counted(now),
+            Ring::Wide(counts) => counts.counted(now),
+        }
+    }
+
     /// Whether nothing counts any more at `now`.
     pub(crate) fn is_idle(&self, now: Nanos) -> bool {
         match self {
@@ -176,7 +190,7 @@ impl Ring {
 
 impl<C: Width> Counts<C> {
     fn new(figures: &SlidingWindow, tag: u32) -> Counts<C> {
-        Counts { newest: 0, slice_ns: figures.slice_ns, tag, counts: [C::default(); SLICES] }
+        Counts { newest: 0, slice_ns: figures.slice_ns, tag, changed: false, counts: [C::default(); SLICES] }
     }
 
     fn place(slice: u64) -> usize {
@@ -199,6 +213,13 @@ impl<C: Width> Counts<C> {
 
     fn total(&self) -> u64 {
         self.counts.iter().map(|&count| u64::from(count.into())).sum()
+    }
+
+    /// The total of the slices that still count at `now`.
+    fn counted(&self, now: Nanos) -> u64 {
+        let current = now.0 / self.slice_ns;
+        let counts = self.slices().filter(|slice| slice.saturating_add(SLICES as u64) > current);
+        counts.map(|slice| u64::from(self.count(slice))).sum()
     }
 
     /// Begins slices up to `slice` and forgets as many at the other end. An earlier `slice` changes nothing: time does not go
@@ -255,7 +276,7 @@ impl<C: Width> Counts<C> {
     /// The same counts in slices of another length. Each is put where its slice ended, so it counts at least as long.
     fn converted(&self, slice_ns: NonZeroU64, now: Nanos) -> Counts<u32> {
         let newest = if slice_ns == self.slice_ns { self.newest } else { now.0 / slice_ns };
-        let mut other = Counts { newest, slice_ns, tag: self.tag, counts: [0; SLICES] };
+        let mut other = Counts { newest, slice_ns, tag: self.tag, changed: self.changed, counts: [0; SLICES] };
         for slice in self.slices() {
             let end = slice.saturating_add(1).saturating_mul(self.slice_ns.get()) - 1;
             let there = (end / slice_ns).min(newest);

@@ -385,7 +385,8 @@ fn a_stop_does_not_wait_for_them() {
 /// The body is looked into for a lock alone, without any limit that asks for it.
 #[test]
 fn an_object_may_be_named_in_the_body() {
-    let lock = "[[endpoints]]\nmatch = \"POST /v1/invoices\"\nlock = { per = [\"form.subscription\"], wait = \"20s\" }\n";
+    let lock =
+        "[[endpoints]]\nmatch = \"POST /v1/invoices\"\nlock = { per = [\"form.subscription\"], wait = \"20s\" }\n";
     let house = House::new(|setup| setup.with(lock));
     let send = |subscription: &str| {
         let body = format!("subscription={subscription}");

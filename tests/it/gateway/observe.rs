@@ -142,7 +142,7 @@ fn the_admin_listener_has_its_pages_and_no_others() {
     let upstream = Upstream::fine();
     let gateway = Setup::new(upstream.address()).start();
     assert_eq!((gateway.admin("/healthz").text(), gateway.admin("/readyz").text()), ("ok\n", "ready\n"));
-    assert_eq!(gateway.admin("/v1/charges").status(), 404);
+    assert_eq!(gateway.admin("/charges").status(), 404);
     assert_eq!(gateway.admin("/metrics").head.value("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     // Nothing of it is on the public listener.
     assert_eq!(gateway.ask(get("/metrics", UNKNOWN)).status(), 401);

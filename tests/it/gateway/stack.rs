@@ -8,7 +8,7 @@ use http::{HeaderMap, Request};
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use tollgate::engine::{Nanos, Stage};
+use tollgate::engine::{Access, Mode, Nanos, Stage};
 use tollgate::gateway::{ADMIT_ORDER, Peer};
 
 #[test]
@@ -255,4 +255,21 @@ fn a_request_dropped_at_any_moment_gives_back_what_is_due() {
     }
     assert_eq!(left(&stack, &ask), 1_000, "nothing was sent, nothing is spent");
     assert!(stack.clock.wall() < jiff::Timestamp::UNIX_EPOCH + PATIENCE, "and no time passed");
+}
+
+#[test]
+fn a_refusal_is_counted_though_its_client_leaves_before_it_is_told() {
+    let (stack, ask) = stack();
+    let (first, second) = (peer("192.0.2.1"), peer("192.0.2.2"));
+    let open = stack.ask(&first, ask(Deed::Answer));
+    // Never polled, as when the connection is reset before hyper comes to it.
+    drop(stack.call(&second, ask(Deed::Answer)));
+    drop(open);
+    let metrics = &stack.home.shared.metrics;
+    let snapshot = stack.home.shared.current();
+    let slots = snapshot.config.policy.limits().position(|(_, limit)| &*limit.name == "slots").unwrap();
+    let counted = &snapshot.limits[slots];
+    assert_eq!((counted.reject.get(), counted.rejections.iter().map(|mode| mode.get()).sum()), (1, 1_u64));
+    let refused = metrics.requests(&snapshot.config.routes[0].name, Some(Mode::Live), Some(Access::Read), 429);
+    assert_eq!(refused.get(), 1);
 }
