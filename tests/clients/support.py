@@ -51,15 +51,14 @@ def free_port():
 
 
 class Program:
-    """A child process whose output goes to a file, ended by its own id at `close`."""
+    """A child process whose output goes to a file, ended by its own id at `close`. `options` may take its pipes instead."""
 
     def __init__(self, arguments, folder, name, **options):
         self.name = name
         self.log_path = pathlib.Path(folder) / f"{name}.log"
         self._log = open(self.log_path, "wb")
-        self.process = subprocess.Popen(
-            arguments, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True, **options
-        )
+        streams = {"stdout": self._log, "stderr": self._log}
+        self.process = subprocess.Popen(arguments, start_new_session=True, **(streams | options))
         RUNNING.add(self)
 
     def log(self):
