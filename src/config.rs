@@ -24,7 +24,7 @@ mod values;
 mod tests;
 
 pub use error::{ConfigErrors, Excerpt, MAX_MISTAKES, Mistake, Severity};
-pub use figures::WrittenFigures;
+pub use figures::{WrittenAllocation, WrittenFigures};
 pub use model::{
     AccessLog, Admin, Auth, AuthMode, Charge, Connect, Endpoint, Extractor, Level, Log, LogFormat, ObjectLock,
     Responses, Scheme, Server, ShouldRetry, State, Tls, Upstream, UpstreamServer,

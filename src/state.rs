@@ -10,7 +10,7 @@
 //! - A kill loses at most what was counted since the last write: `persist_interval` and the time a write takes.
 //! - A damaged file is renamed to `NAME.damaged-N` and told of; what could be read of it is kept. It never stops a start.
 //! - A disk that is full or read-only stops no request: the write is told of and tried again.
-//! - The engine's time axis goes on from one process to the next; see [`anchor`] for how much time a stop is taken to be.
+//! - The engine's time axis goes on from one process to the next; see `anchor` for how much time a stop is taken to be.
 
 mod anchor;
 mod aside;

@@ -1,7 +1,7 @@
 //! Overrides: set, listed, ended; each change is one line in the log.
 
 use super::api::Reply;
-use crate::config::{Config, WrittenFigures};
+use crate::config::{Config, WrittenAllocation, WrittenFigures};
 use crate::gateway::Shared;
 use crate::gateway::ids::random_seed;
 use crate::gateway::overriding::in_force;
@@ -17,7 +17,8 @@ use std::time::Duration;
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 const MAX_ACCOUNT_BYTES: usize = 255;
 const MAX_REASON_BYTES: usize = 500;
-const KEYS: [&str; 9] = ["account", "limit", "rate", "burst", "quota", "concurrency", "expires_at", "ttl", "reason"];
+const KEYS: [&str; 10] =
+    ["account", "limit", "rate", "burst", "quota", "concurrency", "allocation", "expires_at", "ttl", "reason"];
 
 /// An override as it is shown.
 #[derive(Serialize)]
@@ -179,8 +180,18 @@ impl Request<'_> {
             burst: self.number("burst", u64::MAX),
             quota: self.text("quota", 64, false),
             concurrency: self.number("concurrency", u32::MAX.into()).and_then(|number| u32::try_from(number).ok()),
+            allocation: self.allocation(),
         };
         (self.mistakes.len() == known).then_some(figures)
+    }
+
+    fn allocation(&mut self) -> Option<WrittenAllocation> {
+        let read = serde_json::from_value(self.fields.get("allocation")?.clone());
+        if let Err(error) = &read {
+            let expected = r#"{"per_transaction": 500, "at_least": 10000, "window": "30d"}"#;
+            self.wrong("allocation", &format!("not an allocation: {error}"), expected);
+        }
+        read.ok()
     }
 
     fn expires_at(&mut self, now: Timestamp) -> Option<Timestamp> {

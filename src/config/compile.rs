@@ -116,7 +116,8 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
     let responses = settings::responses(context, raw.responses);
     let log = settings::log(context, raw.log);
     let state = settings::state(context, raw.state);
-    let upstreams = upstreams::compile(context, raw.upstreams.unwrap_or_default());
+    let own: Vec<_> = server.listen.iter().copied().chain(admin.listen).collect();
+    let upstreams = upstreams::compile(context, raw.upstreams.unwrap_or_default(), &own);
     let (routes, router) = routes::compile(context, &raw.routes.unwrap_or_default(), &upstreams);
     let (preset_endpoints, preset_limits) = (presets.endpoints, presets.limits);
     let mut endpoints =

@@ -2,7 +2,7 @@
 
 use super::compile::{Context, Written, limiter};
 use super::error::{Finding, Report};
-use super::raw::RawFigures;
+use super::raw::{RawAllocation, RawFigures};
 use super::source::{Place, Sources};
 use super::values::Located;
 use super::{Config, Mistake};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// Figures as they are written: exactly one of `rate` (with or without `burst`), `quota` and `concurrency`.
+/// Figures as they are written: exactly one of `rate` (with or without `burst`), `quota`, `concurrency` and `allocation`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WrittenFigures {
     /// `"15/s"`.
@@ -26,6 +26,22 @@ pub struct WrittenFigures {
     /// In flight at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
+    /// Earned by transactions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allocation: Option<WrittenAllocation>,
+}
+
+/// An allocation's figures as they are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WrittenAllocation {
+    /// Requests that one transaction earns.
+    pub per_transaction: u32,
+    /// Requests there are without any.
+    #[serde(default)]
+    pub at_least: u32,
+    /// How long requests and transactions count: `"30d"`.
+    pub window: String,
 }
 
 impl Config {
@@ -41,7 +57,7 @@ impl Config {
             burst: written.burst.map(located),
             quota: parsed(&mut context, written.quota.as_deref()),
             concurrency: written.concurrency.map(located),
-            allocation: None,
+            allocation: written.allocation.as_ref().map(|allocation| allocated(&mut context, allocation)),
         };
         let damaged = context.report.errors() > 0;
         let written = Written { figures: &raw, place: Place::start_of_file(), damaged };
@@ -99,6 +115,14 @@ impl Config {
 
 fn located<T>(value: T) -> Located<T> {
     Located { value, span: 0..0 }
+}
+
+fn allocated(context: &mut Context<'_>, written: &WrittenAllocation) -> Located<RawAllocation> {
+    located(RawAllocation {
+        per_transaction: Some(located(written.per_transaction)),
+        at_least: Some(located(written.at_least)),
+        window: parsed(context, Some(&written.window)),
+    })
 }
 
 fn parsed<T: FromStr<Err = String> + super::values::Text>(

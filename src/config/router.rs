@@ -36,19 +36,24 @@ impl Prefixes {
     }
 
     fn add(&mut self, prefix: &str, route: RouteId) -> Result<(), RouteId> {
-        match self.0.binary_search_by(|(known, _)| prefix.len().cmp(&known.len()).then_with(|| (**known).cmp(prefix))) {
+        let folded = prefix.to_ascii_lowercase();
+        match self.0.binary_search_by(|(known, _)| folded.len().cmp(&known.len()).then_with(|| (**known).cmp(&folded)))
+        {
             Ok(place) => Err(self.0.get(place).map_or(route, |&(_, known)| known)),
             Err(place) => {
-                self.0.insert(place, (prefix.into(), route));
+                self.0.insert(place, (folded.into(), route));
                 Ok(())
             }
         }
     }
 }
 
-/// Whether a path begins with the segments of a prefix: `/v1` begins `/v1` and `/v1/x`, but not `/v10`.
+/// Whether a path begins with the segments of a prefix: `/v1` begins `/v1` and `/v1/x`, but not `/v10`. As with endpoints, the
+/// case of letters makes no difference: else `/V1` would dodge the limits of the route `/v1`.
 fn begins_with(path: &str, prefix: &str) -> bool {
-    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    let (path, prefix) = (path.as_bytes(), prefix.as_bytes());
+    let begins = path.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix));
+    begins && path.get(prefix.len()).is_none_or(|&next| next == b'/')
 }
 
 impl Router {
@@ -146,6 +151,8 @@ mod tests {
             ("api.example.com", "/v1/files/f", 5),
             ("api.example.com", "/v1/filesystem", 4),
             ("api.example.com", "/v2", 2),
+            ("other.org", "/V1/x", 1),
+            ("api.example.com", "/V1/Files", 5),
         ];
         for (host, path, wanted) in cases {
             assert_eq!(router.find(host, path), Some(RouteId(wanted)), "{host} {path}");
@@ -160,6 +167,7 @@ mod tests {
             router.add(&Route { name: "r".into(), hosts, path_prefix: prefix.into(), upstream: 0 }, RouteId(9))
         };
         assert_eq!(add(&["b.org"], "/v1"), Err(RouteId(0)));
+        assert_eq!(add(&["b.org"], "/V1"), Err(RouteId(0)));
         assert_eq!(add(&["b.org"], "/v2"), Ok(()));
         assert_eq!(add(&[], "/x"), Err(RouteId(1)));
     }

@@ -1,7 +1,7 @@
 //! A refusal becomes one HTTP answer, here and nowhere else: Stripe-shaped JSON, the reason, when to come back.
 
 use super::body::GatewayBody;
-use super::context::Home;
+use super::context::{Home, RequestLabels};
 use super::headers::REQUEST_ID;
 use super::observe::Refused;
 use super::refusal::Refusal;
@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{CatchUnwind, Either, Ready, ready};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use pin_project_lite::pin_project;
 use std::convert::Infallible;
 use std::future::Future;
@@ -62,6 +62,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        if *request.method() == Method::OPTIONS && request.uri().path() == "*" {
+            return Either::Right(ready(Ok(server_options(&self.home))));
+        }
         let inner = &mut self.inner;
         match std::panic::catch_unwind(AssertUnwindSafe(|| inner.call(request))) {
             Ok(future) => {
@@ -98,6 +101,18 @@ where
             })
         })
     }
+}
+
+/// `OPTIONS *` asks about this server, not about anything behind it (RFC 9110 §9.3.7).
+fn server_options<B>(home: &Home) -> Response<GatewayBody<B>> {
+    let labels = RequestLabels { route: None, mode: None, access: None, status: StatusCode::NO_CONTENT.as_u16() };
+    home.view().count(&home.shared.metrics, labels);
+    let mut response = Response::new(GatewayBody::Own(None));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let headers = response.headers_mut();
+    headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    headers.insert(REQUEST_ID, home.ids.request_id());
+    response
 }
 
 /// What a panic becomes. Its request's record and slots went while it unwound.

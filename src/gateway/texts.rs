@@ -18,7 +18,7 @@ pub struct Text {
     pub policy: Option<HeaderValue>,
 }
 
-/// One thread's texts under one configuration. At most [`MOST`]; the usual ones move to the front, so that a rare one goes.
+/// One thread's texts under one configuration. At most `MOST`; the usual ones move to the front, so that a rare one goes.
 #[derive(Default)]
 pub struct Texts(RefCell<Vec<(LimitId, Limiter, Rc<Text>)>>);
 

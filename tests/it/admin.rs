@@ -215,3 +215,24 @@ fn no_web_page_reaches_the_api() {
     }
     assert_eq!(admitted(&gateway, LIVE), 3);
 }
+
+#[test]
+fn an_override_raises_an_allocation_too() {
+    let reads = "[[limits]]\nname = \"reads\"\nstage = \"global\"\n\
+                 allocation = { per_transaction = 5, at_least = 2, window = \"1h\" }\nwhen = { access = \"read\" }\n";
+    let upstream = Upstream::fine();
+    let gateway = Setup::new(upstream.address()).with(reads).start();
+    assert_eq!(admitted(&gateway, LIVE), 2);
+    let raise = |allocation: Value| {
+        let body =
+            json!({ "account": "acct_a", "limit": "reads", "allocation": allocation, "reason": "a move", "ttl": "1h" });
+        put(&gateway, &body)
+    };
+    let (status, told) = raise(json!({ "per_transaction": 5, "at_least": 7, "window": "1h" }));
+    assert_eq!((status, &told["allocation"]["at_least"]), (201, &json!(7)), "{told}");
+    assert_eq!(admitted(&gateway, LIVE), 5, "what was spent stays spent");
+    for bad in [json!(5), json!({ "per_transaction": 1 }), json!({ "per_transaction": 1, "window": "soon" })] {
+        let (status, told) = raise(bad);
+        assert_eq!(status, 422, "{told}");
+    }
+}

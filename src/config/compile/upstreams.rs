@@ -7,6 +7,7 @@ use super::super::source::Place;
 use super::super::values::Located;
 use super::Context;
 use super::settings::TIMEOUT;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 /// All upstreams in the order of the file, with the places of their names.
@@ -15,7 +16,8 @@ pub(super) struct Upstreams {
     pub(super) places: Vec<Place>,
 }
 
-pub(super) fn compile(context: &mut Context<'_>, raw: Named<RawUpstream>) -> Upstreams {
+/// `own` are the addresses that the gateway itself listens on.
+pub(super) fn compile(context: &mut Context<'_>, raw: Named<RawUpstream>, own: &[SocketAddr]) -> Upstreams {
     let mut compiled = Upstreams { upstreams: Vec::new(), places: Vec::new() };
     if raw.0.is_empty() && !context.damage.touches("upstreams") {
         let finding = Finding::error(Place::start_of_file(), "there is no upstream to forward to");
@@ -23,17 +25,22 @@ pub(super) fn compile(context: &mut Context<'_>, raw: Named<RawUpstream>) -> Ups
     }
     for (name, item) in &raw.0 {
         compiled.places.push(item.at(&name.span));
-        compiled.upstreams.push(upstream(context, name, item));
+        compiled.upstreams.push(upstream(context, name, item, own));
     }
     compiled
 }
 
-fn upstream(context: &mut Context<'_>, name: &Located<String>, item: &Item<RawUpstream>) -> Upstream {
+fn upstream(
+    context: &mut Context<'_>,
+    name: &Located<String>,
+    item: &Item<RawUpstream>,
+    own: &[SocketAddr],
+) -> Upstream {
     let raw = &item.raw;
     let seconds = Duration::from_secs;
     Upstream {
         name: name.value.as_str().into(),
-        servers: servers(context, name, item),
+        servers: servers(context, name, item, own),
         connect_timeout: context.duration(item, raw.connect_timeout.as_ref(), seconds(2), TIMEOUT),
         response_timeout: context.duration(item, raw.response_timeout.as_ref(), seconds(80), TIMEOUT),
         body_timeout: context.duration(item, raw.body_timeout.as_ref(), seconds(30), TIMEOUT),
@@ -43,7 +50,12 @@ fn upstream(context: &mut Context<'_>, name: &Located<String>, item: &Item<RawUp
     }
 }
 
-fn servers(context: &mut Context<'_>, name: &Located<String>, item: &Item<RawUpstream>) -> Box<[UpstreamServer]> {
+fn servers(
+    context: &mut Context<'_>,
+    name: &Located<String>,
+    item: &Item<RawUpstream>,
+    own: &[SocketAddr],
+) -> Box<[UpstreamServer]> {
     let given = item.raw.servers.as_ref().map_or(&[][..], |given| &given.value.0);
     if given.is_empty() && !item.damaged {
         let place = item.raw.servers.as_ref().map_or(&name.span, |given| &given.span);
@@ -56,6 +68,10 @@ fn servers(context: &mut Context<'_>, name: &Located<String>, item: &Item<RawUps
             Ok(server) if servers.contains(&server) => {
                 context.tell(Finding::error(item.at(&url.span), "the same server twice"));
             }
+            Ok(server) if is_own(&server, own) => {
+                let finding = Finding::error(item.at(&url.span), "the gateway itself listens there");
+                context.tell(finding.hint("requests would come back to it, or reach its admin listener"));
+            }
             Ok(server) => servers.push(server),
             Err((message, hint)) => {
                 let finding = Finding::error(item.at(&url.span), message)
@@ -65,6 +81,15 @@ fn servers(context: &mut Context<'_>, name: &Located<String>, item: &Item<RawUps
         }
     }
     servers.into()
+}
+
+/// Whether a server is one of the gateway's own listeners, as far as its name tells.
+fn is_own(server: &UpstreamServer, own: &[SocketAddr]) -> bool {
+    let address =
+        if &*server.host == "localhost" { Some(Ipv4Addr::LOCALHOST.into()) } else { server.host.parse().ok() };
+    let Some(address): Option<IpAddr> = address else { return false };
+    let reaches = |listener: IpAddr| listener == address || listener.is_unspecified() && address.is_loopback();
+    own.iter().any(|listener| listener.port() == server.port && reaches(listener.ip()))
 }
 
 fn server(url: &str) -> Result<UpstreamServer, (&'static str, &'static str)> {

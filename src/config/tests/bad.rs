@@ -48,6 +48,8 @@ const AFTER_BASE: &[(&str, Told)] = &[
     ("[responses]\nreason_header = 'Content-Length'", &[("2:17", "has another use")]),
     ("[upstreams.b]\nservers = ['ftp://a', 'http://a/x', 'http://u@a', 'http://a:0', 'http://a', 'http://a']",
         &[("1:12", "2 upstreams and no routes"), ("2:12", "begin with http://"), ("2:23", "has no path"), ("2:37", "no user name"), ("2:51", "not a host and a port"), ("2:77", "the same server twice")]),
+    ("[server]\nlisten = '0.0.0.0:8443'\n[upstreams.b]\nservers = ['http://127.0.0.1:8443', 'http://localhost:9090', 'http://10.0.0.1:8443']\n[[routes]]\nupstream = 'b'\n[[routes]]\nupstream = 'a'\nhosts = 'a'",
+        &[("4:12", "the gateway itself listens there"), ("4:37", "the gateway itself listens there")]),
     ("[[routes]]\nupstream = 'aa'\n[[routes]]\nhosts = ['a:80', 'a/', '*']\npath_prefix = 'v1'",
         &[("2:12", "did you mean `a`?"), ("4:10", "not a host"), ("4:18", "not a host"), ("4:24", "not a host"), ("5:15", "not the beginning of a path")]),
     ("[[routes]]\nhosts = 'A.org'\npath_prefix = '/v1/'\n[[routes]]\nhosts = ['b.org', 'a.org']\npath_prefix = '/v1'",

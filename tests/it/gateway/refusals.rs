@@ -217,3 +217,16 @@ fn pipelined_requests_are_answered_in_turn() {
     assert_eq!(statuses, [200, 401, 200, 400]);
     assert_eq!(upstream.requests().iter().map(|head| head.target().to_owned()).collect::<Vec<_>>(), ["/a", "/c"]);
 }
+
+#[test]
+fn options_of_the_server_itself_never_reach_the_upstream() {
+    let (upstream, gateway) = gateway();
+    let mut client = gateway.connect();
+    for _ in 0..2 {
+        let answer = client.ask("OPTIONS * HTTP/1.1\r\nhost: api.test\r\n\r\n");
+        assert_eq!((answer.status(), answer.body.len()), (204, 0));
+        assert!(answer.head.value("allow").is_some_and(|allow| allow.contains("POST")));
+    }
+    assert!(upstream.requests().is_empty());
+    assert_eq!(gateway.metrics().sum("tollgate_requests_total", &[("status", "204")]), 2.0);
+}
