@@ -158,15 +158,23 @@ class Gateway(Program):
         for attempt in range(3):
             self.port, self.admin_port = free_port(), free_port()
             self.write(body)
-            super().__init__([BINARY, "run", "--config", str(self.config_path)], folder, "gateway")
             try:
-                wait_until("the gateway is ready", lambda: self.must_live() and self.is_ready())
+                self.run()
                 return
             except AssertionError:
                 lost_the_port = "in use" in self.log()
                 self.kill()
                 if attempt == 2 or not lost_the_port:
                     raise
+
+    def run(self):
+        super().__init__([BINARY, "run", "--config", str(self.config_path)], self.folder, "gateway")
+        wait_until("the gateway is ready", lambda: self.must_live() and self.is_ready())
+
+    def kill_and_run(self):
+        """Ends the process as a power cut would, and starts it again on the same ports. Its log begins anew."""
+        self.kill()
+        self.run()
 
     def write(self, body):
         """Replaces the configuration in one step, so that nobody reads half a file."""

@@ -171,6 +171,20 @@ class Catalogue:
     def test_a_429_is_final_when_the_header_says_so(self):
         self.assertEqual(len(self.attempts_of_a_refused_call('[responses]\nshould_retry = "false"\n')), 1)
 
+    def test_a_spent_quota_outlives_a_kill(self):
+        state = '\n[state]\ndir = "state"\npersist_interval = "100ms"\n'
+        gateway = self.start(state + lowered(payment_intent_updates='quota = "2/h"'))
+        for _ in range(2):
+            self.assert_passed(self.call("payment_intents.update", "pi_1", {"description": "x"}))
+        # The write that brings another object's count to disk brings all that was spent before.
+        self.assert_passed(self.call("payment_intents.update", "pi_2", {"description": "x"}))
+        wait_until("the counts are on disk", lambda: gateway.metric("tollgate_state_windows") == 2)
+        gateway.kill_and_run()
+        refused = self.call("payment_intents.update", "pi_1", {"description": "x"})
+        self.assert_refused(refused, "resource-specific", "payment-intent-updates")
+        self.assert_passed(self.call("payment_intents.update", "pi_3", {"description": "x"}))
+        self.assertEqual(len(self.upstream.received), 4)
+
     def start_locked(self):
         """One update of `pi_1` is upstream and holds the lock until `release()`."""
         self.start(LOCK)
