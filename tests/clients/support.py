@@ -51,15 +51,14 @@ def free_port():
 
 
 class Program:
-    """A child process whose output goes to a file, ended by its own id at `close`."""
+    """A child process whose output goes to a file, ended by its own id at `close`. `options` may take its pipes instead."""
 
     def __init__(self, arguments, folder, name, **options):
         self.name = name
         self.log_path = pathlib.Path(folder) / f"{name}.log"
         self._log = open(self.log_path, "wb")
-        self.process = subprocess.Popen(
-            arguments, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True, **options
-        )
+        streams = {"stdout": self._log, "stderr": self._log}
+        self.process = subprocess.Popen(arguments, start_new_session=True, **(streams | options))
         RUNNING.add(self)
 
     def log(self):
@@ -159,15 +158,23 @@ class Gateway(Program):
         for attempt in range(3):
             self.port, self.admin_port = free_port(), free_port()
             self.write(body)
-            super().__init__([BINARY, "run", "--config", str(self.config_path)], folder, "gateway")
             try:
-                wait_until("the gateway is ready", lambda: self.must_live() and self.is_ready())
+                self.run()
                 return
             except AssertionError:
                 lost_the_port = "in use" in self.log()
                 self.kill()
                 if attempt == 2 or not lost_the_port:
                     raise
+
+    def run(self):
+        super().__init__([BINARY, "run", "--config", str(self.config_path)], self.folder, "gateway")
+        wait_until("the gateway is ready", lambda: self.must_live() and self.is_ready())
+
+    def kill_and_run(self):
+        """Ends the process as a power cut would, and starts it again on the same ports. Its log begins anew."""
+        self.kill()
+        self.run()
 
     def write(self, body):
         """Replaces the configuration in one step, so that nobody reads half a file."""
