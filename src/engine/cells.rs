@@ -13,7 +13,8 @@ mod changes;
 
 pub use changes::PartitionKey;
 
-use super::key::{Key, KeyHasher, Place};
+use super::class::IdHasher;
+use super::key::{Key, Place};
 use super::limiter::gcra::{Draw, Tokens};
 use super::limiter::sliding_window::{Ring, Spend};
 use super::limiter::{Concurrency, Gcra, SlidingWindow};
@@ -178,7 +179,7 @@ pub struct Count {
 
 /// All partitions of all limits.
 pub(super) struct Cells {
-    map: DashMap<Key, Cell, BuildHasherDefault<KeyHasher>>,
+    map: DashMap<Key, Cell, BuildHasherDefault<IdHasher>>,
     len: AtomicUsize,
     max: usize,
     /// Windows that a store has yet to hear of.

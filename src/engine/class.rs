@@ -78,6 +78,26 @@ impl Id {
     pub const NONE: Id = Id([0, 0]);
 }
 
+/// Hashes keys that are ids, and so outputs of a keyed hash already: takes their first half as it is.
+#[derive(Default)]
+pub struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
 /// The secret of all hashes of one process. Made of random numbers where traffic is served, fixed in tests and in `replay`.
 #[derive(Clone, Copy)]
 pub struct Seed(pub [u64; 2]);

@@ -46,26 +46,6 @@ impl std::hash::Hash for Key {
     }
 }
 
-/// A key is a hash already.
-#[derive(Default)]
-pub(super) struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
-
 /// A partition of one limit, as the engine looks for it.
 #[derive(Clone, Copy)]
 pub(super) struct Place {

@@ -4,10 +4,11 @@
 //! waiter costs no allocation of its own and leaves from anywhere in the chain at once.
 
 use super::LockKey;
+use crate::engine::class::IdHasher;
 use slab::Slab;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::task::Waker;
 
 /// Where in the shard's list a waiter is. Fewer than 2^32: [`Bounds::waiters_max`](super::Bounds::waiters_max) is no larger.
@@ -21,7 +22,7 @@ const SPARE: usize = 256;
 
 #[derive(Debug, Default)]
 pub(super) struct Shard {
-    held: HashMap<LockKey, Queue, BuildHasherDefault<KeyHasher>>,
+    held: HashMap<LockKey, Queue, BuildHasherDefault<IdHasher>>,
     /// Those in a queue, and those who were given their lock and have not noticed yet.
     waiters: Slab<Waiter>,
 }
@@ -146,25 +147,5 @@ impl Shard {
             self.waiters = Slab::new();
         }
         waiter
-    }
-}
-
-/// A key is a hash already.
-#[derive(Default)]
-pub(super) struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
     }
 }
