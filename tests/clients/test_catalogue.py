@@ -241,6 +241,6 @@ class NodeCatalogue(Catalogue, Case):
 
 
 class RustCatalogue(Catalogue, Case):
-    """async-stripe from crates.io."""
+    """async-stripe, from the community."""
 
     sdk_class = RustSdk
