@@ -9,7 +9,7 @@
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header};
-use http_body_util::Empty;
+use http_body_util::Full;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use std::convert::Infallible;
@@ -57,6 +57,7 @@ struct Row {
     method: Method,
     path: &'static str,
     key: &'static str,
+    body: &'static str,
     status: u16,
     /// Whether the forward service also makes the head fit for the upstream.
     rewrites: bool,
@@ -69,14 +70,30 @@ const CHARGES: Row = Row {
     method: Method::GET,
     path: "/v1/charges?limit=3",
     key: SECRET,
+    body: "",
     status: 200,
     rewrites: false,
     most: 0.01,
 };
 
-const ROWS: [Row; 5] = [
+/// A form of 300 bytes, as an SDK sends it.
+const FORM: &str = "amount=2000&currency=usd&customer=cus_NffrFeUfNV2Hib&payment_method=pm_1MqLiJLkdIwHu7ixUEgbFdYF&\
+     confirmation_method=automatic&confirm=true&description=Order%20number%206735&metadata[order_id]=6735&\
+     metadata[source]=web&metadata[campaign]=autumn&receipt_email=jenny.rosen%40example.com&statement=SHOP";
+
+const ROWS: [Row; 7] = [
     CHARGES,
     Row { name: "admitted, payouts", method: Method::POST, path: "/v1/payouts", ..CHARGES },
+    // The second costs what looking into the body adds.
+    Row { name: "admitted, a form not looked into", method: Method::POST, path: "/v1/plain", body: FORM, ..CHARGES },
+    Row {
+        name: "admitted, counted by a form's customer",
+        path: "/v1/counted",
+        method: Method::POST,
+        body: FORM,
+        most: 8.0,
+        ..CHARGES
+    },
     // Request ids and trace contexts are cut from blocks: one allocation for a few hundred.
     Row { name: "admitted, head rewritten", rewrites: true, ..CHARGES },
     Row { name: "rejected by a limit (429)", path: "/v1/files", status: 429, most: 30.0, ..CHARGES },
@@ -84,9 +101,9 @@ const ROWS: [Row; 5] = [
 ];
 
 /// What [`stack`] makes.
-trait Stack: Service<Request<Empty<Bytes>>, Response = Response<GatewayBody>, Error = Infallible> {}
+trait Stack: Service<Request<Full<Bytes>>, Response = Response<GatewayBody>, Error = Infallible> {}
 
-impl<S: Service<Request<Empty<Bytes>>, Response = Response<GatewayBody>, Error = Infallible>> Stack for S {}
+impl<S: Service<Request<Full<Bytes>>, Response = Response<GatewayBody>, Error = Infallible>> Stack for S {}
 
 impl Row {
     fn print(&self, home: &Rc<Home>, rounds: usize, requests: usize) {
@@ -130,7 +147,7 @@ impl Row {
     }
 
     /// A request as a real client sends it, its header map as roomy as one that hyper uses again.
-    fn request(&self) -> Request<Empty<Bytes>> {
+    fn request(&self) -> Request<Full<Bytes>> {
         let mut headers = HeaderMap::with_capacity(32);
         let fields = [
             ("host", "api.example.com"),
@@ -146,7 +163,11 @@ impl Row {
         if let Ok(key) = HeaderValue::try_from(format!("Bearer {}", self.key)) {
             headers.insert(header::AUTHORIZATION, key);
         }
-        let mut request = Request::new(Empty::new());
+        if !self.body.is_empty() {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(self.body.len()));
+        }
+        let mut request = Request::new(Full::from(self.body));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = Uri::from_static(self.path);
         *request.headers_mut() = headers;
@@ -155,7 +176,7 @@ impl Row {
 }
 
 /// One request, to the head of its answer.
-fn exchange(service: &mut impl Stack, request: Request<Empty<Bytes>>) -> Response<GatewayBody> {
+fn exchange(service: &mut impl Stack, request: Request<Full<Bytes>>) -> Response<GatewayBody> {
     match service.call(request).now_or_never() {
         Some(Ok(response)) => response,
         _ => unreachable!("the forward service answers at once"),
@@ -164,7 +185,7 @@ fn exchange(service: &mut impl Stack, request: Request<Empty<Bytes>>) -> Respons
 
 /// Does with a request what the real forward service does, but for sending it.
 async fn forward(
-    classified: Classified<ReadAhead<Empty<Bytes>>>,
+    classified: Classified<ReadAhead<Full<Bytes>>>,
     rewrites: bool,
 ) -> Result<Response<GatewayBody>, Refused> {
     let Classified { mut request, mut exchange, principal, mut held, .. } = classified;
@@ -192,6 +213,26 @@ fn gateway() -> Result<Gateway, StartError> {
         keys_file = "keys.toml"
         [upstreams.api]
         servers = ["http://127.0.0.1:9"]
+        [[endpoints]]
+        match = "POST /v1/plain"
+        name = "plain"
+        [[endpoints]]
+        match = "POST /v1/counted"
+        name = "counted"
+        [[limits]]
+        name = "counted-by-account"
+        stage = "resource"
+        rate = "1000000/s"
+        burst = 4000000000
+        per = ["account"]
+        when = { endpoint = "plain" }
+        [[limits]]
+        name = "counted-by-form"
+        stage = "resource"
+        rate = "1000000/s"
+        burst = 4000000000
+        per = ["account", "form.customer"]
+        when = { endpoint = "counted" }
         [accounts.acct_bench.limits]
         global-live = { rate = "1000000/s", burst = 4000000000 }
         endpoint-default = { rate = "1000000/s", burst = 4000000000 }
