@@ -17,7 +17,7 @@ impl Check for Admit {
         let snapshot = &exchange.view.snapshot;
         let policy = &snapshot.config.policy;
         let mut counted = Counted { policy, limits: &snapshot.limits };
-        // All stages decide at one moment: one clock read a request.
+        // All stages decide at one moment, which was read before the first of them.
         engine.stage(policy, self.0, class, *at, held.hold(), &mut counted).map_err(Refusal::Rejected)
     }
 }
