@@ -28,7 +28,7 @@ pub mod texts;
 pub mod words;
 
 pub use body::{GatewayBody, Rest};
-pub use context::{Authenticated, Authority, Classified, Home, Observed, Shared, Snapshot};
+pub use context::{Authenticated, Authority, Classified, Home, Observed, Shared, Snapshot, TlsParts};
 pub use exchange::Peer;
 pub use observe::Refused;
 

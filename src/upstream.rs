@@ -10,12 +10,14 @@ mod client_body;
 mod connect;
 mod gather;
 mod read_ahead;
+mod secure;
 
 pub use body::{BodyFault, Deadline, RequestBody, Tick};
 pub use client_body::{ClientBody, Leftover, MAX_DRAIN_BYTES, drain};
-pub use connect::{CaError, ConnectError, check_ca};
+pub use connect::ConnectError;
 pub use gather::Gather;
 pub use read_ahead::{Reach, ReadAhead, ReadFault};
+pub use secure::UpstreamTls;
 
 use crate::clock::Time;
 use crate::config::Upstream;
@@ -49,16 +51,20 @@ struct Known {
 }
 
 impl Servers {
-    /// The ids of an upstream's servers, in order.
+    /// The ids of an upstream's servers, in order. Whoever uses them keeps `tls` for as long.
     #[must_use]
-    pub fn intern(&self, upstream: &Upstream) -> Box<[ServerId]> {
+    pub fn intern(&self, upstream: &Upstream, tls: &Arc<UpstreamTls>) -> Box<[ServerId]> {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         upstream
             .servers
             .iter()
             .map(|server| {
-                let target = Target::new(server, upstream);
+                let target = Target::new(server, tls);
                 if let Some(&id) = known.ids.get(&target) {
+                    // The TLS that is there already has sessions to resume, unless nobody kept it.
+                    if let Some(place) = known.targets.get_mut(id.0 as usize).filter(|place| place.is_left()) {
+                        *place = Arc::new(target);
+                    }
                     return id;
                 }
                 let id = ServerId(u32::try_from(known.targets.len()).unwrap_or(u32::MAX));

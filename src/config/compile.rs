@@ -12,6 +12,7 @@ mod overrides;
 mod partitions;
 mod routes;
 mod settings;
+mod tls;
 mod upstreams;
 
 pub(super) use endpoints::EndpointTable;

@@ -1,5 +1,9 @@
 //! The compiled settings: plain values, all present, all within their bounds.
 
+mod tls;
+
+pub use tls::{Clients, Pair, Tls, TlsVersion};
+
 use crate::body::{FormKey, JsonPath};
 use crate::endpoints::Template;
 use crate::engine::{Access, Id};
@@ -20,6 +24,10 @@ pub struct Server {
     pub max_connections: usize,
     /// Time for a request's head to arrive.
     pub header_timeout: Duration,
+    /// Time for a TLS handshake.
+    pub handshake_timeout: Duration,
+    /// TLS handshakes at once.
+    pub max_handshakes: usize,
     /// Time between two requests of one connection.
     pub idle_timeout: Duration,
     /// Time between two pieces of a request's body.
@@ -46,15 +54,6 @@ pub struct Server {
     pub sweep_interval: Duration,
     /// Bytes of a body that are read ahead for limits that count by it.
     pub inspect_body_max: usize,
-}
-
-/// A certificate and its key, as PEM files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
-    /// The certificate chain.
-    pub certificate: PathBuf,
-    /// The private key.
-    pub private_key: PathBuf,
 }
 
 /// The admin listener.
@@ -184,6 +183,10 @@ pub struct Upstream {
     pub max_idle: usize,
     /// PEM file of the authorities to trust; `None`: the web's.
     pub ca: Option<PathBuf>,
+    /// The certificate to show to servers that ask for one.
+    pub client_certificate: Option<Pair>,
+    /// The name that https servers are asked for and verified by; `None`: the host of each.
+    pub server_name: Option<Box<str>>,
 }
 
 /// One server of an upstream.

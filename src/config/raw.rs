@@ -5,9 +5,11 @@
 
 mod figures;
 mod lock;
+mod tls;
 
 pub(super) use figures::{RawAccount, RawAllocation, RawFigures, RawTier};
 pub(super) use lock::RawLock;
+pub(super) use tls::{RawClientAuth, RawPair, RawTls, RawTlsVersion, RawUnknownSni};
 
 use super::source::{Place, SourceId};
 use super::values::{Address, AdminAddress, Dur, FormTest, Located, Network, OneOrMany, Rate, Size};
@@ -148,6 +150,10 @@ pub(super) struct RawServer {
     pub(super) max_connections: Option<Located<u32>>,
     /// Time for a request's head to arrive, from its first byte on or from the connection's opening. Default "30s".
     pub(super) header_timeout: Option<Located<Dur>>,
+    /// Time for a TLS handshake, from the connection's opening on. Default "10s".
+    pub(super) handshake_timeout: Option<Located<Dur>>,
+    /// TLS handshakes at once; further connections wait for their turn within `handshake_timeout`. Default 1,024.
+    pub(super) max_handshakes: Option<Located<u32>>,
     /// Time between two requests of one connection. Default "75s".
     pub(super) idle_timeout: Option<Located<Dur>>,
     /// Time between two pieces of a request's body. Default "30s".
@@ -176,19 +182,6 @@ pub(super) struct RawServer {
     /// Bytes of a request's body that are read ahead where limits count by it; longer ones share one partition of each such
     /// limit. Default "64KiB".
     pub(super) inspect_body_max: Option<Located<Size>>,
-}
-
-/// A certificate and its key, as PEM files; relative to this configuration's folder.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Tls")]
-pub(super) struct RawTls {
-    /// The certificate chain, the server's own first.
-    #[schemars(required)]
-    pub(super) certificate: Option<Located<String>>,
-    /// Its private key.
-    #[schemars(required)]
-    pub(super) private_key: Option<Located<String>>,
 }
 
 /// The admin listener.
@@ -351,6 +344,10 @@ pub(super) struct RawUpstream {
     pub(super) max_idle: Option<Located<u32>>,
     /// PEM file of the authorities to trust for https, relative to this configuration's folder. Default: the web's.
     pub(super) ca: Option<Located<String>>,
+    /// The certificate to show to servers that ask for one (mutual TLS). Reloaded when the files change.
+    pub(super) client_certificate: Option<Located<RawPair>>,
+    /// The name that https servers are asked for and verified by, in place of their host. Default: the host of each URL.
+    pub(super) server_name: Option<Located<String>>,
 }
 
 /// Which requests go to an upstream.

@@ -5,8 +5,8 @@ use super::super::model::{Scheme, Upstream, UpstreamServer};
 use super::super::raw::{Item, Named, RawUpstream};
 use super::super::source::Place;
 use super::super::values::Located;
-use super::Context;
 use super::settings::TIMEOUT;
+use super::{Context, tls};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -47,6 +47,18 @@ fn upstream(
         idle_timeout: context.duration(item, raw.idle_timeout.as_ref(), seconds(4), TIMEOUT),
         max_idle: context.number(item, raw.max_idle.as_ref(), 256, 0..=65_536),
         ca: raw.ca.as_ref().map(|path| context.file(&path.value)),
+        client_certificate: raw.client_certificate.as_ref().and_then(|given| {
+            let pair = &given.value;
+            let place = item.at(&given.span);
+            tls::pair(
+                context,
+                "client_certificate",
+                (!item.damaged).then_some(place),
+                &pair.certificate,
+                &pair.private_key,
+            )
+        }),
+        server_name: raw.server_name.as_ref().and_then(|name| tls::server_name(context, item, name)),
     }
 }
 
