@@ -15,7 +15,7 @@ use crate::keys::{Keyring, Passthrough, Principal};
 use crate::locks::{Lock, Locks};
 use crate::metrics::{LimitCounters, Metrics, RouteTimers};
 use crate::tls::{self, Acceptor};
-use crate::upstream::{Pool, ServerId, Servers, UpstreamTls};
+use crate::upstream::{Group, Pool, Servers, UpstreamTls};
 use arc_swap::ArcSwap;
 use http::Request;
 use prometheus::IntCounter;
@@ -34,7 +34,7 @@ pub struct Shared {
     pub time: Time,
     /// All metrics.
     pub metrics: Arc<Metrics>,
-    /// Every upstream server ever configured, so that a reload keeps its connections.
+    /// The upstreams as they run: a reload keeps what stays.
     pub servers: Servers,
     /// Client connections open now.
     pub connections: AtomicUsize,
@@ -93,8 +93,8 @@ pub struct Snapshot {
     pub config: Config,
     /// The keys, or none needed.
     pub authority: Arc<Authority>,
-    /// The servers of each upstream of the configuration.
-    pub upstreams: Box<[Box<[ServerId]>]>,
+    /// The upstreams of the configuration as they run, in its order.
+    pub upstreams: Box<[Arc<Group>]>,
     /// The counters of each limit.
     pub limits: Box<[LimitCounters]>,
     /// The timers of each route.
@@ -135,9 +135,7 @@ impl Snapshot {
         mut tls: TlsParts,
     ) -> Snapshot {
         tls.upstreams.resize_with(config.upstreams.len(), Arc::default);
-        let upstreams =
-            config.upstreams.iter().zip(&tls.upstreams).map(|(upstream, tls)| servers.intern(upstream, tls));
-        let upstreams = upstreams.collect();
+        let upstreams = servers.replace(&config.upstreams, &tls.upstreams, &metrics.upstreams);
         let limits = metrics.limits(&config.policy);
         let routes = config.routes.iter().map(|route| metrics.route(&route.name)).collect();
         let authority = Arc::new(authority);

@@ -83,13 +83,11 @@ pub(super) struct Loader {
     source: Source,
     seed: Seed,
     lasting: Lasting,
-    /// What was loaded last: what has not changed goes on, with its sessions.
-    upstreams: Vec<Arc<UpstreamTls>>,
 }
 
 impl Loader {
     pub(super) fn new(source: Source, seed: Seed) -> Loader {
-        Loader { source, seed, lasting: Lasting::default(), upstreams: Vec::new() }
+        Loader { source, seed, lasting: Lasting::default() }
     }
 
     /// The seed of all ids.
@@ -132,14 +130,13 @@ impl Loader {
         let mut upstreams = Vec::new();
         for upstream in &config.upstreams {
             match UpstreamTls::load(upstream, now, warnings) {
-                Ok(loaded) => upstreams.push(loaded.or_same_of(&self.upstreams)),
+                Ok(loaded) => upstreams.push(Arc::new(loaded)),
                 Err(TlsErrors(more)) => errors.extend(more),
             }
         }
         if !errors.is_empty() {
             return Err(TlsErrors(errors));
         }
-        self.upstreams.clone_from(&upstreams);
         Ok(TlsParts { clients, upstreams })
     }
 

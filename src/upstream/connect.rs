@@ -1,4 +1,4 @@
-//! Making a connection: resolve, connect, TLS where the URL says https, HTTP/1.1.
+//! Making a connection to an address: connect, TLS where the URL says https, HTTP/1.1.
 
 use super::gather::Gather;
 use super::secure::UpstreamTls;
@@ -6,7 +6,9 @@ use super::{MAX_HEAD_BYTES, MAX_HEADERS, RequestBody};
 use crate::config::{Scheme, UpstreamServer};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use std::sync::{Arc, Weak};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -27,10 +29,8 @@ pub(super) struct Target {
     scheme: Scheme,
     host: Box<str>,
     port: u16,
-    /// Which of all that may be trusted and shown, see [`UpstreamTls`]; none without TLS.
-    digest: Option<[u8; 32]>,
-    /// The configuration that names the server holds it: what is no longer in use is not kept for ever.
-    tls: Weak<UpstreamTls>,
+    authority: Box<str>,
+    tls: Arc<UpstreamTls>,
 }
 
 impl std::fmt::Debug for Target {
@@ -45,38 +45,62 @@ impl Target {
             scheme: server.scheme,
             host: server.host.clone(),
             port: server.port,
-            digest: (server.scheme == Scheme::Https).then(|| tls.digest()),
-            tls: Arc::downgrade(tls),
+            authority: server.authority.as_str().into(),
+            tls: Arc::clone(tls),
         }
     }
 
+    /// With other TLS it is another server: nobody goes on trusting what was taken out.
     fn identity(&self) -> (Option<[u8; 32]>, &str, u16) {
-        (self.digest, &self.host, self.port)
+        let digest = (self.scheme == Scheme::Https).then(|| self.tls.digest());
+        (digest, &self.host, self.port)
     }
 
-    /// Whether no configuration holds its TLS any more.
-    pub(super) fn is_left(&self) -> bool {
-        self.tls.strong_count() == 0
+    /// The host, an IPv6 address without its brackets.
+    pub(super) fn host(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
     }
 
-    pub(super) async fn connect(&self) -> Result<SendRequest<RequestBody>, ConnectError> {
-        let unreachable = |error: &dyn std::fmt::Display| {
-            tracing::warn!(host = %self.host, port = self.port, %error, "cannot connect to an upstream server");
-            ConnectError::Unreachable
-        };
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        let socket = TcpStream::connect((host, self.port)).await.map_err(|error| unreachable(&error))?;
-        socket.set_nodelay(true).map_err(|error| unreachable(&error))?;
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Host and port, as a `Host` has them.
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The URL it is configured by.
+    pub(super) fn url(&self) -> String {
+        let scheme = if self.scheme == Scheme::Https { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority)
+    }
+
+    /// Connects to it at one of its addresses.
+    pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<SendRequest<RequestBody>> {
+        let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
         match self.scheme {
             Scheme::Http => handshake(socket).await,
-            Scheme::Https => {
-                let tls = self.tls.upgrade().ok_or_else(|| unreachable(&"its configuration has been replaced"))?;
-                handshake(tls.connect(host, socket).await.map_err(|error| unreachable(&error))?).await
-            }
+            Scheme::Https => handshake(self.tls.connect(self.host(), socket).await?).await,
         }
-        .map_err(|error| unreachable(&error))
+        .map_err(io::Error::other)
+    }
+
+    /// A bare connection, for a health check.
+    pub(super) async fn stream(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
+        let socket = TcpStream::connect(address).await?;
+        Ok(match self.scheme {
+            Scheme::Http => Box::new(socket),
+            Scheme::Https => Box::new(self.tls.connect(self.host(), socket).await?),
+        })
     }
 }
+
+/// What a health check speaks over.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl PartialEq for Target {
     fn eq(&self, other: &Target) -> bool {

@@ -7,6 +7,7 @@ use rustls::pki_types::ServerName;
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 use sha2::{Digest, Sha256};
+use std::io;
 use std::sync::{Arc, OnceLock};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -59,13 +60,6 @@ impl UpstreamTls {
         })
     }
 
-    /// The one of `others` that is the same, or this one.
-    #[must_use]
-    pub fn or_same_of(self, others: &[Arc<UpstreamTls>]) -> Arc<UpstreamTls> {
-        let same = others.iter().find(|other| other.digest == self.digest);
-        same.map_or_else(|| Arc::new(self), Arc::clone)
-    }
-
     /// What is shown to servers that ask.
     #[must_use]
     pub fn certificate(&self) -> Option<&Certificate> {
@@ -77,14 +71,14 @@ impl UpstreamTls {
     }
 
     /// TLS on a connection to `host`.
-    pub(super) async fn connect(&self, host: &str, socket: TcpStream) -> Result<TlsStream<TcpStream>, Fault> {
+    pub(super) async fn connect(&self, host: &str, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let connector = self.connector.get_or_init(|| self.connector(PROTOCOLS));
-        let connector = connector.as_ref().ok_or("no usable root certificates")?;
+        let connector = connector.as_ref().ok_or_else(|| io::Error::other("no usable root certificates"))?;
         let name = match &self.server_name {
             Some(name) => name.clone(),
-            None => ServerName::try_from(host.to_owned())?,
+            None => ServerName::try_from(host.to_owned()).map_err(io::Error::other)?,
         };
-        Ok(connector.connect(name, socket).await?)
+        connector.connect(name, socket).await
     }
 
     fn connector(&self, protocols: &[Protocol]) -> Option<TlsConnector> {
@@ -112,6 +106,3 @@ impl UpstreamTls {
         Some(TlsConnector::from(Arc::new(config)))
     }
 }
-
-/// Why there is no TLS on a connection, for the log.
-pub(super) type Fault = Box<dyn std::error::Error + Send + Sync>;
