@@ -9,19 +9,20 @@ mod body;
 mod client_body;
 mod connect;
 mod gather;
+pub mod http1;
 mod read_ahead;
 
-pub use body::{BodyFault, Deadline, RequestBody, Tick};
+pub use body::{BodyFault, Cause, Deadline, RequestBody, Tick};
 pub use client_body::{ClientBody, Leftover, MAX_DRAIN_BYTES, drain};
 pub use connect::{CaError, ConnectError, check_ca};
 pub use gather::Gather;
+pub use http1::Body as UpstreamBody;
 pub use read_ahead::{Reach, ReadAhead, ReadFault};
 
 use crate::clock::Time;
 use crate::config::Upstream;
 use crate::engine::{Clock, Nanos, time::nanos_of};
 use connect::Target;
-use hyper::client::conn::http1::SendRequest;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -78,7 +79,7 @@ impl Servers {
 /// A connection that is out: give it back after a whole exchange, or drop it to close it.
 pub struct Connection {
     /// Sends requests, one at a time.
-    pub sender: SendRequest<RequestBody>,
+    pub sender: http1::Sender,
     server: ServerId,
     /// Whether it has served a request before, so that it may have been closed meanwhile.
     pub reused: bool,
@@ -87,7 +88,7 @@ pub struct Connection {
 }
 
 struct Idle {
-    sender: SendRequest<RequestBody>,
+    sender: http1::Sender,
     deadline: Deadline,
     since: Nanos,
 }

@@ -12,15 +12,15 @@ use super::refusal::{BadRequest, Refusal, UpstreamFailure};
 use crate::clock::timer_now;
 use crate::config::{Scheme, Upstream};
 use crate::keys::Principal;
+use crate::upstream::http1::{ExchangeFault, Failure};
 use crate::upstream::{
-    BodyFault, ClientBody, ConnectError, Connection, Deadline, ReadAhead, RequestBody, ServerId, Tick,
+    BodyFault, ClientBody, ConnectError, Connection, Deadline, ReadAhead, RequestBody, ServerId, Tick, UpstreamBody,
 };
 use crate::wire_fault::fault_of;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
-use hyper::body::Incoming;
 use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
@@ -93,7 +93,7 @@ fn converse(
                 Err(failure) => return refused(Refusal::Upstream(failure), rest),
             };
             rest.exchange.sent = Some(rest.exchange.home.now());
-            let sent = connection.sender.try_send_request(outgoing);
+            let sent = connection.sender.try_send(outgoing);
             let outcome = tokio::select! {
                 biased;
                 outcome = sent => outcome,
@@ -107,9 +107,9 @@ fn converse(
                     rest.connection = Some(connection);
                     return accept(response, route.upstream, rest);
                 }
-                Err(mut failed) => match failed.take_message() {
-                    Some(unsent) if connection.reused => outgoing = unsent,
-                    _ => return refused(failure(&failed.into_error()), rest),
+                Err(failed) => match *failed {
+                    Failure { unsent: Some(unsent), written: false, .. } if connection.reused => outgoing = unsent,
+                    Failure { error, .. } => return refused(failure(&error), rest),
                 },
             }
         }
@@ -160,7 +160,7 @@ impl<'a> Route<'a> {
 
 /// Takes the head of the upstream's answer, or refuses to pass it on.
 fn accept(
-    response: Response<Incoming>,
+    response: Response<UpstreamBody>,
     upstream: &Upstream,
     mut rest: Box<Rest>,
 ) -> Result<Response<GatewayBody>, Refused> {
@@ -193,11 +193,11 @@ fn is_plainly_framed(headers: &HeaderMap) -> bool {
 }
 
 /// Tells the client's fault from the upstream's.
-fn failure(error: &hyper::Error) -> Refusal {
+fn failure(error: &ExchangeFault) -> Refusal {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         match error.downcast_ref::<BodyFault>() {
-            Some(BodyFault::Client(error)) => return Refusal::BadRequest(unreadable(error)),
+            Some(BodyFault::Client(error)) => return Refusal::BadRequest(unreadable(error.as_ref())),
             Some(BodyFault::ClientIdle) => {
                 return Refusal::BadRequest(BadRequest::LATE_BODY);
             }

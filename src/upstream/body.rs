@@ -13,18 +13,21 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+/// What a body's reader found: of whatever protocol it came over.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
 /// What went wrong with a body on its way through.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyFault {
     /// The client's framing was bad, or the client left in the middle.
     #[error("the client's body could not be read")]
-    Client(#[source] hyper::Error),
+    Client(#[source] Cause),
     /// The client sent nothing for too long.
     #[error("the client's body did not come in time")]
     ClientIdle,
     /// The upstream broke off.
     #[error("the upstream's body could not be read")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] Cause),
     /// The upstream sent nothing for too long.
     #[error("the upstream's body did not come in time")]
     UpstreamIdle,
@@ -102,7 +105,7 @@ impl Body for RequestBody {
                 if let Some(progress) = &self.progress {
                     progress.set(timer_now());
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyFault::Client)))
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| BodyFault::Client(error.into()))))
             }
             Poll::Pending => {
                 ready!(self.tick.poll_expired(cx));

@@ -1,15 +1,11 @@
-//! Making a connection: resolve, connect, TLS where the URL says https, HTTP/1.1.
+//! Making a connection: resolve, connect, TLS where the URL says https.
 
-use super::gather::Gather;
-use super::{MAX_HEAD_BYTES, MAX_HEADERS, RequestBody};
+use super::http1::{Sender, Stream};
 use crate::config::{Scheme, Upstream, UpstreamServer};
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -81,7 +77,7 @@ impl Target {
         (self.scheme == Scheme::Https, &self.host, self.port, self.ca.as_deref())
     }
 
-    pub(super) async fn connect(&self) -> Result<SendRequest<RequestBody>, ConnectError> {
+    pub(super) async fn connect(&self) -> Result<Sender, ConnectError> {
         let unreachable = |error: &dyn std::fmt::Display| {
             tracing::warn!(host = %self.host, port = self.port, %error, "cannot connect to an upstream server");
             ConnectError::Unreachable
@@ -89,16 +85,17 @@ impl Target {
         let host = self.host.trim_start_matches('[').trim_end_matches(']');
         let socket = TcpStream::connect((host, self.port)).await.map_err(|error| unreachable(&error))?;
         socket.set_nodelay(true).map_err(|error| unreachable(&error))?;
-        match self.scheme {
-            Scheme::Http => handshake(socket).await,
+        let stream = match self.scheme {
+            Scheme::Http => Stream::Plain(socket),
             Scheme::Https => {
                 let tls = self.tls.get_or_init(|| connector(self.ca.as_deref()));
                 let tls = tls.as_ref().ok_or_else(|| unreachable(&"no usable root certificates"))?;
                 let name = ServerName::try_from(host.to_owned()).map_err(|error| unreachable(&error))?;
-                handshake(tls.connect(name, socket).await.map_err(|error| unreachable(&error))?).await
+                let session = tls.connect(name, socket).await.map_err(|error| unreachable(&error))?;
+                Stream::Tls(Box::new(session))
             }
-        }
-        .map_err(|error| unreachable(&error))
+        };
+        Ok(Sender::new(stream))
     }
 }
 
@@ -114,22 +111,6 @@ impl std::hash::Hash for Target {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.identity().hash(state);
     }
-}
-
-/// Puts HTTP/1.1 on a stream and lets a task of this thread drive it.
-async fn handshake<IO>(stream: IO) -> Result<SendRequest<RequestBody>, hyper::Error>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let mut builder = Builder::new();
-    builder.max_header_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
-    let (sender, connection) = builder.handshake(TokioIo::new(Gather(stream))).await?;
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "an upstream connection ended");
-        }
-    });
-    Ok(sender)
 }
 
 /// Verification is always on: against the given CA alone, or against the system's roots.

@@ -1,0 +1,3 @@
+//! The codec over a connection that a test writes byte by byte.
+
+use super::*;
