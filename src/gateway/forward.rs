@@ -19,7 +19,7 @@ use crate::upstream::{
 use crate::wire_fault::fault_of;
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderValue, Request, Response, Uri, Version, header};
 use http_body::Body;
 use std::cell::Cell;
 use std::future::Future;
@@ -105,7 +105,7 @@ fn converse(
                 Ok(response) => {
                     rest.exchange.answered = Some(rest.exchange.home.now());
                     rest.connection = Some(connection);
-                    return accept(response, route.upstream, rest);
+                    return Ok(accept(response, route.upstream, rest));
                 }
                 Err(failed) => match *failed {
                     Failure { unsent: Some(unsent), written: false, .. } if connection.reused => outgoing = unsent,
@@ -158,38 +158,16 @@ impl<'a> Route<'a> {
     }
 }
 
-/// Takes the head of the upstream's answer, or refuses to pass it on.
-fn accept(
-    response: Response<UpstreamBody>,
-    upstream: &Upstream,
-    mut rest: Box<Rest>,
-) -> Result<Response<GatewayBody>, Refused> {
+/// Takes the head of the upstream's answer.
+fn accept(response: Response<UpstreamBody>, upstream: &Upstream, mut rest: Box<Rest>) -> Response<GatewayBody> {
     let (mut parts, body) = response.into_parts();
-    // Nobody asked for a switch of protocols: `Upgrade` is not forwarded.
-    if !is_plainly_framed(&parts.headers) || parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Broken), rest.into_exchange()));
-    }
     rest.exchange.settle(parts.status);
     headers::forward_response(&mut parts.headers, &rest.exchange);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let tick = Tick::new(upstream.body_timeout);
     let body = GatewayBody::forwarded(body, tick, rest);
-    Ok(Response::from_parts(parts, body))
-}
-
-/// Whether a body's framing can be read in one way only and taken off it: any coding besides `chunked`, which nobody asked for,
-/// would reach the client under no name.
-fn is_plainly_framed(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    match (codings.next(), lengths.next()) {
-        (None, None) => true,
-        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none(),
-        // hyper reads "3, 3" as 3, but it would go on to the client as it is.
-        (None, Some(length)) => length.as_bytes().iter().all(u8::is_ascii_digit) && lengths.next().is_none(),
-        (Some(_), Some(_)) => false,
-    }
+    Response::from_parts(parts, body)
 }
 
 /// Tells the client's fault from the upstream's.

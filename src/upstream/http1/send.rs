@@ -62,6 +62,14 @@ impl Sender {
     }
 }
 
+#[cfg(test)]
+impl Sender {
+    /// Bytes that the connection keeps while it is idle.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.link.borrow().read.capacity()
+    }
+}
+
 /// A request and how far it is.
 struct Exchange<B> {
     parts: Parts,

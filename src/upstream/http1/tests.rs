@@ -1,3 +1,8 @@
 //! The codec over a connection that a test writes byte by byte.
 
-use super::*;
+mod answers;
+mod requests;
+mod script;
+mod splits;
+
+pub(super) use script::Script;
