@@ -1,13 +1,16 @@
-//! Making a connection: resolve, connect, TLS where the URL says https.
+//! Making a connection to an address: connect, and TLS where the URL says https.
 
-use super::http1::{Sender, Stream};
+use super::http1::Stream;
 use crate::config::{Scheme, Upstream, UpstreamServer};
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Why there is no connection. Nothing has been sent then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +50,7 @@ pub(super) struct Target {
     scheme: Scheme,
     host: Box<str>,
     port: u16,
+    authority: Box<str>,
     /// What its `ca` held, so that with another one it is another server: nobody goes on trusting what was taken out.
     ca: Option<Arc<[u8]>>,
     tls: Connector,
@@ -67,6 +71,7 @@ impl Target {
             scheme: server.scheme,
             host: server.host.clone(),
             port: server.port,
+            authority: server.authority.as_str().into(),
             // Read a moment after it was checked: what cannot be read now is trusted in nothing.
             ca: upstream.ca.as_ref().map(|path| std::fs::read(path).unwrap_or_default().into()),
             tls: Arc::default(),
@@ -77,25 +82,41 @@ impl Target {
         (self.scheme == Scheme::Https, &self.host, self.port, self.ca.as_deref())
     }
 
-    pub(super) async fn connect(&self) -> Result<Sender, ConnectError> {
-        let unreachable = |error: &dyn std::fmt::Display| {
-            tracing::warn!(host = %self.host, port = self.port, %error, "cannot connect to an upstream server");
-            ConnectError::Unreachable
-        };
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        let socket = TcpStream::connect((host, self.port)).await.map_err(|error| unreachable(&error))?;
-        socket.set_nodelay(true).map_err(|error| unreachable(&error))?;
-        let stream = match self.scheme {
+    /// The host, an IPv6 address without its brackets.
+    pub(super) fn host(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Host and port, as a `Host` has them.
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The URL it is configured by.
+    pub(super) fn url(&self) -> String {
+        let scheme = if self.scheme == Scheme::Https { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority)
+    }
+
+    /// Connects to it at one of its addresses.
+    pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<Stream> {
+        let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
+        Ok(match self.scheme {
             Scheme::Http => Stream::Plain(socket),
-            Scheme::Https => {
-                let tls = self.tls.get_or_init(|| connector(self.ca.as_deref()));
-                let tls = tls.as_ref().ok_or_else(|| unreachable(&"no usable root certificates"))?;
-                let name = ServerName::try_from(host.to_owned()).map_err(|error| unreachable(&error))?;
-                let session = tls.connect(name, socket).await.map_err(|error| unreachable(&error))?;
-                Stream::Tls(Box::new(session))
-            }
-        };
-        Ok(Sender::new(stream))
+            Scheme::Https => Stream::Tls(Box::new(self.secure(socket).await?)),
+        })
+    }
+
+    async fn secure(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let tls = self.tls.get_or_init(|| connector(self.ca.as_deref()));
+        let tls = tls.as_ref().ok_or_else(|| io::Error::other("no usable root certificates"))?;
+        let name = ServerName::try_from(self.host().to_owned()).map_err(io::Error::other)?;
+        tls.connect(name, socket).await
     }
 }
 

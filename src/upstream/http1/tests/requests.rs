@@ -24,7 +24,7 @@ fn written(request: Request<Steps>, room: usize) -> (String, usize) {
     let script = Script::new([FINE], After::Silence).room(room);
     let seen = script.seen();
     assert!(exchange(script.patience(1), request).is_ok());
-    (seen.text(), *seen.writes.borrow())
+    (seen.text(), seen.writes())
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn connections_serve_one_exchange_after_another_until_the_server_closes() {
         assert_eq!(frame.into_data().unwrap(), "ok");
         assert!(body.is_end_stream(), "the end comes with the last piece");
         assert!(sender.is_ready(), "even while the body is still there");
-        assert_eq!(*seen.writes.borrow(), nth);
+        assert_eq!(seen.writes(), nth);
     }
     assert!(sender.is_closed() || sender.is_closed(), "the server has closed meanwhile");
     assert!(!sender.is_ready());

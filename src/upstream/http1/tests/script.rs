@@ -5,12 +5,12 @@ use crate::upstream::http1::{Body, ExchangeFault, Failure, Sender, Stream};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -35,20 +35,24 @@ pub struct Script {
     budget: usize,
     /// Bytes that must have been written before the server says anything.
     patience: usize,
-    written: Rc<RefCell<Vec<u8>>>,
-    writes: Rc<RefCell<usize>>,
+    written: Arc<Mutex<Vec<u8>>>,
+    writes: Arc<AtomicUsize>,
 }
 
 /// What a test looks at while the codec has the connection.
 #[derive(Clone, Default)]
 pub(super) struct Seen {
-    pub(super) written: Rc<RefCell<Vec<u8>>>,
-    pub(super) writes: Rc<RefCell<usize>>,
+    written: Arc<Mutex<Vec<u8>>>,
+    writes: Arc<AtomicUsize>,
 }
 
 impl Seen {
+    pub(super) fn writes(&self) -> usize {
+        self.writes.load(Ordering::SeqCst)
+    }
+
     pub(super) fn text(&self) -> String {
-        String::from_utf8(self.written.borrow().clone()).unwrap()
+        String::from_utf8(self.written.lock().unwrap().clone()).unwrap()
     }
 }
 
@@ -77,7 +81,7 @@ impl Script {
     }
 
     pub(super) fn seen(&self) -> Seen {
-        Seen { written: Rc::clone(&self.written), writes: Rc::clone(&self.writes) }
+        Seen { written: Arc::clone(&self.written), writes: Arc::clone(&self.writes) }
     }
 
     pub(super) fn sender(self) -> Sender {
@@ -88,7 +92,7 @@ impl Script {
 impl AsyncRead for Script {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.waits = !self.waits;
-        if !self.waits || self.written.borrow().len() < self.patience {
+        if !self.waits || self.written.lock().unwrap().len() < self.patience {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -113,8 +117,8 @@ impl AsyncWrite for Script {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         self.budget -= taken;
-        self.written.borrow_mut().extend_from_slice(&bytes[..taken]);
-        *self.writes.borrow_mut() += 1;
+        self.written.lock().unwrap().extend_from_slice(&bytes[..taken]);
+        self.writes.fetch_add(1, Ordering::SeqCst);
         Poll::Ready(Ok(taken))
     }
 
