@@ -4,8 +4,10 @@
 //! else is from a closed list. What is counted on the request path is resolved once per configuration, not per request.
 
 mod locks;
+mod upstreams;
 
 pub use locks::LockMetrics;
+pub use upstreams::{SERVER_STATES, UpstreamCensus, UpstreamMetrics};
 
 use crate::engine::{Access, LimitId, Mode, Policy, Stage};
 use prometheus::core::Collector;
@@ -44,6 +46,8 @@ pub struct Metrics {
     overhead_seconds: HistogramVec,
     /// Those of object locks.
     pub locks: LockMetrics,
+    /// Those of upstreams.
+    pub upstreams: UpstreamMetrics,
     /// `tollgate_in_flight`
     in_flight: IntGaugeVec,
     /// `tollgate_partitions`
@@ -181,6 +185,7 @@ impl Metrics {
                 OVERHEAD_SECONDS,
             )?,
             locks: LockMetrics::new(&make)?,
+            upstreams: UpstreamMetrics::new(&make)?,
             partitions: make.gauges("tollgate_partitions", "Partitions with state.", &["limit"])?,
             reloads: make.counters("tollgate_config_reloads_total", "Loads of the configuration.", &["result"])?,
             last_reload: make.gauges(

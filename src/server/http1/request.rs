@@ -44,8 +44,14 @@ pub(super) fn request(
 ) -> Result<(Request<ClientBody>, Asked), WireFault> {
     let (line, mut rest) = next_line(head, skip_blank_lines(head));
     let (method, target, is_http10) = request_line(head, line)?;
-    let mut asked =
-        Asked { is_head: method == Method::HEAD, is_http10, stays: !is_http10, wants_trailers: false, expects: Cell::new(false), inlet: None };
+    let mut asked = Asked {
+        is_head: method == Method::HEAD,
+        is_http10,
+        stays: !is_http10,
+        wants_trailers: false,
+        expects: Cell::new(false),
+        inlet: None,
+    };
     let mut request = Request::new(body(framing, &mut asked));
     *request.method_mut() = method;
     *request.uri_mut() = target;

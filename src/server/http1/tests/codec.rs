@@ -283,7 +283,8 @@ async fn serve_reading(io: DuplexStream) -> Ended {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_waits_is_told_to_go_on_once_and_only_when_the_body_is_wanted() {
-    let head = |path: &str| format!("POST {path} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    let head =
+        |path: &str| format!("POST {path} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
     let (mut client, server) = duplex(1 << 16);
     let talking = async {
         client.write_all(head("/read").as_bytes()).await.unwrap();
@@ -318,7 +319,8 @@ async fn a_body_that_nobody_reads_is_read_away_up_to_a_bound() {
     }
     // In chunks nobody knows before: what is read away is bounded all the same, in bytes and in time.
     let chunks = "1000\r\n".to_owned() + &"x".repeat(0x1000) + "\r\n";
-    for (chunks, answered) in [(chunks.repeat(10) + "0\r\n\r\n", 2), (chunks.repeat(40) + "0\r\n\r\n", 1), (chunks, 1)] {
+    for (chunks, answered) in [(chunks.repeat(10) + "0\r\n\r\n", 2), (chunks.repeat(40) + "0\r\n\r\n", 1), (chunks, 1)]
+    {
         let requests = format!("POST /not HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}").repeat(2);
         let (mut client, server) = duplex(1 << 20);
         client.write_all(requests.as_bytes()).await.unwrap();

@@ -1,8 +1,8 @@
 //! Good and bad requests through a whole connection, as a gateway serves it.
 
 use super::*;
-use crate::server::wire::{Scanner, refuse};
 use crate::server::wire::tests::properties::good_request;
+use crate::server::wire::{Scanner, refuse};
 use crate::wire_fault::fault_of;
 use http_body_util::{BodyExt, Full};
 use proptest::prelude::*;
