@@ -1,12 +1,7 @@
 //! The wire guard: one verdict however the bytes are cut, and what passes is what a strict reader reads too.
 
 use super::strict::{self, End};
-use std::collections::VecDeque;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tollgate::server::wire::{Guarded, WireFault, WireLimits};
+use tollgate::server::wire::{Part, Scanner, WireFault, WireLimits};
 
 /// A letter that says how to cut, then what a client sends.
 pub(super) fn run(data: &[u8]) {
@@ -26,6 +21,8 @@ pub(super) fn run(data: &[u8]) {
     }
     assert_eq!(requests.len() as u64, whole.requests, "how many requests there are");
     assert!(end != End::InHead, "half a head has passed");
+    let bodies: Vec<u8> = requests.iter().flat_map(|request| request.body.iter().copied()).collect();
+    assert!(bodies == whole.data, "what bodies hold");
     for request in &requests {
         assert!(!matches!(&*request.method, b"CONNECT" | b"TRACE") && request.body.len() <= stream.len());
         assert!(!request.target.contains(&b'#'));
@@ -51,70 +48,40 @@ fn limits(letter: u8) -> WireLimits {
     }
 }
 
-/// A client that sends the given pieces, one a read, then ends.
-struct Pieces(VecDeque<Vec<u8>>);
-
-impl AsyncRead for Pieces {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Some(piece) = self.0.front_mut() {
-            let length = piece.len().min(buf.remaining());
-            buf.put_slice(&piece[..length]);
-            piece.drain(..length);
-            if piece.is_empty() {
-                self.0.pop_front();
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Pieces {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 #[derive(Debug, PartialEq, Eq)]
 struct Passed {
     bytes: Vec<u8>,
+    /// Of these, what belongs to bodies.
+    data: Vec<u8>,
     verdict: Option<WireFault>,
     requests: u64,
     failed: bool,
 }
 
-/// Reads everything through a guard, `room` bytes a read, and answers each request as soon as its head has passed.
+/// Scans everything, `room` bytes a read at most, as a connection does: what is incomplete is kept.
 fn pass(pieces: &[&[u8]], room: usize, limits: WireLimits) -> Passed {
-    let pieces = pieces.iter().filter(|piece| !piece.is_empty()).map(|piece| piece.to_vec()).collect();
-    let mut guard = Guarded::new(Pieces(pieces), limits);
-    let (answers, mut answered) = (guard.answers(), 0);
-    let (mut bytes, mut failed) = (Vec::new(), false);
-    let mut space = vec![0; room];
-    let mut context = Context::from_waker(Waker::noop());
-    loop {
-        let mut buf = ReadBuf::new(&mut space);
-        match Pin::new(&mut guard).poll_read(&mut context, &mut buf) {
-            Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
-                bytes.extend_from_slice(buf.filled());
-                while answered < guard.requests() {
-                    answers.answered();
-                    answered += 1;
+    let mut scanner = Scanner::new(limits);
+    let mut passed = Passed { bytes: Vec::new(), data: Vec::new(), verdict: None, requests: 0, failed: false };
+    let mut held = Vec::new();
+    for fresh in pieces.iter().flat_map(|piece| piece.chunks(room)) {
+        held.extend_from_slice(fresh);
+        loop {
+            let is_in_body = scanner.is_in_body();
+            let data = &mut passed.data;
+            match scanner.step(&held, &mut |range| data.extend_from_slice(&held[range])) {
+                Ok(Some(step)) => {
+                    passed.requests += u64::from(matches!(step.part, Part::Head(_)));
+                    passed.bytes.extend(held.drain(..step.length));
                 }
-                assert!(Pin::new(&mut guard).poll_flush(&mut context).is_ready());
-            }
-            Poll::Ready(Ok(())) | Poll::Pending => break,
-            Poll::Ready(Err(_)) => {
-                failed = true;
-                break;
+                Ok(None) => break,
+                Err(bad) => {
+                    passed.bytes.extend_from_slice(&held[..bad.good]);
+                    passed.verdict = Some(bad.fault);
+                    passed.failed = is_in_body;
+                    return passed;
+                }
             }
         }
     }
-    Passed { bytes, verdict: guard.verdict(), requests: guard.requests(), failed }
+    passed
 }
