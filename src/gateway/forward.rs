@@ -135,7 +135,9 @@ fn converse(
                         false => (failure(&error), None),
                     },
                     Failure { error, answered, .. } => {
-                        (failure(&error), Some(Cause::of_break(connection.reused && !answered)))
+                        // What is no HTTP would be none a second time.
+                        let has_broken = matches!(error, ExchangeFault::Io(_) | ExchangeFault::Closed);
+                        (failure(&error), has_broken.then(|| Cause::of_break(connection.reused && !answered)))
                     }
                 },
                 None => (Refusal::Upstream(UpstreamFailure::TimedOut), Some(Cause::Timeout)),
