@@ -62,7 +62,7 @@ pub fn forward_request(
     remove_named_by_connection(headers);
     remove_fields(headers, |name| {
         HOP_BY_HOP.contains(&name)
-            || NOT_FORWARDED.contains(&name)
+            || is_not_forwarded(name)
             || is_own(name)
             || (!is_believed && name.starts_with("x-forwarded-"))
     });
@@ -73,6 +73,11 @@ pub fn forward_request(
     headers.insert(TOLLGATE_ACCOUNT, principal.account_header.clone());
     headers.insert(TOLLGATE_MODE, HeaderValue::from_static(principal.mode.as_str()));
     headers.insert(TOLLGATE_KEY_ID, principal.id_header.clone());
+}
+
+/// Besides the names themselves, their spellings with underscores, which servers of CGI's kind read as the same.
+fn is_not_forwarded(name: &str) -> bool {
+    NOT_FORWARDED.contains(&name) || (name.contains('_') && NOT_FORWARDED.contains(&&*name.replace('_', "-")))
 }
 
 /// Makes an upstream's head fit for the client.

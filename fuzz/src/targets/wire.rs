@@ -52,14 +52,14 @@ fn limits(letter: u8) -> WireLimits {
 }
 
 /// A client that sends the given pieces, one a read, then ends.
-struct Pieces(VecDeque<Vec<u8>>);
+struct Pieces<'p>(VecDeque<&'p [u8]>);
 
-impl AsyncRead for Pieces {
+impl AsyncRead for Pieces<'_> {
     fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if let Some(piece) = self.0.front_mut() {
             let length = piece.len().min(buf.remaining());
             buf.put_slice(&piece[..length]);
-            piece.drain(..length);
+            *piece = &piece[length..];
             if piece.is_empty() {
                 self.0.pop_front();
             }
@@ -68,7 +68,7 @@ impl AsyncRead for Pieces {
     }
 }
 
-impl AsyncWrite for Pieces {
+impl AsyncWrite for Pieces<'_> {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Poll::Ready(Ok(bytes.len()))
     }
@@ -92,7 +92,7 @@ struct Passed {
 
 /// Reads everything through a guard, `room` bytes a read, and answers each request as soon as its head has passed.
 fn pass(pieces: &[&[u8]], room: usize, limits: WireLimits) -> Passed {
-    let pieces = pieces.iter().filter(|piece| !piece.is_empty()).map(|piece| piece.to_vec()).collect();
+    let pieces = pieces.iter().copied().filter(|piece| !piece.is_empty()).collect();
     let mut guard = Guarded::new(Pieces(pieces), limits);
     let (answers, mut answered) = (guard.answers(), 0);
     let (mut bytes, mut failed) = (Vec::new(), false);
