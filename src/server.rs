@@ -5,9 +5,8 @@
 
 mod connection;
 mod guests;
-mod lent;
+mod http1;
 mod listen;
-pub mod tls;
 pub mod wire;
 
 pub use listen::{bind, is_free};
