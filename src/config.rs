@@ -26,8 +26,9 @@ mod tests;
 pub use error::{ConfigErrors, Excerpt, MAX_MISTAKES, Mistake, Severity};
 pub use figures::{WrittenAllocation, WrittenFigures};
 pub use model::{
-    AccessLog, Admin, Auth, AuthMode, Charge, Connect, Endpoint, Extractor, Level, Log, LogFormat, ObjectLock,
-    Responses, Scheme, Server, ShouldRetry, State, Tls, Upstream, UpstreamServer,
+    AccessLog, Addresses, Admin, Auth, AuthMode, Charge, Connect, CredentialForm, Credentials, Endpoint, Extractor,
+    Forwarded, HeaderRules, HeaderValueRule, HostRule, Level, Log, LogFormat, ObjectLock, Piece, Replacement,
+    Responses, RouteOptions, Scheme, SecretSource, Server, ShouldRetry, State, Tls, Upstream, UpstreamServer, Via,
 };
 pub use router::{Route, Router};
 pub use schema::json_schema;
@@ -52,6 +53,8 @@ pub struct Config {
     pub server: Server,
     /// The admin listener.
     pub admin: Admin,
+    /// Limits by the client's address.
+    pub addresses: Addresses,
     /// Who may pass.
     pub auth: Auth,
     /// Calls for connected accounts.

@@ -3,8 +3,10 @@
 //! No label ever holds a raw key, a path or an id: endpoints, limits and routes are named by the configuration, everything
 //! else is from a closed list. What is counted on the request path is resolved once per configuration, not per request.
 
+mod addresses;
 mod locks;
 
+pub use addresses::AddressMetrics;
 pub use locks::LockMetrics;
 
 use crate::engine::{Access, LimitId, Mode, Policy, Stage};
@@ -42,6 +44,8 @@ pub struct Metrics {
     upstream_seconds: HistogramVec,
     /// `tollgate_overhead_seconds`
     overhead_seconds: HistogramVec,
+    /// Those of limits by address.
+    pub addresses: AddressMetrics,
     /// Those of object locks.
     pub locks: LockMetrics,
     /// `tollgate_in_flight`
@@ -180,6 +184,7 @@ impl Metrics {
                 "What the gateway added to a forwarded request before it was sent on.",
                 OVERHEAD_SECONDS,
             )?,
+            addresses: AddressMetrics::new(&make)?,
             locks: LockMetrics::new(&make)?,
             partitions: make.gauges("tollgate_partitions", "Partitions with state.", &["limit"])?,
             reloads: make.counters("tollgate_config_reloads_total", "Loads of the configuration.", &["result"])?,

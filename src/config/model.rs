@@ -1,5 +1,14 @@
 //! The compiled settings: plain values, all present, all within their bounds.
 
+mod addresses;
+mod heads;
+
+pub use addresses::Addresses;
+pub use heads::{
+    CredentialForm, Credentials, Forwarded, HeaderRules, HeaderValueRule, HostRule, Piece, Replacement, RouteOptions,
+    SecretSource, Via,
+};
+
 use crate::body::{FormKey, JsonPath};
 use crate::endpoints::Template;
 use crate::engine::{Access, Id};
@@ -36,6 +45,10 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// Proxies whose forwarding headers are believed.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Whether upstreams get `Forwarded`.
+    pub forwarded: Forwarded,
+    /// How the gateway names itself in `Via`.
+    pub via: Via,
     /// Requests that may wait for one object's lock.
     pub lock_queue_max: u32,
     /// Requests that may wait for locks in all.
@@ -184,6 +197,8 @@ pub struct Upstream {
     pub max_idle: usize,
     /// PEM file of the authorities to trust; `None`: the web's.
     pub ca: Option<PathBuf>,
+    /// What becomes of the client's key, where the route does not say.
+    pub credentials: Credentials,
 }
 
 /// One server of an upstream.

@@ -1,10 +1,12 @@
 //! Request -> class: route, endpoint, read or write, account, connected account, and the values that limits count by.
 
+use super::addresses::id_of;
 use super::context::{Authenticated, Classified, Held};
 use super::headers::STRIPE_ACCOUNT;
 use super::hygiene;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Forbidden, Refusal};
+use super::rewrite;
 use super::step::Step;
 use crate::config::{Charge, Config, Extractor};
 use crate::endpoints::Found;
@@ -13,7 +15,7 @@ use crate::engine::{Access, EndpointId, Id, IdKind, Payers, RequestClass, RouteI
 use crate::keys::Principal;
 use crate::path;
 use http::request::Parts;
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 use std::net::IpAddr;
 
 /// Finds out what a request is.
@@ -66,6 +68,12 @@ impl Asked<'_> {
             let refusal = Refusal::NoRoute { method: parts.method.as_str().into(), path: parts.uri.path().into() };
             return Outcome { route: None, endpoint: None, class: Err(Box::new(refusal)) };
         };
+        let options = self.config.routes.get(route.0 as usize).map(|route| &route.options);
+        if options.is_some_and(|options| !rewrite::fits(&parts.uri, options)) {
+            let message = "The target of this request is too long.";
+            let refusal = Refusal::BadRequest(BadRequest { status: StatusCode::URI_TOO_LONG, message });
+            return Outcome { route: Some(route), endpoint: None, class: Err(Box::new(refusal)) };
+        }
         // The path is canonical already: making it so again borrows it.
         let path = match path::canonical(parts.uri.path().as_bytes()) {
             Ok(path) => path,
@@ -115,7 +123,7 @@ impl Asked<'_> {
             account: principal.account_id,
             connected,
             key: principal.key_id,
-            ip: self.address(client),
+            ip: id_of(&self.seed, client),
             values,
             facts: 0,
             payers: self.payers(parts, connected),
@@ -142,14 +150,6 @@ impl Asked<'_> {
             return Err(Refusal::Forbidden(Forbidden::Account { key_id, connected: connected.into() }));
         }
         Ok(self.seed.id(IdKind::Account, connected.as_bytes()))
-    }
-
-    /// An IPv6 client has a whole /64 to itself, so that is what counts as one address.
-    fn address(&self, client: IpAddr) -> Id {
-        match client {
-            IpAddr::V4(address) => self.seed.id(IdKind::Ip, &address.octets()),
-            IpAddr::V6(address) => self.seed.id(IdKind::Ip, &address.octets()[..8]),
-        }
     }
 
     fn value(

@@ -1,9 +1,10 @@
 //! Configuration, keys, certificate and access log: all that a snapshot is made of, loaded together or not at all.
 
-use crate::config::{self, AuthMode, Config, ConfigErrors};
+use crate::config::{self, AuthMode, Config, ConfigErrors, Credentials, Replacement, SecretSource};
 use crate::engine::Seed;
 use crate::gateway::Authority;
 use crate::gateway::access_log::AccessLog;
+use crate::gateway::credentials::{self, Credential, CredentialError};
 use crate::keys::{self, Keyring, KeysMistake, Passthrough};
 use crate::metrics::Metrics;
 use crate::server::tls::{self, TlsError};
@@ -55,6 +56,9 @@ pub enum LoadError {
     /// The authorities that an upstream is verified against.
     #[error(transparent)]
     Ca(#[from] CaError),
+    /// A credential for an upstream.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
     /// The access log.
     #[error("{path}: cannot be written: {why}")]
     AccessLog {
@@ -73,6 +77,7 @@ fn listed(path: &Path, mistakes: &[KeysMistake]) -> String {
 pub(super) struct Loaded {
     pub(super) config: Config,
     pub(super) authority: Authority,
+    pub(super) credentials: Box<[Credential]>,
     pub(super) access_log: Option<Arc<AccessLog>>,
     pub(super) tls: Option<TlsAcceptor>,
 }
@@ -111,8 +116,9 @@ impl Loader {
         let authority = self.authority(&config)?;
         let tls = config.server.tls.as_ref().map(tls::acceptor).transpose()?;
         config.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref()).try_for_each(upstream::check_ca)?;
+        let credentials = credentials::load_all(&config)?;
         let access_log = config.log.access.as_ref().map(|place| open_log(place, log, metrics)).transpose()?;
-        Ok(Loaded { config, authority, access_log, tls })
+        Ok(Loaded { config, authority, credentials, access_log, tls })
     }
 
     fn authority(&self, config: &Config) -> Result<Authority, LoadError> {
@@ -167,6 +173,13 @@ impl NamedFiles {
         }
         for path in config.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref()) {
             files.look(&[path], || Ok(upstream::check_ca(path)?));
+        }
+        for route in &config.routes {
+            let credentials = &route.options.credentials;
+            // Environments differ: only files are looked at.
+            if let Credentials::Replace(Replacement { source: SecretSource::File(path), .. }) = credentials {
+                files.look(&[path], || Ok(credentials::load(credentials).map(drop)?));
+            }
         }
         files
     }

@@ -6,6 +6,7 @@ use super::super::raw::{Item, Named, RawUpstream};
 use super::super::source::Place;
 use super::super::values::Located;
 use super::Context;
+use super::credentials;
 use super::settings::TIMEOUT;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -47,6 +48,7 @@ fn upstream(
         idle_timeout: context.duration(item, raw.idle_timeout.as_ref(), seconds(4), TIMEOUT),
         max_idle: context.number(item, raw.max_idle.as_ref(), 256, 0..=65_536),
         ca: raw.ca.as_ref().map(|path| context.file(&path.value)),
+        credentials: credentials::compile(context, item, raw.credentials.as_ref()).unwrap_or_default(),
     }
 }
 
