@@ -122,7 +122,7 @@ mod tests {
         let engine = Engine::new(SEED, 100);
         let gate = |burst| Gate::new(&SEED, "failures", Gcra::new(60, Duration::from_secs(60), burst));
         let now = Nanos(SECOND_NS);
-        (0..4).for_each(|_| drop(engine.draw(&gate(4), id(1), now)));
+        assert_eq!((0..4).filter(|_| admitted(engine.draw(&gate(4), id(1), now))).count(), 4);
         assert!(!admitted(engine.peek_gate(&gate(4), id(1), now)));
         assert_eq!(engine.draw(&gate(6), id(1), now), Outcome::Admitted { remaining: 1 });
     }

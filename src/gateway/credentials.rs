@@ -36,12 +36,21 @@ pub struct CredentialError {
     why: String,
 }
 
-/// The credentials of all routes, in their order.
+/// The credentials of all routes, in their order. Those that are one are read once.
 ///
 /// # Errors
 /// The first that cannot be had.
 pub fn load_all(config: &Config) -> Result<Box<[Credential]>, CredentialError> {
-    config.routes.iter().map(|route| load(&route.options.credentials)).collect()
+    let mut known: Vec<(&Credentials, Credential)> = Vec::new();
+    let mut once = |wanted| {
+        if let Some((_, credential)) = known.iter().find(|(credentials, _)| *credentials == wanted) {
+            return Ok(credential.clone());
+        }
+        let credential = load(wanted)?;
+        known.push((wanted, credential.clone()));
+        Ok(credential)
+    };
+    config.routes.iter().map(|route| once(&route.options.credentials)).collect()
 }
 
 /// Reads what one route says.

@@ -159,7 +159,7 @@ pub fn rejected(rejection: &Rejection, config: &Config) -> Words {
 pub fn address(cause: AddressCause, config: &Config) -> Words {
     let message = match (cause, &config.addresses.requests) {
         (AddressCause::Requests, Some(gate)) => {
-            format!("Request rate limit exceeded: an address may send {}.", rate(gate.figures()))
+            format!("Request rate limit exceeded: an address may send {}.", figure(&Limiter::Gcra(*gate.figures())))
         }
         (AddressCause::Requests, None) => "Request rate limit exceeded.".to_owned(),
         (AddressCause::FailedAuthentications, _) => {

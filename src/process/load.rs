@@ -174,10 +174,13 @@ impl NamedFiles {
         for path in config.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref()) {
             files.look(&[path], || Ok(upstream::check_ca(path)?));
         }
-        for route in &config.routes {
-            let credentials = &route.options.credentials;
+        let mut seen: Vec<&Credentials> = Vec::new();
+        for credentials in config.routes.iter().map(|route| &route.options.credentials) {
             // Environments differ: only files are looked at.
-            if let Credentials::Replace(Replacement { source: SecretSource::File(path), .. }) = credentials {
+            if let Credentials::Replace(Replacement { source: SecretSource::File(path), .. }) = credentials
+                && !seen.contains(&credentials)
+            {
+                seen.push(credentials);
                 files.look(&[path], || Ok(credentials::load(credentials).map(drop)?));
             }
         }

@@ -53,8 +53,7 @@ fn default(context: &mut Context<'_>, upstreams: &Upstreams) -> (Vec<Route>, Rou
         let finding = Finding::error(second.clone(), format!("there are {count} upstreams and no routes"));
         context.tell(finding.expected("[[routes]]\n              upstream = \"...\""));
     }
-    let mut options = RouteOptions::default();
-    options.credentials = credentials_of(upstreams, 0);
+    let options = RouteOptions { credentials: credentials_of(upstreams, 0), ..RouteOptions::default() };
     let route = Route { name: "default".into(), hosts: Box::default(), path_prefix: "".into(), upstream: 0, options };
     let mut router = Router::default();
     // Nothing is in the router yet that it could meet.

@@ -45,7 +45,11 @@ fn whoever_guesses_is_not_heard_until_there_is_room_again() {
     let door = Door::new("failed_authentications = \"6/m\"");
     assert_eq!(door.statuses("192.0.2.1", UNKNOWN, 6), [401; 6]);
     assert_eq!(door.knock("192.0.2.1", UNKNOWN), (429, Some(10)));
-    assert_eq!(door.knock("192.0.2.1", LIVE), (429, Some(10)), "not even a good key: a list of stolen ones is tried this way");
+    assert_eq!(
+        door.knock("192.0.2.1", LIVE),
+        (429, Some(10)),
+        "not even a good key: a list of stolen ones is tried this way"
+    );
     assert_eq!(door.knock("192.0.2.1", ""), (429, Some(10)));
     assert_eq!(door.knock("192.0.2.2", LIVE).0, 200, "nobody else is touched");
     door.wait(9);
@@ -80,7 +84,9 @@ fn an_ipv6_client_counts_by_its_network() {
 
 #[test]
 fn requests_are_counted_whatever_becomes_of_them() {
-    let door = Door::new("requests = \"1/s\"\nrequests_burst = 4\nfailed_authentications = \"off\"\nexempt = [\"198.51.100.0/24\"]");
+    let door = Door::new(
+        "requests = \"1/s\"\nrequests_burst = 4\nfailed_authentications = \"off\"\nexempt = [\"198.51.100.0/24\"]",
+    );
     let seen: Vec<u16> = [LIVE, UNKNOWN, "", LIVE, LIVE].map(|secret| door.knock("192.0.2.1", secret).0).into();
     assert_eq!(seen, [200, 401, 401, 200, 429]);
     assert_eq!(door.knock("192.0.2.1", UNKNOWN), (429, Some(1)));
@@ -100,7 +106,8 @@ fn failures_of_all_addresses_have_a_bound_that_good_keys_do_not_meet() {
 
 #[test]
 fn any_number_of_addresses_takes_a_bounded_room_and_none_from_accounts() {
-    let door = Door::new("max_addresses = 1000\nfailed_authentications = \"1/h\"\nfailed_authentications_total = \"off\"");
+    let door =
+        Door::new("max_addresses = 1000\nfailed_authentications = \"1/h\"\nfailed_authentications_total = \"off\"");
     let address = |nth: u32| std::net::Ipv4Addr::from(0x0b00_0000 + nth).to_string();
     for nth in 0..20_000 {
         door.knock(&address(nth), UNKNOWN);
@@ -176,7 +183,10 @@ fn an_address_that_is_refused_is_told_so_in_stripes_shape_and_keeps_its_connecti
     assert_eq!(upstream.requests().len(), 2);
     let metrics = gateway.metrics();
     let count = |cause| metrics.sum("tollgate_address_rejections_total", &[("cause", cause)]);
-    assert_eq!((count("requests"), count("failed_authentications"), count("failed_authentications_total")), (1.0, 1.0, 0.0));
+    assert_eq!(
+        (count("requests"), count("failed_authentications"), count("failed_authentications_total")),
+        (1.0, 1.0, 0.0)
+    );
     assert_eq!(metrics.sum("tollgate_requests_total", &[("status", "429"), ("route", "none")]), 2.0);
     assert_eq!(metrics.sum("tollgate_addresses", &[]), 3.0, "two buckets of requests, one of failures");
     assert!(!metrics.text.contains("192.0.2"), "no label holds an address");
@@ -203,11 +213,12 @@ fn a_key_in_another_place_or_another_spelling_lets_nobody_in() {
     let upstream = Upstream::fine();
     let folder = crate::support::running::Folder::new();
     let path = folder.path("access.jsonl");
-    let gateway =
-        Setup::new(upstream.address()).with(&format!("[log]\naccess = \"{}\"\n", path.display())).start();
+    let gateway = Setup::new(upstream.address()).with(&format!("[log]\naccess = \"{}\"\n", path.display())).start();
     let mut client = gateway.connect();
     let form = format!("api_key={LIVE}");
-    let bare = |method: &str, target: &str, lines: &str| format!("{method} {target} HTTP/1.1\r\nhost: api.test\r\n{lines}\r\n");
+    let bare = |method: &str, target: &str, lines: &str| {
+        format!("{method} {target} HTTP/1.1\r\nhost: api.test\r\n{lines}\r\n")
+    };
     let length = format!("content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n", form.len());
     let mut asked = 0;
     for (status, sent) in [
@@ -215,7 +226,14 @@ fn a_key_in_another_place_or_another_spelling_lets_nobody_in() {
         (401, bare("GET", &format!("/v1/charges?key={LIVE}"), "")),
         (401, bare("POST", "/v1/charges", &length) + &form),
         (401, bare("GET", "/v1/charges", &format!("api_key: {LIVE}\r\n"))),
-        (401, bare("GET", "/v1/charges", &format!("authorization: Bearer {}\r\n", LIVE.replace("_live_", "_l\u{131}ve_")))),
+        (
+            401,
+            bare(
+                "GET",
+                "/v1/charges",
+                &format!("authorization: Bearer {}\r\n", LIVE.replace("_live_", "_l\u{131}ve_")),
+            ),
+        ),
         (401, bare("GET", "/v1/charges", &format!("authorization: Bearer {}\r\n", LIVE.replace('s', "\u{455}")))),
         (401, bare("GET", "/v1/charges", &format!("authorization: Bearer  {LIVE}\r\n"))),
         (401, bare("GET", "/v1/charges", &format!("authorization: Bearer\t{LIVE}\r\n"))),
