@@ -31,6 +31,7 @@ pub mod step;
 pub mod target;
 pub mod texts;
 mod trace;
+mod tries;
 pub mod words;
 
 pub use body::{GatewayBody, Rest};

@@ -5,9 +5,11 @@
 
 mod addresses;
 mod locks;
+mod upstreams;
 
 pub use addresses::AddressMetrics;
 pub use locks::LockMetrics;
+pub use upstreams::{SERVER_STATES, UpstreamCensus, UpstreamMetrics};
 
 use crate::engine::{Access, LimitId, Mode, Policy, Stage};
 use prometheus::core::Collector;
@@ -48,6 +50,8 @@ pub struct Metrics {
     pub addresses: AddressMetrics,
     /// Those of object locks.
     pub locks: LockMetrics,
+    /// Those of upstreams.
+    pub upstreams: UpstreamMetrics,
     /// `tollgate_in_flight`
     in_flight: IntGaugeVec,
     /// `tollgate_partitions`
@@ -186,6 +190,7 @@ impl Metrics {
             )?,
             addresses: AddressMetrics::new(&make)?,
             locks: LockMetrics::new(&make)?,
+            upstreams: UpstreamMetrics::new(&make)?,
             partitions: make.gauges("tollgate_partitions", "Partitions with state.", &["limit"])?,
             reloads: make.counters("tollgate_config_reloads_total", "Loads of the configuration.", &["result"])?,
             last_reload: make.gauges(

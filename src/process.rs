@@ -15,7 +15,7 @@ use crate::gateway::{Shared, Snapshot};
 use crate::metrics::Metrics;
 use crate::server::{self, Phase, Workers};
 use crate::state::StateError;
-use crate::upstream::Servers;
+use crate::upstream::{self, Servers};
 use keep::{Keeping, Kept};
 use load::{Loaded, Loader};
 use std::io;
@@ -45,6 +45,9 @@ pub enum StartError {
 /// Time for the access log to take its last lines at the end.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Time for what the control thread has handed to others at the end, such as a write to the disk.
+const CONTROL_PATIENCE: Duration = Duration::from_secs(2);
+
 /// A running gateway. Dropping it does not end it: call [`Handle::drain`] or [`Handle::stop`], then [`Gateway::join`].
 pub struct Gateway {
     control: Arc<Control>,
@@ -68,9 +71,18 @@ impl Gateway {
     /// # Errors
     /// Every mistake in the configuration; an address that cannot be listened on.
     pub fn start(source: Source) -> Result<Gateway, StartError> {
+        Gateway::start_with(source, Servers::default())
+    }
+
+    /// The same with names of upstream servers looked up elsewhere than in the system's resolver: see
+    /// [`Servers::resolved_by`].
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub fn start_with(source: Source, servers: Servers) -> Result<Gateway, StartError> {
         let metrics = Arc::new(Metrics::new()?);
         let (loader, loaded, mut kept) = keep::load(source, &metrics)?;
-        let (servers, time) = (Servers::default(), Kept::resume(kept.as_ref()));
+        let time = Kept::resume(kept.as_ref());
         let settings = loaded.config.server.clone();
         let threads = match settings.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -238,9 +250,11 @@ fn start_control(
     seen: Option<watch::Contents>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new()
-        .name("control".to_owned())
-        .spawn(move || runtime.block_on(control_loop(control, admin, phase, seen)))
+    std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+        runtime.block_on(control_loop(control, admin, phase, seen));
+        // A look-up of a name may hang in the system's resolver; nobody waits for it.
+        runtime.shutdown_timeout(CONTROL_PATIENCE);
+    })
 }
 
 /// Until the gateway has ended: admin, sweeps, reloads, the bound on draining.
@@ -257,6 +271,7 @@ async fn control_loop(
         }
     }
     tokio::spawn(sweep(Arc::clone(&control.shared)));
+    tokio::spawn(upstream::look_after(control.shared.servers.clone(), control.shared.time.clone()));
     tokio::spawn(expire_overrides(Arc::clone(&control.shared)));
     if let Some(seen) = seen {
         tokio::spawn(watch::follow(Arc::clone(&control), seen));

@@ -13,9 +13,9 @@ use super::exchange::Exchange;
 use super::observe::Refused;
 use super::refusal::{AddressCause, AddressRejection, Refusal, Unauthenticated};
 use super::step::Step;
-use crate::engine::{Gate, Id, IdKind, Nanos, Outcome, Seed};
+use crate::classification::address_id;
+use crate::engine::{Gate, Id, Nanos, Outcome};
 use http::HeaderMap;
-use std::net::IpAddr;
 
 /// Refuses requests of addresses that have had their share.
 #[derive(Clone, Copy, Debug)]
@@ -35,18 +35,6 @@ impl<B> Step<Observed<B>> for AdmitAddress {
     }
 }
 
-/// The id that an address counts by. An IPv6 client has a whole /64 to itself, so that is what counts as one address.
-#[must_use]
-pub fn id_of(seed: &Seed, client: IpAddr) -> Id {
-    match client {
-        IpAddr::V4(address) => seed.id(IdKind::Ip, &address.octets()),
-        IpAddr::V6(address) => {
-            let [network @ .., _, _, _, _, _, _, _, _] = address.octets();
-            seed.id(IdKind::Ip, &network)
-        }
-    }
-}
-
 fn knock(exchange: &Exchange) -> Result<(), AddressRejection> {
     let addresses = &exchange.view.snapshot.config.addresses;
     let counts_failures = addresses.failures.is_some() && addresses.counts_failures(exchange.client);
@@ -54,7 +42,7 @@ fn knock(exchange: &Exchange) -> Result<(), AddressRejection> {
         return Ok(());
     }
     let (engine, now) = (&exchange.home.shared.addresses, exchange.started);
-    let who = id_of(&engine.seed(), exchange.client);
+    let who = address_id(&engine.seed(), exchange.client);
     if let Some(failures) = addresses.failures.as_ref().filter(|_| counts_failures) {
         refused(AddressCause::FailedAuthentications, engine.peek_gate(failures, who, now))?;
     }
@@ -77,7 +65,7 @@ pub(super) fn failed(exchange: &Exchange, cause: &Unauthenticated) -> Result<(),
         Some(gate) => refused(cause, engine.draw(gate, who, now)),
         None => Ok(()),
     };
-    let who = id_of(&engine.seed(), exchange.client);
+    let who = address_id(&engine.seed(), exchange.client);
     draw(AddressCause::FailedAuthentications, &addresses.failures, who)?;
     draw(AddressCause::AllFailedAuthentications, &addresses.all_failures, Id::NONE)
 }

@@ -1,9 +1,10 @@
 //! The request's body on its way to the upstream: streamed frame by frame, never gathered.
 
 use super::client_body::ClientBody;
-use super::read_ahead::ReadAhead;
+use super::inlet::ClientFault;
+use super::read_ahead::{ReadAhead, ReadFault};
 use crate::clock::timer_now;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use std::cell::Cell;
 use std::future::Future;
@@ -18,7 +19,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub enum BodyFault {
     /// The client's framing was bad, or the client left in the middle.
     #[error("the client's body could not be read")]
-    Client(#[source] hyper::Error),
+    Client(#[source] ClientFault),
     /// The client sent nothing for too long.
     #[error("the client's body did not come in time")]
     ClientIdle,
@@ -88,6 +89,32 @@ impl RequestBody {
     #[must_use]
     pub fn new(inner: ReadAhead<ClientBody>, idle: Duration, progress: Option<Rc<Cell<Instant>>>) -> RequestBody {
         RequestBody { inner, tick: Tick::new(idle), progress }
+    }
+}
+
+impl RequestBody {
+    /// A body that was kept, for another try.
+    #[must_use]
+    pub fn again(whole: Bytes, idle: Duration) -> RequestBody {
+        RequestBody::new(ReadAhead::again(ClientBody::default(), whole), idle, None)
+    }
+
+    /// Reads the body to its end before anything of it is sent, so that it can be sent twice. `None` where it is longer than
+    /// `most` bytes or has trailers: then it goes once.
+    ///
+    /// # Errors
+    /// When the client's body is bad, or pauses for too long.
+    pub async fn keep(&mut self, most: usize) -> Result<Option<Bytes>, BodyFault> {
+        let is_long = self.inner.size_hint().lower() > most as u64;
+        if self.inner.whole().is_none() && !is_long && !self.inner.is_beyond() {
+            let (mut gathered, inner, tick) = (BytesMut::new(), &mut self.inner, &mut self.tick);
+            let read = std::future::poll_fn(|cx| inner.poll_ahead(cx, most, &mut gathered, tick)).await;
+            read.map_err(|fault| match fault {
+                ReadFault::Body(error) => BodyFault::Client(error),
+                ReadFault::Idle => BodyFault::ClientIdle,
+            })?;
+        }
+        Ok(self.inner.whole().filter(|whole| whole.len() <= most).cloned())
     }
 }
 
