@@ -26,10 +26,10 @@ mod tests;
 pub use error::{ConfigErrors, Excerpt, MAX_MISTAKES, Mistake, Severity};
 pub use figures::{WrittenAllocation, WrittenFigures};
 pub use model::{
-    AccessLog, Addresses, Admin, Auth, AuthMode, Balance, Charge, Connect, CredentialForm, Credentials, Ejection,
-    Endpoint, Extractor, Forwarded, HeaderRules, HeaderValueRule, HealthCheck, HostRule, Level, Log, LogFormat,
-    ObjectLock, Piece, Replacement, Responses, Retries, RetryOn, RouteOptions, Scheme, SecretSource, Server, Share,
-    ShouldRetry, State, Tls, Upstream, UpstreamBounds, UpstreamServer, Via,
+    AccessLog, Addresses, Admin, Auth, AuthMode, Balance, Charge, Clients, Connect, CredentialForm, Credentials,
+    Ejection, Endpoint, Extractor, Forwarded, HeaderRules, HeaderValueRule, HealthCheck, HostRule, Level, Log,
+    LogFormat, ObjectLock, Pair, Piece, Replacement, Responses, Retries, RetryOn, RouteOptions, Scheme, SecretSource,
+    Server, Share, ShouldRetry, State, Tls, TlsVersion, Upstream, UpstreamBounds, UpstreamServer, Via,
 };
 pub use router::{Route, Router};
 pub use schema::json_schema;

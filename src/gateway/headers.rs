@@ -18,6 +18,7 @@ const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix
 const TOLLGATE_ACCOUNT: HeaderName = HeaderName::from_static("tollgate-account");
 const TOLLGATE_MODE: HeaderName = HeaderName::from_static("tollgate-mode");
 const TOLLGATE_KEY_ID: HeaderName = HeaderName::from_static("tollgate-key-id");
+const TOLLGATE_CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("tollgate-client-certificate-sha256");
 
 /// Makes a client's head fit for the upstream: hop-by-hop fields go, the gateway's own are set.
 pub fn forward_request(
@@ -51,6 +52,9 @@ pub fn forward_request(
     headers.insert(TOLLGATE_ACCOUNT, principal.account_header.clone());
     headers.insert(TOLLGATE_MODE, HeaderValue::from_static(principal.mode.as_str()));
     headers.insert(TOLLGATE_KEY_ID, principal.id_header.clone());
+    if let Some(certificate) = exchange.peer.certificate() {
+        headers.insert(TOLLGATE_CLIENT_CERTIFICATE, certificate.clone());
+    }
     if let Some(options) = options {
         if let Some(prefix) = &options.stripped {
             headers.append(FORWARDED_PREFIX, prefix.clone());
