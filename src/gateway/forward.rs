@@ -9,9 +9,10 @@ use super::exchange::Exchange;
 use super::headers;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, UpstreamFailure};
+use super::rewrite;
 use super::tries::{Cause, Tries};
 use crate::clock::timer_now;
-use crate::config::{Scheme, Upstream};
+use crate::config::Upstream;
 use crate::engine::Nanos;
 use crate::keys::Principal;
 use crate::upstream::http1::{ExchangeFault, Failure};
@@ -20,9 +21,7 @@ use crate::upstream::{
     UpstreamBody,
 };
 use crate::wire_fault::fault_of;
-use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, Uri, Version, header};
+use http::{Request, Response, Version};
 use http_body::Body;
 use std::cell::Cell;
 use std::future::Future;
@@ -61,13 +60,11 @@ fn outgoing(
 ) -> (Request<RequestBody>, Progress) {
     let config = &exchange.view.snapshot.config;
     let (mut parts, body) = request.into_parts();
-    let host = place.and_then(|place| config.upstreams.get(place)).and_then(|upstream| host_for(upstream, &parts));
-    headers::forward_request(&mut parts.headers, exchange, principal, host.as_ref());
-    if !body.is_end_stream() && body.size_hint().exact().is_none() {
-        // Unless told so, hyper takes a GET's body of unknown length for none, and drops what the client has sent.
-        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    parts.uri = origin_form(parts.uri);
+    let options = exchange.view.snapshot.options(exchange.route);
+    let upstream = place.and_then(|place| config.upstreams.get(place));
+    let host = upstream.and_then(|upstream| rewrite::host(upstream, &parts, options));
+    headers::forward_request(&mut parts.headers, parts.version, exchange, principal, host.as_ref());
+    parts.uri = rewrite::target(parts.uri, options);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let progress = (!body.is_end_stream()).then(|| Rc::new(Cell::new(timer_now())));
@@ -319,17 +316,4 @@ pub(super) fn unreadable(error: &(dyn std::error::Error + 'static)) -> BadReques
         Some(fault) => BadRequest { status: fault.status(), message: fault.message() },
         None => BadRequest::BROKEN_BODY,
     }
-}
-
-/// The client's `Host` goes on to a plain upstream; one that is reached over TLS is known by its own name, and so is any for a
-/// request of HTTP/1.0 that names no host.
-fn host_for(upstream: &Upstream, parts: &Parts) -> Option<HeaderValue> {
-    let named = parts.headers.contains_key(header::HOST);
-    let server = upstream.servers.first().filter(|server| !named || server.scheme == Scheme::Https)?;
-    HeaderValue::from_str(server.authority.as_str()).ok()
-}
-
-fn origin_form(uri: Uri) -> Uri {
-    let path = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    Uri::from(path)
 }

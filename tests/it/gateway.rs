@@ -1,5 +1,6 @@
 //! The whole gateway: configuration in, requests over real sockets, a scripted upstream behind it.
 
+mod addresses;
 mod allocation;
 mod bodies;
 mod catalogue;
@@ -12,6 +13,7 @@ mod leaks;
 mod limits;
 mod locks;
 mod observe;
+mod options;
 mod paths;
 mod refusals;
 mod reload;
