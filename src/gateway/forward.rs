@@ -132,7 +132,12 @@ fn converse(
                         }
                         false => (failure(&failed.into_error()), None),
                     },
-                    None => (failure(&failed.into_error()), Some(Cause::of_break(connection.reused))),
+                    None => {
+                        let error = failed.into_error();
+                        // What is no HTTP would be none a second time.
+                        let cause = (!error.is_parse()).then(|| Cause::of_break(connection.reused));
+                        (failure(&error), cause)
+                    }
                 },
                 None => (Refusal::Upstream(UpstreamFailure::TimedOut), Some(Cause::Timeout)),
             };
