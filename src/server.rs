@@ -5,7 +5,7 @@
 
 mod connection;
 mod guests;
-mod lent;
+mod http1;
 mod listen;
 pub mod tls;
 pub mod wire;
