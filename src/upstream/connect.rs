@@ -1,17 +1,13 @@
-//! Making a connection to an address: connect, TLS where the URL says https, HTTP/1.1.
+//! Making a connection to an address: connect, and TLS where the URL says https.
 
-use super::gather::Gather;
-use super::{MAX_HEAD_BYTES, MAX_HEADERS, RequestBody};
+use super::http1::Stream;
 use crate::config::{Scheme, Upstream, UpstreamServer};
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -107,22 +103,12 @@ impl Target {
     }
 
     /// Connects to it at one of its addresses.
-    pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<SendRequest<RequestBody>> {
+    pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<Stream> {
         let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
-        match self.scheme {
-            Scheme::Http => handshake(socket).await,
-            Scheme::Https => handshake(self.secure(socket).await?).await,
-        }
-        .map_err(io::Error::other)
-    }
-
-    /// A bare connection, for a health check.
-    pub(super) async fn stream(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
-        let socket = TcpStream::connect(address).await?;
         Ok(match self.scheme {
-            Scheme::Http => Box::new(socket),
-            Scheme::Https => Box::new(self.secure(socket).await?),
+            Scheme::Http => Stream::Plain(socket),
+            Scheme::Https => Stream::Tls(Box::new(self.secure(socket).await?)),
         })
     }
 
@@ -133,11 +119,6 @@ impl Target {
         tls.connect(name, socket).await
     }
 }
-
-/// What a health check speaks over.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl PartialEq for Target {
     fn eq(&self, other: &Target) -> bool {
@@ -151,22 +132,6 @@ impl std::hash::Hash for Target {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.identity().hash(state);
     }
-}
-
-/// Puts HTTP/1.1 on a stream and lets a task of this thread drive it.
-async fn handshake<IO>(stream: IO) -> Result<SendRequest<RequestBody>, hyper::Error>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let mut builder = Builder::new();
-    builder.max_header_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
-    let (sender, connection) = builder.handshake(TokioIo::new(Gather(stream))).await?;
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "an upstream connection ended");
-        }
-    });
-    Ok(sender)
 }
 
 /// Verification is always on: against the given CA alone, or against the system's roots.
