@@ -4,9 +4,11 @@
 //! else is from a closed list. What is counted on the request path is resolved once per configuration, not per request.
 
 mod locks;
+mod tls;
 mod upstreams;
 
 pub use locks::LockMetrics;
+pub use tls::{HandshakeResult, TlsMetrics};
 pub use upstreams::{SERVER_STATES, UpstreamCensus, UpstreamMetrics};
 
 use crate::engine::{Access, LimitId, Mode, Policy, Stage};
@@ -60,6 +62,8 @@ pub struct Metrics {
     transactions: IntCounterVec,
     /// Of the state that outlives a restart.
     pub state: StateMetrics,
+    /// Of TLS to clients.
+    pub tls: TlsMetrics,
     /// `tollgate_connections`: open client connections.
     pub connections: IntGauge,
     /// `tollgate_connections_refused_total`: client connections turned away at `max_connections`.
@@ -195,6 +199,7 @@ impl Metrics {
             )?,
             transactions: transactions(&make)?,
             state: StateMetrics::new(&make)?,
+            tls: TlsMetrics::new(&make)?,
             connections: make.gauge("tollgate_connections", "Open client connections.")?,
             connections_refused: make
                 .counter("tollgate_connections_refused_total", "Client connections turned away at max_connections.")?,

@@ -7,7 +7,6 @@ mod connection;
 mod guests;
 mod http1;
 mod listen;
-pub mod tls;
 pub mod wire;
 
 pub use listen::{bind, is_free};

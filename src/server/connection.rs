@@ -6,6 +6,8 @@ use super::http1::{Bounds, Connection, Ended, Spares};
 use super::wire::{self, WireFault, WireLimits};
 use crate::gateway::context::{RequestLabels, View};
 use crate::gateway::{Home, Peer, forward, stack, words};
+use crate::metrics::HandshakeResult;
+use crate::tls::{Acceptor, Handshake, HandshakeError};
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -13,6 +15,7 @@ use std::sync::atomic::Ordering;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
+use tokio_rustls::server::TlsStream;
 
 /// Where a thread's connections come in, and what counts them.
 pub(super) struct Door {
@@ -76,17 +79,46 @@ async fn serve(place: Place, socket: TcpStream, peer: SocketAddr) {
         return;
     }
     let view = place.0.home.view();
-    match &view.snapshot.tls {
+    match &view.snapshot.tls.clients {
         None => serve_http(&place, socket, Peer::new(peer.ip(), false)).await,
         Some(acceptor) => {
-            let timeout = view.snapshot.config.server.header_timeout;
-            match tokio::time::timeout(timeout, acceptor.accept(socket)).await {
-                Ok(Ok(stream)) => serve_http(&place, stream, Peer::new(peer.ip(), true)).await,
-                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                Err(_) => tracing::debug!("a TLS handshake did not end in time"),
+            if let Some((stream, handshake)) = shake_hands(&place, &view, acceptor, socket).await {
+                serve_http(&place, stream, Peer::over_tls(peer.ip(), handshake)).await;
             }
         }
     }
+}
+
+/// TLS on a connection, within `handshake_timeout`.
+async fn shake_hands(
+    place: &Place,
+    view: &View,
+    acceptor: &Acceptor,
+    socket: TcpStream,
+) -> Option<(TlsStream<TcpStream>, Handshake)> {
+    let home = &place.0.home;
+    let timeout = view.snapshot.config.server.handshake_timeout;
+    let outcome = tokio::time::timeout(timeout, acceptor.accept(socket, || home.shared.time.wall())).await;
+    let count = |result| home.shared.metrics.tls.handshake(result);
+    match outcome {
+        Ok(Ok((stream, handshake))) => {
+            count(if handshake.resumed { HandshakeResult::Resumed } else { HandshakeResult::Full });
+            return Some((stream, handshake));
+        }
+        Ok(Err(HandshakeError::PlainHttp(mut socket))) => {
+            count(HandshakeResult::PlainHttp);
+            refuse(view, home, WireFault::PlainHttp, &mut socket).await;
+        }
+        Ok(Err(error)) => {
+            count(HandshakeResult::Failed);
+            tracing::debug!(%error, "a TLS handshake failed");
+        }
+        Err(_) => {
+            count(HandshakeResult::TimedOut);
+            tracing::debug!("a TLS handshake did not end in time");
+        }
+    }
+    None
 }
 
 async fn serve_http<IO>(place: &Place, stream: IO, peer: Peer)

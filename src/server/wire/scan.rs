@@ -68,11 +68,7 @@ impl Scanner {
     ///
     /// # Errors
     /// When a byte is bad. Nothing may be asked of the connection any more.
-    pub fn step(
-        &mut self,
-        bytes: &[u8],
-        data: &mut impl FnMut(Range<usize>),
-    ) -> Result<Option<Step>, Bad> {
+    pub fn step(&mut self, bytes: &[u8], data: &mut impl FnMut(Range<usize>)) -> Result<Option<Step>, Bad> {
         let whole = |fault| Bad { good: 0, fault };
         let step = |length, part| Ok(Some(Step { length, part }));
         match &mut self.phase {
