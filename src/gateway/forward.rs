@@ -17,8 +17,8 @@ use crate::engine::Nanos;
 use crate::keys::Principal;
 use crate::upstream::http1::{ExchangeFault, Failure};
 use crate::upstream::{
-    AtHand, BodyFault, ClientBody, ConnectError, Connection, Deadline, Group, ReadAhead, RequestBody, Tick, Unreached,
-    UpstreamBody,
+    AtHand, BodyFault, ClientBody, ConnectError, Connection, Deadline, Group, ReadAhead, RequestBody, Server, Tick,
+    Unreached, UpstreamBody,
 };
 use crate::wire_fault::fault_of;
 use http::{Request, Response, Version};
@@ -81,7 +81,7 @@ fn outgoing(
 fn converse(
     place: Option<usize>,
     mut outgoing: Request<RequestBody>,
-    mut progress: Progress,
+    progress: Progress,
     mut rest: Box<Rest>,
 ) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
     async move {
@@ -110,42 +110,21 @@ fn converse(
                 () = route.too_long(&mut connection.deadline, &progress) => None,
             };
             let now = rest.exchange.home.now();
-            let (failed, cause) = match outcome {
-                Some(Ok(response)) => {
-                    match route.judge(&response, &connection, now) {
-                        Some(again) => outgoing = again,
-                        None => {
-                            rest.exchange.answered = Some(now);
-                            rest.connection = Some(connection);
-                            return Ok(accept(response, route.upstream, rest));
-                        }
-                    }
-                    continue;
-                }
-                Some(Err(failed)) => match *failed {
-                    Failure { unsent: Some(unsent), written: false, .. } if connection.reused => {
-                        outgoing = unsent;
-                        continue;
-                    }
-                    Failure { unsent: Some(unsent), written: false, error, .. } => match route.unsent(&connection, now)
-                    {
-                        true => {
-                            outgoing = unsent;
-                            continue;
-                        }
-                        false => (failure(&error), None),
-                    },
-                    Failure { error, answered, .. } => {
-                        // What is no HTTP would be none a second time.
-                        let has_broken = matches!(error, ExchangeFault::Io(_) | ExchangeFault::Closed);
-                        (failure(&error), has_broken.then(|| Cause::of_break(connection.reused && !answered)))
+            let next = match outcome {
+                Some(Ok(response)) => match route.judge(&response, &connection, now) {
+                    Some(again) => Ok(again),
+                    None => {
+                        rest.exchange.answered = Some(now);
+                        rest.connection = Some(connection);
+                        return Ok(accept(response, route.upstream, rest));
                     }
                 },
-                None => (Refusal::Upstream(UpstreamFailure::TimedOut), Some(Cause::Timeout)),
+                Some(Err(failed)) => route.after(*failed, &connection, now),
+                None => route.after_silence(&connection, now),
             };
-            match route.again(&failed, cause, &connection, now) {
-                Some(again) => (outgoing, progress) = (again, None),
-                None => return refused(failed, rest),
+            match next {
+                Ok(again) => outgoing = again,
+                Err(refusal) => return refused(refusal, rest),
             }
         }
     }
@@ -220,38 +199,63 @@ impl<'a> Route<'a> {
         let cause = Cause::of_status(response.status());
         let server = connection.server()?;
         self.group.note(server, cause.is_none(), now);
-        let again = cause.is_some_and(|cause| self.tries.can_repeat() && self.tries.take(cause, server, now));
+        let again = cause.is_some_and(|cause| self.tries.can_repeat(false) && self.tries.take(cause, server, now));
         if again {
-            return self.tries.repeat();
+            return self.tries.repeat(None);
         }
         self.tries.end(cause.is_none());
         None
     }
 
-    /// A new connection took nothing: whether to try once more with the request, which is untouched.
-    fn unsent(&mut self, connection: &Connection, now: Nanos) -> bool {
-        let Some(server) = connection.server() else { return false };
-        self.group.note(server, false, now);
-        self.tries.take(Cause::Connect, server, now)
-    }
-
-    /// A request to send after one that failed on its way.
-    fn again(
+    /// What to send after a request that got no answer.
+    fn after(
         &mut self,
-        failed: &Refusal,
-        cause: Option<Cause>,
+        failed: Failure<RequestBody>,
         connection: &Connection,
         now: Nanos,
+    ) -> Result<Request<RequestBody>, Refusal> {
+        let Failure { unsent, error, written, answered } = failed;
+        let refusal = failure(&error);
+        let (Refusal::Upstream(_), Some(server)) = (&refusal, connection.server()) else { return Err(refusal) };
+        match unsent {
+            Some(unsent) if !written && connection.reused => Ok(unsent),
+            Some(unsent) if !written => {
+                self.group.note(server, false, now);
+                if self.tries.take(Cause::Connect, server, now) { Ok(unsent) } else { Err(refusal) }
+            }
+            unsent => {
+                let cause = match error {
+                    ExchangeFault::Io(_) | ExchangeFault::Closed => Cause::of_break(connection.reused && !answered),
+                    // What is no HTTP would be none a second time.
+                    _ => Cause::Nonsense,
+                };
+                self.again(cause, server, unsent, now).ok_or(refusal)
+            }
+        }
+    }
+
+    /// What to send after a request that got no answer in time.
+    fn after_silence(&mut self, connection: &Connection, now: Nanos) -> Result<Request<RequestBody>, Refusal> {
+        let refusal = Refusal::Upstream(UpstreamFailure::TimedOut);
+        let Some(server) = connection.server() else { return Err(refusal) };
+        self.again(Cause::Timeout, server, None, now).ok_or(refusal)
+    }
+
+    /// A request to send after one that may have reached the server.
+    fn again(
+        &mut self,
+        cause: Cause,
+        server: &Server,
+        unsent: Option<Request<RequestBody>>,
+        now: Nanos,
     ) -> Option<Request<RequestBody>> {
-        let (Refusal::Upstream(_), Some(server)) = (failed, connection.server()) else { return None };
-        let cause = cause?;
-        let is_over = self.end.is_some_and(|end| timer_now() >= end);
         // That a server closes what it keeps open says nothing against it.
         if cause != Cause::Stale {
             self.group.note(server, false, now);
         }
-        if !is_over && self.tries.can_repeat() && self.tries.take(cause, server, now) {
-            return self.tries.repeat();
+        let is_over = self.end.is_some_and(|end| timer_now() >= end);
+        if !is_over && self.tries.can_repeat(unsent.is_some()) && self.tries.take(cause, server, now) {
+            return self.tries.repeat(unsent);
         }
         self.tries.end(false);
         None
