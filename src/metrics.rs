@@ -3,8 +3,10 @@
 //! No label ever holds a raw key, a path or an id: endpoints, limits and routes are named by the configuration, everything
 //! else is from a closed list. What is counted on the request path is resolved once per configuration, not per request.
 
+mod accept;
 mod locks;
 
+pub use accept::{AcceptMetrics, Closed, Paused};
 pub use locks::LockMetrics;
 
 use crate::engine::{Access, LimitId, Mode, Policy, Stage};
@@ -58,8 +60,8 @@ pub struct Metrics {
     pub state: StateMetrics,
     /// `tollgate_connections`: open client connections.
     pub connections: IntGauge,
-    /// `tollgate_connections_refused_total`: client connections turned away at `max_connections`.
-    pub connections_refused: IntCounter,
+    /// Of accepting connections.
+    pub accept: AcceptMetrics,
     /// `tollgate_panics_total`: panics caught while serving a request, each answered with a 500.
     pub panics: IntCounter,
     /// `tollgate_access_log_dropped_total`: lines not written because the writer fell behind or could not write.
@@ -191,8 +193,7 @@ impl Metrics {
             transactions: transactions(&make)?,
             state: StateMetrics::new(&make)?,
             connections: make.gauge("tollgate_connections", "Open client connections.")?,
-            connections_refused: make
-                .counter("tollgate_connections_refused_total", "Client connections turned away at max_connections.")?,
+            accept: AcceptMetrics::new(&make)?,
             panics: make.counter("tollgate_panics_total", "Panics caught while serving, each answered with a 500.")?,
             log_dropped: make.counter(
                 "tollgate_access_log_dropped_total",

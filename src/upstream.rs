@@ -9,12 +9,14 @@ mod body;
 mod client_body;
 mod connect;
 mod gather;
+mod pace;
 mod read_ahead;
 
 pub use body::{BodyFault, Deadline, RequestBody, Tick};
 pub use client_body::{ClientBody, Leftover, MAX_DRAIN_BYTES, drain};
 pub use connect::{CaError, ConnectError, check_ca};
 pub use gather::Gather;
+pub use pace::Pace;
 pub use read_ahead::{Reach, ReadAhead, ReadFault};
 
 use crate::clock::Time;

@@ -10,10 +10,10 @@ use super::headers;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, UpstreamFailure};
 use crate::clock::timer_now;
-use crate::config::{Scheme, Upstream};
+use crate::config::{Scheme, Server, Upstream};
 use crate::keys::Principal;
 use crate::upstream::{
-    BodyFault, ClientBody, ConnectError, Connection, Deadline, ReadAhead, RequestBody, ServerId, Tick,
+    BodyFault, ClientBody, ConnectError, Connection, Deadline, Pace, ReadAhead, RequestBody, ServerId, Tick,
 };
 use crate::wire_fault::fault_of;
 use http::request::Parts;
@@ -64,8 +64,21 @@ fn outgoing(
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let progress = (!body.is_end_stream()).then(|| Rc::new(Cell::new(timer_now())));
-    let body = RequestBody::new(body, config.server.body_timeout, progress.clone());
+    let most = longest_body(&config.server).unwrap_or(u64::MAX);
+    let body = RequestBody::new(body, client_pace(&config.server, &parts.headers), most, progress.clone());
     (Request::from_parts(parts, body), progress)
+}
+
+/// How slow a body may come. One of gRPC is a conversation, in which silence is no fault.
+pub(super) fn client_pace(server: &Server, headers: &HeaderMap) -> Pace {
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let min_rate = if kind.starts_with(b"application/grpc") { 0 } else { server.min_body_rate };
+    Pace::new(server.body_timeout, min_rate)
+}
+
+/// Bytes that a body may have, where that is bounded.
+pub(super) fn longest_body(server: &Server) -> Option<u64> {
+    Some(server.max_body_bytes as u64).filter(|&most| most > 0)
 }
 
 /// Sends on a pooled connection where one is fit, else on a new one, and takes the head of the answer. A connection that turns
@@ -198,9 +211,8 @@ fn failure(error: &hyper::Error) -> Refusal {
     while let Some(error) = cause {
         match error.downcast_ref::<BodyFault>() {
             Some(BodyFault::Client(error)) => return Refusal::BadRequest(unreadable(error)),
-            Some(BodyFault::ClientIdle) => {
-                return Refusal::BadRequest(BadRequest::LATE_BODY);
-            }
+            Some(BodyFault::ClientIdle) => return Refusal::BadRequest(BadRequest::LATE_BODY),
+            Some(BodyFault::ClientTooLong) => return Refusal::BadRequest(BadRequest::LONG_BODY),
             _ => cause = error.source(),
         }
     }

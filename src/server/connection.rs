@@ -1,97 +1,46 @@
 //! One client connection: TLS where configured, the wire guard, HTTP/1.1, the stack.
 
-use super::Phase;
-use super::guests::Guests;
+use super::door::{Door, Place};
 use super::lent::Lent;
+use super::proxy_protocol;
 use super::wire::{self, Answers, Followed, Guarded, WireFault, WireLimits};
+use crate::budget::Charge;
 use crate::gateway::context::{RequestLabels, View};
 use crate::gateway::{GatewayBody, Home, Peer, forward, stack, words};
-use crate::upstream::{self, ClientBody, Gather, Leftover};
+use crate::metrics::Closed;
+use crate::upstream::{self, ClientBody, Gather, Leftover, Pace};
+use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, watch};
 use tower::Service;
 
-/// Where a thread's connections come in, and what counts them.
-pub(super) struct Door {
-    pub(super) home: Rc<Home>,
-    phase: watch::Receiver<Phase>,
-    /// Those that speak HTTP.
-    pub(super) guests: Guests,
-    inside: Cell<usize>,
-    left: Notify,
-}
-
-/// A connection's place; the next one may come in when it is dropped.
-struct Place(Rc<Door>);
-
-impl Door {
-    pub(super) fn new(home: Rc<Home>, phase: watch::Receiver<Phase>) -> Door {
-        Door { home, phase, guests: Guests::default(), inside: Cell::new(0), left: Notify::new() }
-    }
-
-    pub(super) fn phase(&self) -> watch::Receiver<Phase> {
-        self.phase.clone()
-    }
-
-    /// Waits until nobody is inside.
-    pub(super) async fn emptied(&self) {
-        while self.inside.get() > 0 {
-            self.left.notified().await;
-        }
-    }
-
-    /// Lets a client in, unless there are `max_connections` already: then its connection is closed.
-    pub(super) fn enter(self: &Rc<Self>, socket: TcpStream, peer: SocketAddr) {
-        let shared = &self.home.shared;
-        let max = self.home.view().snapshot.config.server.max_connections;
-        if shared.connections.fetch_add(1, Ordering::Relaxed) >= max {
-            shared.connections.fetch_sub(1, Ordering::Relaxed);
-            shared.metrics.connections_refused.inc();
-            return;
-        }
-        shared.metrics.connections.inc();
-        self.inside.set(self.inside.get() + 1);
-        tokio::task::spawn_local(serve(Place(Rc::clone(self)), socket, peer));
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let door = &self.0;
-        door.home.shared.connections.fetch_sub(1, Ordering::Relaxed);
-        door.home.shared.metrics.connections.dec();
-        door.inside.set(door.inside.get() - 1);
-        door.left.notify_waiters();
-    }
-}
-
-async fn serve(place: Place, socket: TcpStream, peer: SocketAddr) {
+/// Serves a connection from its first byte to its last.
+pub(super) async fn serve(mut place: Place, mut socket: TcpStream, peer: IpAddr) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "a client left at once");
         return;
     }
-    let view = place.0.home.view();
+    let Some(client) = client_of(&mut place, &mut socket, peer).await else { return };
+    let view = place.door.home.view();
     match &view.snapshot.tls {
-        None => serve_http(&place, socket, Peer::new(peer.ip(), false)).await,
+        None => serve_http(&place, socket, Peer::new(client, false)).await,
         Some(acceptor) => {
             let timeout = view.snapshot.config.server.header_timeout;
             match tokio::time::timeout(timeout, acceptor.accept(socket)).await {
-                Ok(Ok(stream)) => serve_http(&place, stream, Peer::new(peer.ip(), true)).await,
+                Ok(Ok(stream)) => serve_http(&place, stream, Peer::new(client, true)).await,
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!("a TLS handshake did not end in time"),
             }
@@ -99,19 +48,52 @@ async fn serve(place: Place, socket: TcpStream, peer: SocketAddr) {
     }
 }
 
+/// The client's address: the peer's, or behind a balancer the one it names. `None`: the connection is closed.
+async fn client_of(place: &mut Place, socket: &mut TcpStream, peer: IpAddr) -> Option<IpAddr> {
+    if !place.door.is_behind_balancer() {
+        return Some(peer);
+    }
+    let timeout = place.door.home.view().snapshot.config.server.header_timeout;
+    let accept = &place.door.home.shared.metrics.accept;
+    if !place.door.believes(peer) {
+        tracing::debug!(%peer, "a connection that comes from no trusted proxy");
+        accept.refuse(Closed::ProxyProtocol);
+        return None;
+    }
+    let client = match tokio::time::timeout(timeout, proxy_protocol::read(socket)).await {
+        Ok(Ok(client)) => client.unwrap_or(peer).to_canonical(),
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "a connection without a PROXY protocol header");
+            accept.refuse(Closed::ProxyProtocol);
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!(%peer, "a PROXY protocol header did not come in time");
+            accept.refuse(Closed::ProxyProtocol);
+            return None;
+        }
+    };
+    place.count(client).then_some(client)
+}
+
 async fn serve_http<IO>(place: &Place, stream: IO, peer: Peer)
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let door = &place.0;
+    let door = &place.door;
     let view = door.home.view();
     let server = &view.snapshot.config.server;
     let peer = Rc::new(peer);
-    let guarded = Rc::new(RefCell::new(Guarded::new(Gather(stream), limits(server))));
+    let budget = &door.home.shared.budget;
+    let guarded = Guarded::new(Gather(stream), limits(server)).charged_to(Charge::none(budget));
+    let guarded = Rc::new(RefCell::new(guarded));
+    let pace = Pace::new(server.write_timeout, server.min_write_rate);
+    let lent = Lent::new(&guarded, &peer, pace, Charge::none(budget));
     let forward = tower::service_fn(forward::forward);
     let answers = guarded.borrow().answers();
     let service = Adapter {
         stack: RefCell::new(stack(&door.home, &peer, forward)),
+        door: Rc::clone(door),
         answers,
         leftover: Rc::default(),
         body_timeout: server.body_timeout,
@@ -124,7 +106,7 @@ where
             .max_buf_size(server.max_header_bytes + READ_AHEAD_BYTES)
             .max_header_size(server.max_header_bytes + READ_AHEAD_BYTES)
             .max_headers(server.max_headers)
-            .serve_connection(TokioIo::new(Lent::new(&guarded, &peer, server.write_timeout)), service);
+            .serve_connection(TokioIo::new(lent), service);
         let mut connection = pin!(connection);
         let mut leaves = false;
         poll_fn(|cx| {
@@ -170,7 +152,7 @@ where
     let labels = RequestLabels { route: None, mode: None, access: None, status: fault.status().as_u16() };
     view.count(&home.shared.metrics, labels);
     home.shared.metrics.bad_request(fault.label());
-    let body = words::Words::invalid_request(fault.message()).to_json();
+    let body = words::Words::of_fault(fault).to_json();
     let id = home.ids.request_id();
     let headers = [("request-id", id.to_str().unwrap_or_default())];
     if let Err(error) = wire::refuse(stream, fault, &headers, &body).await {
@@ -181,6 +163,7 @@ where
 /// The stack as hyper wants it: called through a shared reference. It is always ready, so nothing is cloned for a request.
 struct Adapter<S> {
     stack: RefCell<S>,
+    door: Rc<Door>,
     answers: Answers,
     leftover: Rc<Leftover>,
     body_timeout: Duration,
@@ -199,6 +182,7 @@ where
         let request = ClientBody::of(request, &self.leftover);
         Following {
             future: self.stack.borrow_mut().call(request),
+            door: Rc::clone(&self.door),
             answers: self.answers.clone(),
             leftover: Rc::clone(&self.leftover),
             body_timeout: self.body_timeout,
@@ -211,6 +195,7 @@ pin_project! {
     struct Following<F> {
         #[pin]
         future: F,
+        door: Rc<Door>,
         answers: Answers,
         leftover: Rc<Leftover>,
         body_timeout: Duration,
@@ -225,9 +210,13 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = ready!(this.future.poll(cx))?;
+        let mut response = ready!(this.future.poll(cx))?;
+        if this.door.guests.is_closing() {
+            // So that the client sends its next request elsewhere, and none is lost between its sending and our closing.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(body) = this.leftover.close()
-            && !response.headers().contains_key(http::header::CONNECTION)
+            && !response.headers().contains_key(CONNECTION)
         {
             tokio::task::spawn_local(upstream::drain(body, *this.body_timeout));
         }

@@ -2,40 +2,47 @@
 //! it in its own way.
 
 use super::wire::Guarded;
+use crate::budget::Charge;
 use crate::gateway::Peer;
-use crate::upstream::Tick;
+use crate::upstream::Pace;
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Bytes of a response that are held for a client that does not take them.
+const STALLED_BYTES: usize = 64 * 1024;
 
 /// What hyper reads and writes.
 pub(super) struct Lent<IO> {
     guarded: Rc<RefCell<Guarded<IO>>>,
     peer: Rc<Peer>,
-    /// Bounds the time that a client takes no byte of a response.
-    stalled: Tick,
+    /// Bounds the time that a client makes a response wait.
+    pace: Pace,
+    /// What is kept for a client meanwhile.
+    held: Charge,
     vectored: bool,
 }
 
 impl<IO: AsyncWrite + Unpin> Lent<IO> {
-    pub(super) fn new(guarded: &Rc<RefCell<Guarded<IO>>>, peer: &Rc<Peer>, write_timeout: Duration) -> Lent<IO> {
+    pub(super) fn new(guarded: &Rc<RefCell<Guarded<IO>>>, peer: &Rc<Peer>, pace: Pace, held: Charge) -> Lent<IO> {
         let vectored = guarded.borrow().is_write_vectored();
-        Lent { guarded: Rc::clone(guarded), peer: Rc::clone(peer), stalled: Tick::new(write_timeout), vectored }
+        Lent { guarded: Rc::clone(guarded), peer: Rc::clone(peer), pace, held, vectored }
     }
 
-    /// What a write came to; an error once the client has taken nothing for too long.
-    fn unless_stalled<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// What a write came to; an error once the client has been too slow.
+    fn unless_stalled(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match polled {
             Poll::Ready(result) => {
-                self.stalled.reset();
+                self.pace.advance(*result.as_ref().unwrap_or(&0));
                 Poll::Ready(result)
             }
             Poll::Pending => {
-                ready!(self.stalled.poll_expired(cx));
+                // It is there already, so there is no asking whether it may be.
+                self.held.set(STALLED_BYTES);
+                ready!(self.pace.poll_expired(cx));
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its response")))
             }
         }
@@ -77,8 +84,13 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Lent<IO> {
     /// go back.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut *self.guarded.borrow_mut()).poll_flush(cx);
-        ready!(self.unless_stalled(cx, polled))?;
+        ready!(self.unless_stalled(cx, polled.map_ok(|()| 0)))?;
+        self.held.set(0);
         self.peer.let_go();
+        if self.peer.idle_since().is_some() {
+            // The response has ended. Within one, being taken piece by piece is no excuse.
+            self.pace.restart();
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -92,6 +104,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Lent<IO> {
 mod tests {
     use super::*;
     use crate::server::wire::WireLimits;
+    use std::time::Duration;
     use tokio::io::AsyncWriteExt;
 
     #[tokio::test(start_paused = true)]
@@ -99,7 +112,8 @@ mod tests {
         let (_client, server) = tokio::io::duplex(16);
         let guarded = Rc::new(RefCell::new(Guarded::new(server, WireLimits::default())));
         let peer = Rc::new(Peer::new(std::net::Ipv4Addr::LOCALHOST.into(), false));
-        let mut lent = Lent::new(&guarded, &peer, Duration::from_secs(30));
+        let (pace, held) = (Pace::new(Duration::from_secs(30), 0), Charge::none(&crate::budget::Budget::new(1)));
+        let mut lent = Lent::new(&guarded, &peer, pace, held);
         let before = crate::clock::timer_now();
         let error = lent.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

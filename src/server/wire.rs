@@ -51,6 +51,7 @@ pub use crate::wire_fault::WireFault;
 pub use answers::{Answers, Followed};
 pub use refuse::{linger, refuse};
 
+use crate::budget::Charge;
 use crate::clock::timer_now;
 use scan::Scanner;
 use std::future::Future;
@@ -114,6 +115,8 @@ pub struct Guarded<IO> {
     /// Who waits for a request's turn to come.
     waiting: Option<Waker>,
     ended: bool,
+    /// Memory for what is held back, where that is bounded for all connections together.
+    charge: Option<Charge>,
 }
 
 /// What reading on has brought.
@@ -140,7 +143,15 @@ impl<IO> Guarded<IO> {
             flushed: 0,
             waiting: None,
             ended: false,
+            charge: None,
         }
+    }
+
+    /// The same, with what it holds back taken from the memory of all connections. Where that has no room for the rest of a
+    /// head, the head is refused with [`WireFault::Overloaded`].
+    #[must_use]
+    pub fn charged_to(self, charge: Charge) -> Guarded<IO> {
+        Guarded { charge: Some(charge), ..self }
     }
 
     /// Where the owner tells that a request is answered. It must tell so for every request: the next one waits for it.
@@ -201,8 +212,22 @@ impl<IO> Guarded<IO> {
         if self.held.is_empty() {
             // Connections are idle most of their lives, and then hold nothing.
             self.held = Vec::new();
+            if let Some(charge) = &mut self.charge {
+                charge.set(0);
+            }
         }
         true
+    }
+
+    /// Makes room to read behind the held bytes. False where all connections together hold too much already.
+    fn make_room(&mut self) -> bool {
+        let bytes = self.held.len() + HELD_READ_BYTES;
+        let is_there = bytes <= self.held.capacity();
+        let has_room = is_there || self.charge.as_mut().is_none_or(|charge| charge.try_set(bytes));
+        if has_room {
+            self.held.reserve_exact(HELD_READ_BYTES);
+        }
+        has_room
     }
 
     fn is_waiting(&self) -> bool {
@@ -231,6 +256,10 @@ impl<IO: AsyncRead + Unpin> Guarded<IO> {
         }
         let passed = self.scanner.scan(fresh, self.flushed);
         if passed < fresh.len() && self.scanner.fault().is_none() {
+            if let Some(charge) = &mut self.charge {
+                // They are read already, and at most what one read brings.
+                charge.set(fresh.len() - passed);
+            }
             self.held.extend_from_slice(fresh.get(passed..).unwrap_or_default());
         }
         buf.set_filled(before + passed);
@@ -245,9 +274,14 @@ impl<IO: AsyncRead + Unpin> Guarded<IO> {
         let before = self.held.len();
         if self.is_waiting() {
             self.waiting = Some(cx.waker().clone());
-            if before >= self.max_head_bytes {
+            if before >= self.max_head_bytes || !self.make_room() {
                 return Poll::Pending;
             }
+        } else if !self.make_room() {
+            self.held.clear();
+            (self.sent, self.ready) = (0, 0);
+            self.scanner.give_up(WireFault::Overloaded);
+            return Poll::Ready(Ok(Progress::Held));
         }
         self.held.resize(before + HELD_READ_BYTES, 0);
         let mut buf = ReadBuf::new(self.held.get_mut(before..).unwrap_or_default());

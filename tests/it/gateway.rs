@@ -2,6 +2,7 @@
 
 mod allocation;
 mod bodies;
+mod bounds;
 mod catalogue;
 mod drain;
 mod edges;

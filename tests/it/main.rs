@@ -9,6 +9,8 @@ mod engine;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]
+mod process;
+#[cfg(test)]
 mod state;
 #[cfg(test)]
 mod support;
