@@ -26,8 +26,9 @@ mod tests;
 pub use error::{ConfigErrors, Excerpt, MAX_MISTAKES, Mistake, Severity};
 pub use figures::{WrittenAllocation, WrittenFigures};
 pub use model::{
-    AccessLog, Admin, Auth, AuthMode, Charge, Connect, Endpoint, Extractor, Level, Log, LogFormat, ObjectLock,
-    Responses, Scheme, Server, ShouldRetry, State, Tls, Upstream, UpstreamServer,
+    AccessLog, Admin, Auth, AuthMode, Balance, Charge, Connect, Ejection, Endpoint, Extractor, HealthCheck, Level, Log,
+    LogFormat, ObjectLock, Responses, Retries, RetryOn, Scheme, Server, Share, ShouldRetry, State, Tls, Upstream,
+    UpstreamBounds, UpstreamServer,
 };
 pub use router::{Route, Router};
 pub use schema::json_schema;

@@ -19,6 +19,7 @@
 //! | 1 | [`config`] | TOML to a compiled policy, every mistake at once |
 //! | 1 | [`metrics`] | every metric, declared once |
 //! | 2 | [`keys`] | API key to principal, hashed at rest |
+//! | 2 | [`classification`] | request to class: one classification for live traffic, explain and replay |
 //! | 2 | [`locks`] | one request at a time per object, in order of arrival |
 //! | 2 | [`upstream`] | connections to upstream servers, one pool a thread |
 //! | 3 | [`gateway`] | the stack of one request, top to bottom in one file |
@@ -35,6 +36,7 @@
 pub mod admin;
 pub mod body;
 pub mod budget;
+pub mod classification;
 pub mod cli;
 pub mod clock;
 pub mod config;

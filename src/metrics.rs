@@ -5,9 +5,11 @@
 
 mod accept;
 mod locks;
+mod upstreams;
 
 pub use accept::{AcceptMetrics, Closed, Paused};
 pub use locks::LockMetrics;
+pub use upstreams::{SERVER_STATES, UpstreamCensus, UpstreamMetrics};
 
 use crate::engine::{Access, LimitId, Mode, Policy, Stage};
 use prometheus::core::Collector;
@@ -46,6 +48,8 @@ pub struct Metrics {
     overhead_seconds: HistogramVec,
     /// Those of object locks.
     pub locks: LockMetrics,
+    /// Those of upstreams.
+    pub upstreams: UpstreamMetrics,
     /// `tollgate_in_flight`
     in_flight: IntGaugeVec,
     /// `tollgate_partitions`
@@ -183,6 +187,7 @@ impl Metrics {
                 OVERHEAD_SECONDS,
             )?,
             locks: LockMetrics::new(&make)?,
+            upstreams: UpstreamMetrics::new(&make)?,
             partitions: make.gauges("tollgate_partitions", "Partitions with state.", &["limit"])?,
             reloads: make.counters("tollgate_config_reloads_total", "Loads of the configuration.", &["result"])?,
             last_reload: make.gauges(

@@ -17,7 +17,7 @@ use crate::gateway::{Shared, Snapshot};
 use crate::metrics::Metrics;
 use crate::server::{self, Inherited, Phase, Workers};
 use crate::state::StateError;
-use crate::upstream::Servers;
+use crate::upstream::{self, Servers};
 use keep::{Keeping, Kept};
 use load::{Loaded, Loader};
 use std::io;
@@ -48,6 +48,9 @@ pub enum StartError {
 /// Time for the access log to take its last lines at the end.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Time for what the control thread has handed to others at the end, such as a write to the disk.
+const CONTROL_PATIENCE: Duration = Duration::from_secs(2);
+
 /// A running gateway. Dropping it does not end it: call [`Handle::drain`] or [`Handle::stop`], then [`Gateway::join`].
 pub struct Gateway {
     control: Arc<Control>,
@@ -66,13 +69,15 @@ struct Control {
     supervisor: Supervisor,
 }
 
-/// What whoever started this process has given it.
+/// What a gateway finds when it starts: what whoever started the process has given it, and where to look names up.
 #[derive(Debug, Default)]
 pub struct Surroundings {
     /// Sockets to listen on in place of own ones.
     pub sockets: Inherited,
     /// Whom to tell how it goes.
     pub supervisor: Supervisor,
+    /// Upstream servers, which are looked up as they say.
+    pub servers: Servers,
 }
 
 impl Surroundings {
@@ -81,7 +86,11 @@ impl Surroundings {
     /// # Errors
     /// When a socket was passed that nobody can listen on.
     pub fn from_env() -> io::Result<Surroundings> {
-        Ok(Surroundings { sockets: Inherited::from_env()?, supervisor: Supervisor::from_env() })
+        Ok(Surroundings {
+            sockets: Inherited::from_env()?,
+            supervisor: Supervisor::from_env(),
+            servers: Servers::default(),
+        })
     }
 }
 
@@ -94,15 +103,16 @@ impl Gateway {
         Gateway::start_in(source, Surroundings::default())
     }
 
-    /// The same, with sockets to listen on that were opened before, and a supervisor to tell of it.
+    /// The same, in surroundings of one's own: sockets to listen on that were opened before, a supervisor to tell of it, names of
+    /// upstream servers looked up elsewhere than in the system's resolver (see [`Servers::resolved_by`]).
     ///
     /// # Errors
-    /// Every mistake in the configuration; an address that cannot be listened on; a socket that nobody asked for.
+    /// As [`Gateway::start`]; a socket that nobody asked for.
     pub fn start_in(source: Source, surroundings: Surroundings) -> Result<Gateway, StartError> {
-        let Surroundings { mut sockets, supervisor } = surroundings;
+        let Surroundings { mut sockets, supervisor, servers } = surroundings;
         let metrics = Arc::new(Metrics::new()?);
         let (loader, loaded, mut kept) = keep::load(source, &metrics)?;
-        let (servers, time) = (Servers::default(), Kept::resume(kept.as_ref()));
+        let time = Kept::resume(kept.as_ref());
         let settings = loaded.config.server.clone();
         let threads = match settings.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -294,9 +304,11 @@ fn start_control(
     seen: Option<watch::Contents>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new()
-        .name("control".to_owned())
-        .spawn(move || runtime.block_on(control_loop(control, admin, phase, seen)))
+    std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+        runtime.block_on(control_loop(control, admin, phase, seen));
+        // A look-up of a name may hang in the system's resolver; nobody waits for it.
+        runtime.shutdown_timeout(CONTROL_PATIENCE);
+    })
 }
 
 /// Until the gateway has ended: admin, sweeps, reloads, the bound on draining.
@@ -313,6 +325,7 @@ async fn control_loop(
         }
     }
     tokio::spawn(sweep(Arc::clone(&control.shared)));
+    tokio::spawn(upstream::look_after(control.shared.servers.clone(), control.shared.time.clone()));
     tokio::spawn(expire_overrides(Arc::clone(&control.shared)));
     if let Some(seen) = seen {
         tokio::spawn(watch::follow(Arc::clone(&control), seen));

@@ -1,96 +1,91 @@
-//! FLOOR 2: connections to upstream servers, one pool a thread.
+//! FLOOR 2: upstreams, their servers, and connections to them, one pool a thread.
+//!
+//! In the order of reading: `registry` has all upstreams, `group` is one of them with its servers (`server`), `balance` chooses
+//! among these by what `health` and `ejection` say, `reach` comes from there to a connection, `connect` makes one; `budget` bounds
+//! retries. `upkeep` is what the control thread does: it looks names up (`resolve`) and checks health (`probe`).
 //!
 //! A pool is a stack per server: the connection that came back last goes out first, so that few stay warm and the rest age
 //! out. Nothing is locked and no task is woken to hand a connection on. Bounds: `max_idle` idle connections a server and
 //! thread; one that waited longer than `idle_timeout` is closed; heads of answers are at most [`MAX_HEAD_BYTES`] and
 //! [`MAX_HEADERS`] long.
 
+mod balance;
 mod body;
+mod budget;
 mod client_body;
 mod connect;
+mod ejection;
 mod gather;
+mod group;
+mod health;
 mod pace;
+mod probe;
+mod reach;
 mod read_ahead;
+mod registry;
+mod resolve;
+mod server;
+mod upkeep;
+
+#[cfg(test)]
+mod tests;
+
+pub use balance::Dice;
 
 pub use body::{BodyFault, Deadline, RequestBody, Tick};
 pub use client_body::{ClientBody, Leftover, MAX_DRAIN_BYTES, drain};
 pub use connect::{CaError, ConnectError, check_ca};
+pub use ejection::Outlier;
 pub use gather::Gather;
+pub use group::{Group, Overload};
+pub use health::Health;
 pub use pace::Pace;
+pub use reach::{AtHand, Unreached};
 pub use read_ahead::{Reach, ReadAhead, ReadFault};
+pub use registry::Servers;
+pub use resolve::{Lookup, MAX_ADDRESSES, Resolve, SystemResolver};
+pub use server::{Load, Open, Server, ServerId, ServerState};
+pub use upkeep::look_after;
 
 use crate::clock::Time;
-use crate::config::Upstream;
 use crate::engine::{Clock, Nanos, time::nanos_of};
-use connect::Target;
 use hyper::client::conn::http1::SendRequest;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Bytes of the head of an upstream's answer.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Header fields of an upstream's answer.
 pub const MAX_HEADERS: usize = 100;
 
-/// A server's place among all servers the process ever knew: stable over reloads, so that a reload keeps connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ServerId(u32);
-
-/// All servers ever configured. They are few: a reload adds at most the new ones.
-#[derive(Debug, Default)]
-pub struct Servers {
-    known: RwLock<Known>,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    targets: Vec<Arc<Target>>,
-    ids: HashMap<Target, ServerId>,
-}
-
-impl Servers {
-    /// The ids of an upstream's servers, in order.
-    #[must_use]
-    pub fn intern(&self, upstream: &Upstream) -> Box<[ServerId]> {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        upstream
-            .servers
-            .iter()
-            .map(|server| {
-                let target = Target::new(server, upstream);
-                if let Some(&id) = known.ids.get(&target) {
-                    return id;
-                }
-                let id = ServerId(u32::try_from(known.targets.len()).unwrap_or(u32::MAX));
-                known.targets.push(Arc::new(target.clone()));
-                known.ids.insert(target, id);
-                id
-            })
-            .collect()
-    }
-
-    fn target(&self, id: ServerId) -> Option<Arc<Target>> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.targets.get(id.0 as usize).cloned()
-    }
-}
-
 /// A connection that is out: give it back after a whole exchange, or drop it to close it.
 pub struct Connection {
     /// Sends requests, one at a time.
     pub sender: SendRequest<RequestBody>,
-    server: ServerId,
+    /// The request in flight on it.
+    load: Load,
     /// Whether it has served a request before, so that it may have been closed meanwhile.
     pub reused: bool,
     /// Bounds the wait for an answer.
     pub deadline: Deadline,
 }
 
+impl Connection {
+    /// The server at its other end.
+    #[must_use]
+    pub fn server(&self) -> Option<&Arc<Server>> {
+        self.load.server()
+    }
+}
+
 struct Idle {
     sender: SendRequest<RequestBody>,
     deadline: Deadline,
+    open: Open,
     since: Nanos,
 }
 
@@ -98,29 +93,67 @@ struct Idle {
 pub struct Pool {
     time: Time,
     idle: RefCell<Vec<Vec<Idle>>>,
-    /// Whose turn it is among the servers that begin with this one: requests for one upstream never move another's turn.
-    turns: RefCell<HashMap<ServerId, usize>>,
+    dice: Dice,
+    /// Requests of this thread that wait for a connection, by server.
+    waiting: RefCell<HashMap<ServerId, Rc<Waiters>>>,
+}
+
+/// Requests of one thread that wait for a connection to one server.
+#[derive(Default)]
+struct Waiters {
+    count: Cell<usize>,
+    /// A connection has become idle.
+    idle: Notify,
+}
+
+/// One of them, counted until this is dropped.
+struct WaitHere<'a> {
+    pool: &'a Pool,
+    server: ServerId,
+    waiters: Rc<Waiters>,
+}
+
+impl std::ops::Deref for WaitHere<'_> {
+    type Target = Waiters;
+
+    fn deref(&self) -> &Waiters {
+        &self.waiters
+    }
+}
+
+impl Drop for WaitHere<'_> {
+    fn drop(&mut self) {
+        self.count.set(self.count.get() - 1);
+        if self.count.get() == 0 {
+            self.pool.waiting.borrow_mut().remove(&self.server);
+        } else {
+            // It may have been told of a connection that it does not take.
+            self.idle.notify_one();
+        }
+    }
 }
 
 impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new(time: Time) -> Pool {
-        Pool { time, idle: RefCell::default(), turns: RefCell::default() }
+        Pool { time, idle: RefCell::default(), dice: Dice::random(), waiting: RefCell::default() }
     }
 
-    /// The order in which to try an upstream's servers: round robin, then on.
-    pub fn order<'a>(&self, servers: &'a [ServerId]) -> impl Iterator<Item = ServerId> + use<'a> {
-        let start = match servers {
-            [] | [_] => 0,
-            [first, ..] => {
-                let mut turns = self.turns.borrow_mut();
-                let turn = turns.entry(*first).or_insert(0);
-                *turn = (*turn + 1) % servers.len();
-                *turn
-            }
-        };
-        servers[start..].iter().chain(&servers[..start]).copied()
+    /// Chance for this thread.
+    #[must_use]
+    pub fn dice(&self) -> &Dice {
+        &self.dice
+    }
+
+    fn now(&self) -> Nanos {
+        self.time.now()
+    }
+
+    fn wait_here(&self, server: ServerId) -> WaitHere<'_> {
+        let waiters = Rc::clone(self.waiting.borrow_mut().entry(server).or_default());
+        waiters.count.set(waiters.count.get() + 1);
+        WaitHere { pool: self, server, waiters }
     }
 
     /// An idle connection that can take a request at `now`.
@@ -139,37 +172,54 @@ impl Pool {
             if idle.sender.is_closed() {
                 stack.remove(place);
             } else if idle.sender.is_ready() {
-                let Idle { sender, deadline, .. } = stack.remove(place);
-                return Some(Connection { sender, server, reused: true, deadline });
+                let Idle { sender, deadline, open, .. } = stack.remove(place);
+                return Some(Connection { sender, load: Load::new(open), reused: true, deadline });
             }
             // Neither: it is still finishing its last exchange.
         }
         None
     }
 
-    /// A new connection.
+    /// A new connection, where there is room for it.
     ///
     /// # Errors
     /// When the server cannot be reached within `timeout`.
-    pub async fn connect(
-        &self,
-        servers: &Servers,
-        server: ServerId,
-        timeout: Duration,
-    ) -> Result<Connection, ConnectError> {
-        let target = servers.target(server).ok_or(ConnectError::Unreachable)?;
-        let sender = tokio::time::timeout(timeout, target.connect()).await.map_err(|_| ConnectError::TimedOut)??;
-        Ok(Connection { sender, server, reused: false, deadline: Deadline::default() })
+    async fn connect(&self, open: Open, timeout: Duration) -> Result<Connection, ConnectError> {
+        // Counted from here on: a server that is slow to take connections is a busy one.
+        let server = Arc::clone(open.server());
+        let load = Load::new(open);
+        let connected = tokio::time::timeout(timeout, server.target.connect(server.address)).await;
+        let (failure, error): (_, Box<dyn std::error::Error>) = match connected {
+            Ok(Ok(sender)) => return Ok(Connection { sender, load, reused: false, deadline: Deadline::default() }),
+            Ok(Err(error)) => (ConnectError::Unreachable, error.into()),
+            Err(late) => (ConnectError::TimedOut, late.into()),
+        };
+        // Once told is enough for a row of failures.
+        if server.outlier.failures() > 0 {
+            tracing::debug!(server = %server.address, %error, "cannot connect to an upstream server");
+        } else {
+            tracing::warn!(server = %server.address, %error, "cannot connect to an upstream server");
+        }
+        Err(failure)
     }
 
     /// Takes a connection back after a whole exchange. The oldest goes when there are more than `max_idle`.
     pub fn give_back(&self, connection: Connection, max_idle: usize) {
-        let Connection { sender, server, deadline, .. } = connection;
-        if sender.is_closed() || max_idle == 0 {
+        let Connection { sender, load, deadline, .. } = connection;
+        let Some(open) = load.end() else { return };
+        let server = open.server();
+        if sender.is_closed() || max_idle == 0 || !server.is_listed() {
             return;
         }
+        let place = server.id.0 as usize;
+        if server.is_awaited() {
+            match self.waiting.borrow().get(&server.id) {
+                Some(waiters) => waiters.idle.notify_one(),
+                // Only its place is of use to those who wait on other threads.
+                None => return,
+            }
+        }
         let mut idle = self.idle.borrow_mut();
-        let place = server.0 as usize;
         if idle.len() <= place {
             idle.resize_with(place + 1, Vec::new);
         }
@@ -177,14 +227,15 @@ impl Pool {
         if stack.len() >= max_idle {
             stack.remove(0);
         }
-        stack.push(Idle { sender, deadline, since: self.time.now() });
+        stack.push(Idle { sender, deadline, open, since: self.time.now() });
     }
 
-    /// Closes connections that have been idle for longer than `idle_timeout`, whatever their server.
+    /// Closes connections that have been idle for longer than `idle_timeout`, whatever their server, and those to servers that
+    /// no upstream has any more.
     pub fn expire(&self, idle_timeout: Duration) {
         let oldest = Nanos(self.time.now().0.saturating_sub(nanos_of(idle_timeout)));
         for stack in self.idle.borrow_mut().iter_mut() {
-            stack.retain(|idle| idle.since >= oldest && !idle.sender.is_closed());
+            stack.retain(|idle| idle.since >= oldest && !idle.sender.is_closed() && idle.open.server().is_listed());
         }
     }
 
@@ -192,26 +243,5 @@ impl Pool {
     #[must_use]
     pub fn idle(&self) -> usize {
         self.idle.borrow().iter().map(Vec::len).sum()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn servers_take_turns_within_their_upstream() {
-        let pool = Pool::new(Time::system());
-        let (one, other) = ([ServerId(0), ServerId(1)], [ServerId(2), ServerId(3)]);
-        let mut firsts = Vec::new();
-        for _ in 0..4 {
-            firsts.extend(pool.order(&one).next());
-            firsts.extend(pool.order(&other).next());
-        }
-        for server in one.iter().chain(&other) {
-            assert_eq!(firsts.iter().filter(|first| *first == server).count(), 2, "{firsts:?}");
-        }
-        assert_eq!(pool.order(&[]).count(), 0);
-        assert_eq!(pool.order(&one).count(), 2);
     }
 }

@@ -10,6 +10,7 @@ mod limits;
 mod locks;
 mod overrides;
 mod partitions;
+mod resilience;
 mod routes;
 mod settings;
 mod upstreams;

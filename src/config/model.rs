@@ -1,5 +1,11 @@
 //! The compiled settings: plain values, all present, all within their bounds.
 
+mod upstream;
+
+pub use upstream::{
+    Balance, Ejection, HealthCheck, Retries, RetryOn, Scheme, Share, Upstream, UpstreamBounds, UpstreamServer,
+};
+
 use crate::body::{FormKey, JsonPath};
 use crate::endpoints::Template;
 use crate::engine::{Access, Id};
@@ -177,49 +183,6 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
-}
-
-/// Servers that serve the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
-    /// Its name, unique.
-    pub name: Box<str>,
-    /// Its servers; at least one.
-    pub servers: Box<[UpstreamServer]>,
-    /// Time to connect, TLS included.
-    pub connect_timeout: Duration,
-    /// Time from the request's last byte to the response's head.
-    pub response_timeout: Duration,
-    /// Time between two pieces of the response's body.
-    pub body_timeout: Duration,
-    /// Time that an unused connection is kept.
-    pub idle_timeout: Duration,
-    /// Unused connections kept per thread.
-    pub max_idle: usize,
-    /// PEM file of the authorities to trust; `None`: the web's.
-    pub ca: Option<PathBuf>,
-}
-
-/// One server of an upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamServer {
-    /// Whether TLS is spoken to it.
-    pub scheme: Scheme,
-    /// Host and port as written, for a `Host` header.
-    pub authority: http::uri::Authority,
-    /// The host, an IPv6 address without its brackets.
-    pub host: Box<str>,
-    /// The port, by default the scheme's.
-    pub port: u16,
-}
-
-/// Whether TLS is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    /// No.
-    Http,
-    /// Yes.
-    Https,
 }
 
 impl Endpoint {

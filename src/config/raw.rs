@@ -7,11 +7,13 @@ mod figures;
 mod listener;
 mod lock;
 mod log;
+mod upstream;
 
 pub(super) use figures::{RawAccount, RawAllocation, RawFigures, RawTier};
 pub(super) use listener::RawProxyProtocol;
 pub(super) use lock::RawLock;
 pub(super) use log::{RawLevel, RawLog, RawLogFormat};
+pub(super) use upstream::{RawBalance, RawEjection, RawHealth, RawRetries, RawRetryOn, RawUpstream};
 
 use super::source::{Place, SourceId};
 use super::values::{Address, AdminAddress, Dur, FormTest, Located, Network, OneOrMany, Rate, Size};
@@ -309,28 +311,6 @@ pub(super) struct RawState {
     pub(super) persist_interval: Option<Located<Dur>>,
     /// Quotas whose window is at least this long are kept. Default "1m".
     pub(super) persist_min_window: Option<Located<Dur>>,
-}
-
-/// Servers that serve the same.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Upstream")]
-pub(super) struct RawUpstream {
-    /// URLs of its servers: "http://10.0.0.1:9000", "https://10.0.0.2:9443"; no path.
-    #[schemars(required)]
-    pub(super) servers: Option<Located<OneOrMany<String>>>,
-    /// Time to connect, TLS included. Default "2s".
-    pub(super) connect_timeout: Option<Located<Dur>>,
-    /// Time from the request's last byte to the response's head. Default "80s".
-    pub(super) response_timeout: Option<Located<Dur>>,
-    /// Time between two pieces of the response's body. Default "30s".
-    pub(super) body_timeout: Option<Located<Dur>>,
-    /// Time that an unused connection is kept; shorter than the server's own. Default "4s".
-    pub(super) idle_timeout: Option<Located<Dur>>,
-    /// Unused connections kept per thread. Default 256.
-    pub(super) max_idle: Option<Located<u32>>,
-    /// PEM file of the authorities to trust for https, relative to this configuration's folder. Default: the web's.
-    pub(super) ca: Option<Located<String>>,
 }
 
 /// Which requests go to an upstream.

@@ -15,7 +15,7 @@ use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, Rout
 use crate::keys::{Keyring, Passthrough, Principal};
 use crate::locks::{Lock, Locks};
 use crate::metrics::{LimitCounters, Metrics, RouteTimers};
-use crate::upstream::{Pool, ServerId, Servers};
+use crate::upstream::{Group, Pool, Servers};
 use arc_swap::ArcSwap;
 use http::Request;
 use prometheus::IntCounter;
@@ -35,7 +35,7 @@ pub struct Shared {
     pub time: Time,
     /// All metrics.
     pub metrics: Arc<Metrics>,
-    /// Every upstream server ever configured, so that a reload keeps its connections.
+    /// The upstreams as they run: a reload keeps what stays.
     pub servers: Servers,
     /// What the buffers of client connections may hold.
     pub budget: Arc<Budget>,
@@ -94,8 +94,8 @@ pub struct Snapshot {
     pub config: Config,
     /// The keys, or none needed.
     pub authority: Arc<Authority>,
-    /// The servers of each upstream of the configuration.
-    pub upstreams: Box<[Box<[ServerId]>]>,
+    /// The upstreams of the configuration as they run, in its order.
+    pub upstreams: Box<[Arc<Group>]>,
     /// The counters of each limit.
     pub limits: Box<[LimitCounters]>,
     /// The timers of each route.
@@ -117,7 +117,7 @@ impl Snapshot {
         access_log: Option<Arc<AccessLog>>,
         tls: Option<TlsAcceptor>,
     ) -> Snapshot {
-        let upstreams = config.upstreams.iter().map(|upstream| servers.intern(upstream)).collect();
+        let upstreams = servers.replace(&config.upstreams, &metrics.upstreams);
         let limits = metrics.limits(&config.policy);
         let routes = config.routes.iter().map(|route| metrics.route(&route.name)).collect();
         let authority = Arc::new(authority);

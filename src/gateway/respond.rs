@@ -167,6 +167,9 @@ fn answer<R>(refused: &Refused) -> Response<GatewayBody<R>> {
             if failure.outcome_is_unknown() && exchange.access == Some(Access::Write) {
                 headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
             }
+            if *failure == UpstreamFailure::Overloaded {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
         }
         Refusal::Overloaded => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(1));

@@ -2,9 +2,9 @@
 
 use super::client_body::ClientBody;
 use super::pace::Pace;
-use super::read_ahead::ReadAhead;
+use super::read_ahead::{ReadAhead, ReadFault};
 use crate::clock::timer_now;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use std::cell::Cell;
 use std::future::Future;
@@ -113,6 +113,32 @@ impl RequestBody {
             None => return Err(BodyFault::ClientTooLong),
         }
         Ok(frame)
+    }
+}
+
+impl RequestBody {
+    /// A body that was kept, for another try.
+    #[must_use]
+    pub fn again(whole: Bytes, idle: Duration) -> RequestBody {
+        RequestBody::new(ReadAhead::again(ClientBody::none(), whole), Pace::new(idle, 0), u64::MAX, None)
+    }
+
+    /// Reads the body to its end before anything of it is sent, so that it can be sent twice. `None` where it is longer than
+    /// `most` bytes or has trailers: then it goes once.
+    ///
+    /// # Errors
+    /// When the client's body is bad, or pauses for too long.
+    pub async fn keep(&mut self, most: usize) -> Result<Option<Bytes>, BodyFault> {
+        let is_long = self.inner.size_hint().lower() > most as u64;
+        if self.inner.whole().is_none() && !is_long && !self.inner.is_beyond() {
+            let (mut gathered, inner, pace) = (BytesMut::new(), &mut self.inner, &mut self.pace);
+            let read = std::future::poll_fn(|cx| inner.poll_ahead(cx, most, &mut gathered, pace)).await;
+            read.map_err(|fault| match fault {
+                ReadFault::Body(error) => BodyFault::Client(error),
+                ReadFault::Idle => BodyFault::ClientIdle,
+            })?;
+        }
+        Ok(self.inner.whole().filter(|whole| whole.len() <= most).cloned())
     }
 }
 

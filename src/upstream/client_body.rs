@@ -64,6 +64,14 @@ impl ClientBody {
     }
 }
 
+impl ClientBody {
+    /// The body of a request that has none left.
+    #[must_use]
+    pub fn none() -> ClientBody {
+        ClientBody { incoming: None, leftover: None }
+    }
+}
+
 impl Drop for ClientBody {
     fn drop(&mut self) {
         if let (Some(incoming), Some(leftover)) = (self.incoming.take(), &self.leftover) {

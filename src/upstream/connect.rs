@@ -1,4 +1,4 @@
-//! Making a connection: resolve, connect, TLS where the URL says https, HTTP/1.1.
+//! Making a connection to an address: connect, TLS where the URL says https, HTTP/1.1.
 
 use super::gather::Gather;
 use super::{MAX_HEAD_BYTES, MAX_HEADERS, RequestBody};
@@ -7,11 +7,14 @@ use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Why there is no connection. Nothing has been sent then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +54,7 @@ pub(super) struct Target {
     scheme: Scheme,
     host: Box<str>,
     port: u16,
+    authority: Box<str>,
     /// What its `ca` held, so that with another one it is another server: nobody goes on trusting what was taken out.
     ca: Option<Arc<[u8]>>,
     tls: Connector,
@@ -71,6 +75,7 @@ impl Target {
             scheme: server.scheme,
             host: server.host.clone(),
             port: server.port,
+            authority: server.authority.as_str().into(),
             // Read a moment after it was checked: what cannot be read now is trusted in nothing.
             ca: upstream.ca.as_ref().map(|path| std::fs::read(path).unwrap_or_default().into()),
             tls: Arc::default(),
@@ -81,26 +86,58 @@ impl Target {
         (self.scheme == Scheme::Https, &self.host, self.port, self.ca.as_deref())
     }
 
-    pub(super) async fn connect(&self) -> Result<SendRequest<RequestBody>, ConnectError> {
-        let unreachable = |error: &dyn std::fmt::Display| {
-            tracing::warn!(host = %self.host, port = self.port, %error, "cannot connect to an upstream server");
-            ConnectError::Unreachable
-        };
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        let socket = TcpStream::connect((host, self.port)).await.map_err(|error| unreachable(&error))?;
-        socket.set_nodelay(true).map_err(|error| unreachable(&error))?;
+    /// The host, an IPv6 address without its brackets.
+    pub(super) fn host(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Host and port, as a `Host` has them.
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The URL it is configured by.
+    pub(super) fn url(&self) -> String {
+        let scheme = if self.scheme == Scheme::Https { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority)
+    }
+
+    /// Connects to it at one of its addresses.
+    pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<SendRequest<RequestBody>> {
+        let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
         match self.scheme {
             Scheme::Http => handshake(socket).await,
-            Scheme::Https => {
-                let tls = self.tls.get_or_init(|| connector(self.ca.as_deref()));
-                let tls = tls.as_ref().ok_or_else(|| unreachable(&"no usable root certificates"))?;
-                let name = ServerName::try_from(host.to_owned()).map_err(|error| unreachable(&error))?;
-                handshake(tls.connect(name, socket).await.map_err(|error| unreachable(&error))?).await
-            }
+            Scheme::Https => handshake(self.secure(socket).await?).await,
         }
-        .map_err(|error| unreachable(&error))
+        .map_err(io::Error::other)
+    }
+
+    /// A bare connection, for a health check.
+    pub(super) async fn stream(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
+        let socket = TcpStream::connect(address).await?;
+        Ok(match self.scheme {
+            Scheme::Http => Box::new(socket),
+            Scheme::Https => Box::new(self.secure(socket).await?),
+        })
+    }
+
+    async fn secure(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let tls = self.tls.get_or_init(|| connector(self.ca.as_deref()));
+        let tls = tls.as_ref().ok_or_else(|| io::Error::other("no usable root certificates"))?;
+        let name = ServerName::try_from(self.host().to_owned()).map_err(io::Error::other)?;
+        tls.connect(name, socket).await
     }
 }
+
+/// What a health check speaks over.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl PartialEq for Target {
     fn eq(&self, other: &Target) -> bool {

@@ -52,7 +52,7 @@ impl Context<'_> {
         *given
     }
 
-    fn size<T>(
+    pub(super) fn size<T>(
         &mut self,
         item: &Item<T>,
         field: Option<&Located<Size>>,
