@@ -96,6 +96,9 @@ impl Charge {
 
     /// Holds `bytes` whether there is room or not: for what is there already, and bounded by its holder.
     pub fn set(&mut self, bytes: usize) {
+        if bytes == self.bytes {
+            return;
+        }
         match bytes.checked_sub(self.bytes) {
             Some(more) => self.budget.take(more),
             None => self.budget.give_back(self.bytes - bytes),

@@ -1,31 +1,17 @@
-//! One client connection: TLS where configured, the wire guard, HTTP/1.1, the stack.
+//! One client connection: TLS where configured, HTTP/1, the stack.
 
-use super::door::{Door, Place};
-use super::lent::Lent;
+use super::door::Place;
+use super::http1::{Bounds, Connection, Ended, Leave};
 use super::proxy_protocol;
-use super::wire::{self, Answers, Followed, Guarded, WireFault, WireLimits};
-use crate::budget::Charge;
+use super::wire::{self, WireFault, WireLimits};
 use crate::gateway::context::{RequestLabels, View};
-use crate::gateway::{GatewayBody, Home, Peer, forward, stack, words};
+use crate::gateway::{Home, Peer, forward, stack, words};
 use crate::metrics::Closed;
-use crate::upstream::{self, ClientBody, Gather, Leftover, Pace};
-use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
-use pin_project_lite::pin_project;
-use std::cell::RefCell;
-use std::convert::Infallible;
-use std::future::{Future, poll_fn};
 use std::net::IpAddr;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::task::Context;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tower::Service;
 
 /// Serves a connection from its first byte to its last.
 pub(super) async fn serve(mut place: Place, mut socket: TcpStream, peer: IpAddr) {
@@ -84,55 +70,30 @@ where
     let view = door.home.view();
     let server = &view.snapshot.config.server;
     let peer = Rc::new(peer);
-    let budget = &door.home.shared.budget;
-    let guarded = Guarded::new(Gather(stream), limits(server)).charged_to(Charge::none(budget));
-    let guarded = Rc::new(RefCell::new(guarded));
-    let pace = Pace::new(server.write_timeout, server.min_write_rate);
-    let lent = Lent::new(&guarded, &peer, pace, Charge::none(budget));
-    let forward = tower::service_fn(forward::forward);
-    let answers = guarded.borrow().answers();
-    let service = Adapter {
-        stack: RefCell::new(stack(&door.home, &peer, forward)),
-        door: Rc::clone(door),
-        answers,
-        leftover: Rc::default(),
+    let bounds = Bounds {
+        wire: limits(server),
+        write_timeout: server.write_timeout,
+        min_write_rate: server.min_write_rate,
         body_timeout: server.body_timeout,
     };
     let entry = door.guests.enter(&peer, door.home.now());
-    let ended = {
-        let connection = http1::Builder::new()
-            // Idle connections are the guests' business, slow heads the guard's.
-            .header_read_timeout(None)
-            .max_buf_size(server.max_header_bytes + READ_AHEAD_BYTES)
-            .max_header_size(server.max_header_bytes + READ_AHEAD_BYTES)
-            .max_headers(server.max_headers)
-            .serve_connection(TokioIo::new(lent), service);
-        let mut connection = pin!(connection);
-        let mut leaves = false;
-        poll_fn(|cx| {
-            if !leaves && entry.guest.is_asked(cx) {
-                leaves = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            connection.as_mut().poll(cx)
-        })
-        .await
+    let (guest, closing) = (Rc::clone(&entry.guest), Rc::clone(door));
+    let leaves = move |cx: &Context<'_>| match guest.is_asked(cx) {
+        true => Leave::Now,
+        false if closing.guests.is_closing() => Leave::Soon,
+        false => Leave::No,
     };
+    let mut connection = Connection::new(stream, &peer, &door.spares, bounds, leaves);
+    let ended = connection.serve(stack(&door.home, &peer, tower::service_fn(forward::forward))).await;
     drop(entry);
-    // hyper has let go of its part, so this is the last one.
-    let Some(guarded) = Rc::into_inner(guarded).map(RefCell::into_inner) else { return };
-    let fault = guarded.unanswered();
-    let mut stream = guarded.into_inner();
-    match (fault, ended) {
-        (Some(fault), _) => refuse(&view, &door.home, fault, &mut stream).await,
-        (None, Ok(())) => wire::linger(&mut stream).await,
-        // The answer broke off: the client must see that it did, so nothing is ended cleanly.
-        (None, Err(error)) => tracing::debug!(%error, "a client connection ended"),
+    let mut stream = connection.into_inner();
+    match ended {
+        Ended::Whole => wire::linger(&mut stream).await,
+        Ended::Refused(fault) => refuse(&view, &door.home, fault, &mut stream).await,
+        // The client must see that its answer broke off, so nothing is ended cleanly.
+        Ended::Broken => {}
     }
 }
-
-/// What hyper may hold of a connection besides one whole head.
-const READ_AHEAD_BYTES: usize = 32 * 1024;
 
 fn limits(server: &crate::config::Server) -> WireLimits {
     WireLimits {
@@ -157,69 +118,5 @@ where
     let headers = [("request-id", id.to_str().unwrap_or_default())];
     if let Err(error) = wire::refuse(stream, fault, &headers, &body).await {
         tracing::debug!(%error, "a client left before it was refused");
-    }
-}
-
-/// The stack as hyper wants it: called through a shared reference. It is always ready, so nothing is cloned for a request.
-struct Adapter<S> {
-    stack: RefCell<S>,
-    door: Rc<Door>,
-    answers: Answers,
-    leftover: Rc<Leftover>,
-    body_timeout: Duration,
-}
-
-impl<S, F> hyper::service::Service<Request<Incoming>> for Adapter<S>
-where
-    S: Service<Request<ClientBody>, Response = Response<GatewayBody>, Error = Infallible, Future = F>,
-    F: Future<Output = Result<Response<GatewayBody>, Infallible>>,
-{
-    type Response = Response<Followed<GatewayBody>>;
-    type Error = Infallible;
-    type Future = Following<F>;
-
-    fn call(&self, request: Request<Incoming>) -> Following<F> {
-        let request = ClientBody::of(request, &self.leftover);
-        Following {
-            future: self.stack.borrow_mut().call(request),
-            door: Rc::clone(&self.door),
-            answers: self.answers.clone(),
-            leftover: Rc::clone(&self.leftover),
-            body_timeout: self.body_timeout,
-        }
-    }
-}
-
-pin_project! {
-    /// Ties an answer to the connection's count of them, and reads what a request left behind that nobody read.
-    struct Following<F> {
-        #[pin]
-        future: F,
-        door: Rc<Door>,
-        answers: Answers,
-        leftover: Rc<Leftover>,
-        body_timeout: Duration,
-    }
-}
-
-impl<F> Future for Following<F>
-where
-    F: Future<Output = Result<Response<GatewayBody>, Infallible>>,
-{
-    type Output = Result<Response<Followed<GatewayBody>>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let mut response = ready!(this.future.poll(cx))?;
-        if this.door.guests.is_closing() {
-            // So that the client sends its next request elsewhere, and none is lost between its sending and our closing.
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        if let Some(body) = this.leftover.close()
-            && !response.headers().contains_key(CONNECTION)
-        {
-            tokio::task::spawn_local(upstream::drain(body, *this.body_timeout));
-        }
-        Poll::Ready(Ok(response.map(|body| this.answers.follow(body))))
     }
 }

@@ -8,6 +8,7 @@ use super::Phase;
 use super::connection;
 use super::crowd::{Counted, Crowd};
 use super::guests::Guests;
+use super::http1::Spares;
 use crate::budget::Charge;
 use crate::gateway::Home;
 use crate::metrics::{Closed, Paused};
@@ -19,8 +20,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 
-/// Bytes that any connection holds, whatever it does: the two ends' buffers while idle, its task, its record.
-const CONNECTION_BYTES: usize = 16 * 1024;
+/// Bytes that any connection holds, whatever it does: its task, its record, its TLS session.
+const CONNECTION_BYTES: usize = 8 * 1024;
 
 /// A thread's door.
 pub(super) struct Door {
@@ -28,6 +29,8 @@ pub(super) struct Door {
     phase: watch::Receiver<Phase>,
     /// Those that speak HTTP.
     pub(super) guests: Guests,
+    /// What connections without anything to do lend the others.
+    pub(super) spares: Rc<Spares>,
     crowd: Arc<Crowd>,
     inside: Cell<usize>,
     left: Notify,
@@ -43,7 +46,8 @@ pub(super) struct Place {
 impl Door {
     pub(super) fn new(home: Rc<Home>, phase: watch::Receiver<Phase>, crowd: Arc<Crowd>) -> Door {
         let guests = Guests::default();
-        Door { home, phase, guests, crowd, inside: Cell::new(0), left: Notify::new() }
+        let spares = Rc::new(Spares::within(home.shared.time.clone(), &home.shared.budget));
+        Door { home, phase, guests, spares, crowd, inside: Cell::new(0), left: Notify::new() }
     }
 
     pub(super) fn phase(&self) -> watch::Receiver<Phase> {

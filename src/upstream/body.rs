@@ -1,6 +1,7 @@
 //! The request's body on its way to the upstream: streamed frame by frame, never gathered.
 
 use super::client_body::ClientBody;
+use super::inlet::ClientFault;
 use super::pace::Pace;
 use super::read_ahead::{ReadAhead, ReadFault};
 use crate::clock::timer_now;
@@ -19,7 +20,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 pub enum BodyFault {
     /// The client's framing was bad, or the client left in the middle.
     #[error("the client's body could not be read")]
-    Client(#[source] hyper::Error),
+    Client(#[source] ClientFault),
     /// The client sent nothing for too long.
     #[error("the client's body did not come in time")]
     ClientIdle,
@@ -120,7 +121,7 @@ impl RequestBody {
     /// A body that was kept, for another try.
     #[must_use]
     pub fn again(whole: Bytes, idle: Duration) -> RequestBody {
-        RequestBody::new(ReadAhead::again(ClientBody::none(), whole), Pace::new(idle, 0), u64::MAX, None)
+        RequestBody::new(ReadAhead::again(ClientBody::default(), whole), Pace::new(idle, 0), u64::MAX, None)
     }
 
     /// Reads the body to its end before anything of it is sent, so that it can be sent twice. `None` where it is longer than

@@ -1,7 +1,7 @@
 //! The built gateway as a process of its own: sockets it is given, signals, descriptors, and who reads what it says.
 
-use crate::support::running::{Folder, LIVE, get, keys};
-use crate::support::upstream::Upstream;
+use crate::support::running::{Folder, LIVE, get, keys, request};
+use crate::support::upstream::{Upstream, ok};
 use crate::support::wait::{PATIENCE, wait_until};
 use crate::support::wire::Wire;
 use std::io::Read;
@@ -251,6 +251,54 @@ fn a_process_that_was_stopped_admits_no_more_than_a_burst() {
     let elapsed = tollgate::engine::Clock::now(&clock).0;
     let most = 3 + 1 + usize::try_from(elapsed / 100_000_000).unwrap();
     assert!((3..=most.min(29)).contains(&admitted), "{admitted} of at most {most}");
+}
+
+/// Bytes of the process that are in memory.
+fn resident_bytes(process: &Process) -> usize {
+    let statm = std::fs::read_to_string(format!("/proc/{}/statm", process.0.id())).unwrap();
+    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[test]
+fn thousands_of_hostile_connections_stay_within_the_memory_there_is_for_them() {
+    const MOST_BYTES: usize = 24 << 20;
+    const HOSTILE: usize = 1_500;
+    // What the system's allocator keeps beside what is asked for, and code that runs for the first time.
+    const SLACK_BYTES: usize = 24 << 20;
+    let upstream = Upstream::answering(|_| ok(&"x".repeat(8 << 20)));
+    let (address, admin) = (free(), free());
+    let by_form = "[[limits]]\nname = \"l\"\nstage = \"resource\"\nrate = \"100/s\"\nper = [\"form.a\"]\n";
+    let folder = folder(address, admin, upstream.address(), "max_buffer_memory = \"24MiB\"", by_form);
+    let process = Process::spawn(run(&folder).stderr(Stdio::null()));
+    ready(admin);
+    assert_eq!(Wire::connect(address).ask(get("/v1/charges", LIVE)).status(), 200);
+    let before = resident_bytes(&process);
+    let form = "content-type: application/x-www-form-urlencoded\r\ncontent-length: 60000\r\n";
+    let halves = [
+        format!("GET /v1/charges HTTP/1.1\r\nhost: api.test\r\nx: {}", "x".repeat(25_000)),
+        request("POST", "/v1/charges", LIVE, form) + &"a=".repeat(10_000),
+        // Whole, but nobody reads the answer.
+        get("/v1/charges", LIVE),
+    ];
+    let mut hostile = Vec::new();
+    let mut most = before;
+    for nth in 0..HOSTILE {
+        // Further ones wait in the kernel's queue: what they send is the kernel's to keep.
+        let mut client = Wire::connect(address);
+        client.set_write_patience(std::time::Duration::from_millis(20));
+        let half = if nth % 50 == 2 { &halves[2] } else { &halves[nth % 2] };
+        let _ = client.try_send(half);
+        hostile.push(client);
+        if nth % 50 == 0 {
+            most = most.max(resident_bytes(&process));
+        }
+    }
+    assert_eq!(Wire::connect(address).ask(get("/v1/charges", LIVE)).status(), 200, "good clients are served");
+    most = most.max(resident_bytes(&process));
+    assert!(most - before <= MOST_BYTES + SLACK_BYTES, "{} KiB more", (most - before) >> 10);
+    drop(hostile);
+    process.signal("-TERM");
+    assert!(process.ends_well());
 }
 
 #[test]
