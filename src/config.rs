@@ -26,9 +26,9 @@ mod tests;
 pub use error::{ConfigErrors, Excerpt, MAX_MISTAKES, Mistake, Severity};
 pub use figures::{WrittenAllocation, WrittenFigures};
 pub use model::{
-    AccessLog, Admin, Auth, AuthMode, Balance, Charge, Connect, Ejection, Endpoint, Extractor, HealthCheck, Level, Log,
-    LogFormat, ObjectLock, Responses, Retries, RetryOn, Scheme, Server, Share, ShouldRetry, State, Tls, Upstream,
-    UpstreamBounds, UpstreamServer,
+    AccessLog, Admin, Auth, AuthMode, Balance, Charge, Clients, Connect, Ejection, Endpoint, Extractor, HealthCheck,
+    Level, Log, LogFormat, ObjectLock, Pair, Responses, Retries, RetryOn, Scheme, Server, Share, ShouldRetry, State,
+    Tls, TlsVersion, Upstream, UpstreamBounds, UpstreamServer,
 };
 pub use router::{Route, Router};
 pub use schema::json_schema;

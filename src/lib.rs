@@ -21,6 +21,7 @@
 //! | 2 | [`keys`] | API key to principal, hashed at rest |
 //! | 2 | [`classification`] | request to class: one classification for live traffic, explain and replay |
 //! | 2 | [`locks`] | one request at a time per object, in order of arrival |
+//! | 2 | [`tls`] | certificates, who is trusted, handshakes with clients |
 //! | 2 | [`upstream`] | connections to upstream servers, one pool a thread |
 //! | 3 | [`gateway`] | the stack of one request, top to bottom in one file |
 //! | 4 | [`server`] | threads, listeners, TLS, connections and the wire guard |
@@ -51,5 +52,6 @@ pub mod path;
 pub mod process;
 pub mod server;
 pub mod state;
+pub mod tls;
 pub mod upstream;
 pub mod wire_fault;

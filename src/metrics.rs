@@ -5,10 +5,12 @@
 
 mod accept;
 mod locks;
+mod tls;
 mod upstreams;
 
 pub use accept::{AcceptMetrics, Closed, Paused};
 pub use locks::LockMetrics;
+pub use tls::{HandshakeResult, TlsMetrics};
 pub use upstreams::{SERVER_STATES, UpstreamCensus, UpstreamMetrics};
 
 use crate::engine::{Access, LimitId, Mode, Policy, Stage};
@@ -62,6 +64,8 @@ pub struct Metrics {
     transactions: IntCounterVec,
     /// Of the state that outlives a restart.
     pub state: StateMetrics,
+    /// Of TLS to clients.
+    pub tls: TlsMetrics,
     /// `tollgate_connections`: open client connections.
     pub connections: IntGauge,
     /// Of accepting connections.
@@ -197,6 +201,7 @@ impl Metrics {
             )?,
             transactions: transactions(&make)?,
             state: StateMetrics::new(&make)?,
+            tls: TlsMetrics::new(&make)?,
             connections: make.gauge("tollgate_connections", "Open client connections.")?,
             accept: AcceptMetrics::new(&make)?,
             panics: make.counter("tollgate_panics_total", "Panics caught while serving, each answered with a 500.")?,

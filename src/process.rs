@@ -125,6 +125,7 @@ impl Gateway {
         }
         let seen = loader.reads_files().then(|| watch::contents(&loaded.config.files));
         let snapshot = snapshot(loaded, &metrics, &servers);
+        tell_expiry(metrics.as_ref(), None, &snapshot);
         metrics.reloaded(true, time.wall().as_second());
         let shared = Arc::new(Shared::new(engine, time, metrics, servers, snapshot));
         if let Some(kept) = &kept {
@@ -244,7 +245,9 @@ impl Control {
         };
         warn_of_restart(&current, &loaded);
         metrics.forget_limits(&current.config.policy, &loaded.config.policy);
-        self.shared.replace(snapshot(loaded, metrics, &self.shared.servers));
+        let next = snapshot(loaded, metrics, &self.shared.servers);
+        tell_expiry(metrics, Some(&current), &next);
+        self.shared.replace(next);
         metrics.reloaded(true, wall);
         tracing::info!("the configuration is reloaded");
         Ok(())
@@ -256,11 +259,22 @@ impl Control {
 }
 
 fn snapshot(loaded: Loaded, metrics: &Metrics, servers: &Servers) -> Snapshot {
-    let Loaded { config, authority, access_log, tls } = loaded;
+    let Loaded { config, authority, access_log, tls, warnings } = loaded;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
     Snapshot::new(config, authority, metrics, servers, access_log, tls)
+}
+
+/// Sets the gauges of when certificates expire.
+fn tell_expiry(metrics: &Metrics, old: Option<&Snapshot>, new: &Snapshot) {
+    let old = old.map_or_else(Vec::new, |old| old.tls.expiries());
+    let new = new.tls.expiries();
+    let expiries = new.iter().map(|expiry| (expiry.label.as_str(), expiry.unix_seconds));
+    metrics.tls.expire(expiries, old.iter().map(|expiry| expiry.label.as_str()));
 }
 
 /// Says what a reload cannot change.

@@ -12,7 +12,6 @@ mod http1;
 mod inherited;
 mod listen;
 mod proxy_protocol;
-pub mod tls;
 pub mod wire;
 
 pub use descriptors::{raise_limit, room_for_clients};

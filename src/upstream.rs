@@ -25,6 +25,7 @@ mod reach;
 mod read_ahead;
 mod registry;
 mod resolve;
+mod secure;
 mod server;
 mod upkeep;
 
@@ -35,7 +36,7 @@ pub use balance::Dice;
 
 pub use body::{BodyFault, Deadline, RequestBody, Tick};
 pub use client_body::ClientBody;
-pub use connect::{CaError, ConnectError, check_ca};
+pub use connect::ConnectError;
 pub use ejection::Outlier;
 pub use gather::Gather;
 pub use group::{Group, Overload};
@@ -46,6 +47,7 @@ pub use reach::{AtHand, Unreached};
 pub use read_ahead::{Reach, ReadAhead, ReadFault};
 pub use registry::Servers;
 pub use resolve::{Lookup, MAX_ADDRESSES, Resolve, SystemResolver};
+pub use secure::UpstreamTls;
 pub use server::{Load, Open, Server, ServerId, ServerState};
 pub use upkeep::look_after;
 

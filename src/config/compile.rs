@@ -13,6 +13,7 @@ mod partitions;
 mod resilience;
 mod routes;
 mod settings;
+mod tls;
 mod upstreams;
 
 pub(super) use endpoints::EndpointTable;

@@ -1,7 +1,9 @@
 //! The compiled settings: plain values, all present, all within their bounds.
 
+mod tls;
 mod upstream;
 
+pub use tls::{Clients, Pair, Tls, TlsVersion};
 pub use upstream::{
     Balance, Ejection, HealthCheck, Retries, RetryOn, Scheme, Share, Upstream, UpstreamBounds, UpstreamServer,
 };
@@ -32,6 +34,10 @@ pub struct Server {
     pub proxy_protocol: bool,
     /// Time for a request's head to arrive.
     pub header_timeout: Duration,
+    /// Time for a TLS handshake.
+    pub handshake_timeout: Duration,
+    /// TLS handshakes at once.
+    pub max_handshakes: usize,
     /// Time between two requests of one connection.
     pub idle_timeout: Duration,
     /// Time between two pieces of a request's body.
@@ -66,15 +72,6 @@ pub struct Server {
     pub sweep_interval: Duration,
     /// Bytes of a body that are read ahead for limits that count by it.
     pub inspect_body_max: usize,
-}
-
-/// A certificate and its key, as PEM files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
-    /// The certificate chain.
-    pub certificate: PathBuf,
-    /// The private key.
-    pub private_key: PathBuf,
 }
 
 /// The admin listener.

@@ -7,12 +7,14 @@ mod figures;
 mod listener;
 mod lock;
 mod log;
+mod tls;
 mod upstream;
 
 pub(super) use figures::{RawAccount, RawAllocation, RawFigures, RawTier};
 pub(super) use listener::RawProxyProtocol;
 pub(super) use lock::RawLock;
 pub(super) use log::{RawLevel, RawLog, RawLogFormat};
+pub(super) use tls::{RawClientAuth, RawPair, RawTls, RawTlsVersion, RawUnknownSni};
 pub(super) use upstream::{RawBalance, RawEjection, RawHealth, RawRetries, RawRetryOn, RawUpstream};
 
 use super::source::{Place, SourceId};
@@ -162,6 +164,10 @@ pub(super) struct RawServer {
     pub(super) proxy_protocol: Option<Located<RawProxyProtocol>>,
     /// Time for a request's head to arrive, from its first byte on or from the connection's opening. Default "30s".
     pub(super) header_timeout: Option<Located<Dur>>,
+    /// Time for a TLS handshake, from the connection's opening on. Default "10s".
+    pub(super) handshake_timeout: Option<Located<Dur>>,
+    /// TLS handshakes at once; further connections wait for their turn within `handshake_timeout`. Default 1,024.
+    pub(super) max_handshakes: Option<Located<u32>>,
     /// Time between two requests of one connection. Default "75s".
     pub(super) idle_timeout: Option<Located<Dur>>,
     /// Time between two pieces of a request's body. Default "30s".
@@ -199,19 +205,6 @@ pub(super) struct RawServer {
     /// Bytes of a request's body that are read ahead where limits count by it; longer ones share one partition of each such
     /// limit. Default "64KiB".
     pub(super) inspect_body_max: Option<Located<Size>>,
-}
-
-/// A certificate and its key, as PEM files; relative to this configuration's folder.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Tls")]
-pub(super) struct RawTls {
-    /// The certificate chain, the server's own first.
-    #[schemars(required)]
-    pub(super) certificate: Option<Located<String>>,
-    /// Its private key.
-    #[schemars(required)]
-    pub(super) private_key: Option<Located<String>>,
 }
 
 /// The admin listener.

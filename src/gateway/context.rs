@@ -15,7 +15,8 @@ use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, Rout
 use crate::keys::{Keyring, Passthrough, Principal};
 use crate::locks::{Lock, Locks};
 use crate::metrics::{LimitCounters, Metrics, RouteTimers};
-use crate::upstream::{Group, Pool, Servers};
+use crate::tls::{self, Acceptor};
+use crate::upstream::{Group, Pool, Servers, UpstreamTls};
 use arc_swap::ArcSwap;
 use http::Request;
 use prometheus::IntCounter;
@@ -23,7 +24,6 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio_rustls::TlsAcceptor;
 
 /// What all threads share.
 pub struct Shared {
@@ -102,8 +102,26 @@ pub struct Snapshot {
     pub routes: Box<[RouteTimers]>,
     /// The access log, when one is configured.
     pub access_log: Option<Arc<AccessLog>>,
-    /// TLS to clients, when it is configured.
-    pub tls: Option<TlsAcceptor>,
+    /// TLS on both sides.
+    pub tls: TlsParts,
+}
+
+/// TLS on both sides, loaded.
+#[derive(Clone, Default)]
+pub struct TlsParts {
+    /// To clients, when it is configured.
+    pub clients: Option<Arc<Acceptor>>,
+    /// To the servers of each upstream of the configuration.
+    pub upstreams: Vec<Arc<UpstreamTls>>,
+}
+
+impl TlsParts {
+    /// When the certificates in use expire.
+    #[must_use]
+    pub fn expiries(&self) -> Vec<tls::Expiry> {
+        let own = self.clients.iter().flat_map(|acceptor| acceptor.certificates().iter());
+        tls::expiries(own.chain(self.upstreams.iter().filter_map(|upstream| upstream.certificate())))
+    }
 }
 
 impl Snapshot {
@@ -115,9 +133,10 @@ impl Snapshot {
         metrics: &Metrics,
         servers: &Servers,
         access_log: Option<Arc<AccessLog>>,
-        tls: Option<TlsAcceptor>,
+        mut tls: TlsParts,
     ) -> Snapshot {
-        let upstreams = servers.replace(&config.upstreams, &metrics.upstreams);
+        tls.upstreams.resize_with(config.upstreams.len(), Arc::default);
+        let upstreams = servers.replace(&config.upstreams, &tls.upstreams, &metrics.upstreams);
         let limits = metrics.limits(&config.policy);
         let routes = config.routes.iter().map(|route| metrics.route(&route.name)).collect();
         let authority = Arc::new(authority);

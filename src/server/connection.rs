@@ -6,12 +6,14 @@ use super::proxy_protocol;
 use super::wire::{self, WireFault, WireLimits};
 use crate::gateway::context::{RequestLabels, View};
 use crate::gateway::{Home, Peer, forward, stack, words};
-use crate::metrics::Closed;
+use crate::metrics::{Closed, HandshakeResult};
+use crate::tls::{Acceptor, Handshake, HandshakeError};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::Context;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 /// Serves a connection from its first byte to its last.
 pub(super) async fn serve(mut place: Place, mut socket: TcpStream, peer: IpAddr) {
@@ -21,14 +23,11 @@ pub(super) async fn serve(mut place: Place, mut socket: TcpStream, peer: IpAddr)
     }
     let Some(client) = client_of(&mut place, &mut socket, peer).await else { return };
     let view = place.door.home.view();
-    match &view.snapshot.tls {
+    match &view.snapshot.tls.clients {
         None => serve_http(&place, socket, Peer::new(client, false)).await,
         Some(acceptor) => {
-            let timeout = view.snapshot.config.server.header_timeout;
-            match tokio::time::timeout(timeout, acceptor.accept(socket)).await {
-                Ok(Ok(stream)) => serve_http(&place, stream, Peer::new(client, true)).await,
-                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                Err(_) => tracing::debug!("a TLS handshake did not end in time"),
+            if let Some((stream, handshake)) = shake_hands(&place, &view, acceptor, socket).await {
+                serve_http(&place, stream, Peer::over_tls(client, handshake)).await;
             }
         }
     }
@@ -60,6 +59,38 @@ async fn client_of(place: &mut Place, socket: &mut TcpStream, peer: IpAddr) -> O
         }
     };
     place.count(client).then_some(client)
+}
+
+/// TLS on a connection, within `handshake_timeout`.
+async fn shake_hands(
+    place: &Place,
+    view: &View,
+    acceptor: &Acceptor,
+    socket: TcpStream,
+) -> Option<(TlsStream<TcpStream>, Handshake)> {
+    let home = &place.door.home;
+    let timeout = view.snapshot.config.server.handshake_timeout;
+    let outcome = tokio::time::timeout(timeout, acceptor.accept(socket, || home.shared.time.wall())).await;
+    let count = |result| home.shared.metrics.tls.handshake(result);
+    match outcome {
+        Ok(Ok((stream, handshake))) => {
+            count(if handshake.resumed { HandshakeResult::Resumed } else { HandshakeResult::Full });
+            return Some((stream, handshake));
+        }
+        Ok(Err(HandshakeError::PlainHttp(mut socket))) => {
+            count(HandshakeResult::PlainHttp);
+            refuse(view, home, WireFault::PlainHttp, &mut socket).await;
+        }
+        Ok(Err(error)) => {
+            count(HandshakeResult::Failed);
+            tracing::debug!(%error, "a TLS handshake failed");
+        }
+        Err(_) => {
+            count(HandshakeResult::TimedOut);
+            tracing::debug!("a TLS handshake did not end in time");
+        }
+    }
+    None
 }
 
 async fn serve_http<IO>(place: &Place, stream: IO, peer: Peer)

@@ -23,7 +23,7 @@ pub use crate::wire_fault::WireFault;
 pub use refuse::{linger, refuse};
 
 pub(super) use field::{is_never_trailer, trim};
-pub(super) use scan::{Framing, Part, Scanner, Step};
+pub use scan::{Bad, Framing, Part, Scanner, Step};
 
 use std::time::Duration;
 

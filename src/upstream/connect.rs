@@ -1,20 +1,16 @@
 //! Making a connection to an address: connect, TLS where the URL says https, HTTP/1.1.
 
 use super::gather::Gather;
+use super::secure::UpstreamTls;
 use super::{MAX_HEAD_BYTES, MAX_HEADERS, RequestBody};
-use crate::config::{Scheme, Upstream, UpstreamServer};
+use crate::config::{Scheme, UpstreamServer};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use rustls::{ClientConfig, RootCertStore};
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 /// Why there is no connection. Nothing has been sent then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,27 +23,6 @@ pub enum ConnectError {
     TimedOut,
 }
 
-/// Why an upstream's `ca` cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot use the authorities in {path}: {why}")]
-pub struct CaError {
-    /// The file.
-    path: PathBuf,
-    /// What is wrong with it.
-    why: String,
-}
-
-/// Whether a file holds authorities to trust.
-///
-/// # Errors
-/// When it cannot be read, is no PEM, or holds no certificate that can be trusted.
-pub fn check_ca(path: impl AsRef<Path>) -> Result<(), CaError> {
-    let path = path.as_ref();
-    let fault = |why: &dyn std::fmt::Display| CaError { path: path.to_owned(), why: why.to_string() };
-    let pem = std::fs::read(path).map_err(|error| fault(&error))?;
-    authorities(&pem).map(drop).map_err(|why| fault(&why))
-}
-
 /// A server to connect to. Equal ones share connections.
 #[derive(Clone)]
 pub(super) struct Target {
@@ -55,13 +30,8 @@ pub(super) struct Target {
     host: Box<str>,
     port: u16,
     authority: Box<str>,
-    /// What its `ca` held, so that with another one it is another server: nobody goes on trusting what was taken out.
-    ca: Option<Arc<[u8]>>,
-    tls: Connector,
+    tls: Arc<UpstreamTls>,
 }
-
-/// Made at the first connection, then kept.
-type Connector = Arc<OnceLock<Option<TlsConnector>>>;
 
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -70,20 +40,20 @@ impl std::fmt::Debug for Target {
 }
 
 impl Target {
-    pub(super) fn new(server: &UpstreamServer, upstream: &Upstream) -> Target {
+    pub(super) fn new(server: &UpstreamServer, tls: &Arc<UpstreamTls>) -> Target {
         Target {
             scheme: server.scheme,
             host: server.host.clone(),
             port: server.port,
             authority: server.authority.as_str().into(),
-            // Read a moment after it was checked: what cannot be read now is trusted in nothing.
-            ca: upstream.ca.as_ref().map(|path| std::fs::read(path).unwrap_or_default().into()),
-            tls: Arc::default(),
+            tls: Arc::clone(tls),
         }
     }
 
-    fn identity(&self) -> (bool, &str, u16, Option<&[u8]>) {
-        (self.scheme == Scheme::Https, &self.host, self.port, self.ca.as_deref())
+    /// With other TLS it is another server: nobody goes on trusting what was taken out.
+    fn identity(&self) -> (Option<[u8; 32]>, &str, u16) {
+        let digest = (self.scheme == Scheme::Https).then(|| self.tls.digest());
+        (digest, &self.host, self.port)
     }
 
     /// The host, an IPv6 address without its brackets.
@@ -112,7 +82,7 @@ impl Target {
         socket.set_nodelay(true)?;
         match self.scheme {
             Scheme::Http => handshake(socket).await,
-            Scheme::Https => handshake(self.secure(socket).await?).await,
+            Scheme::Https => handshake(self.tls.connect(self.host(), socket).await?).await,
         }
         .map_err(io::Error::other)
     }
@@ -122,15 +92,8 @@ impl Target {
         let socket = TcpStream::connect(address).await?;
         Ok(match self.scheme {
             Scheme::Http => Box::new(socket),
-            Scheme::Https => Box::new(self.secure(socket).await?),
+            Scheme::Https => Box::new(self.tls.connect(self.host(), socket).await?),
         })
-    }
-
-    async fn secure(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let tls = self.tls.get_or_init(|| connector(self.ca.as_deref()));
-        let tls = tls.as_ref().ok_or_else(|| io::Error::other("no usable root certificates"))?;
-        let name = ServerName::try_from(self.host().to_owned()).map_err(io::Error::other)?;
-        tls.connect(name, socket).await
     }
 }
 
@@ -167,30 +130,4 @@ where
         }
     });
     Ok(sender)
-}
-
-/// Verification is always on: against the given CA alone, or against the system's roots.
-fn connector(ca: Option<&[u8]>) -> Option<TlsConnector> {
-    let roots = match ca {
-        Some(pem) => authorities(pem).ok()?,
-        None => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            roots
-        }
-    };
-    if roots.is_empty() {
-        return None;
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
-    Some(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
-}
-
-/// The certificates of a PEM text, at least one.
-fn authorities(pem: &[u8]) -> Result<RootCertStore, String> {
-    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates.map_err(|error| error.to_string())?);
-    if roots.is_empty() { Err("it holds no certificate of an authority".to_owned()) } else { Ok(roots) }
 }

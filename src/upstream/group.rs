@@ -9,6 +9,7 @@ use super::budget::Budget;
 use super::connect::Target;
 use super::ejection::most_ejected;
 use super::resolve::Site;
+use super::secure::UpstreamTls;
 use super::server::{Open, Server, ServerId, Slots};
 use crate::config::{Ejection, Upstream};
 use crate::engine::Nanos;
@@ -89,12 +90,13 @@ impl Group {
     /// The upstream as it is now configured, with all that it keeps of the one before.
     pub(super) fn new(
         upstream: &Upstream,
+        tls: &Arc<UpstreamTls>,
         before: Option<&Arc<Group>>,
         slots: &Arc<Slots>,
         metrics: &UpstreamMetrics,
     ) -> Arc<Group> {
         let site = |server| {
-            let target = Target::new(server, upstream);
+            let target = Target::new(server, tls);
             let same = before.and_then(|group| group.sites.iter().find(|site| *site.target == target));
             same.cloned().unwrap_or_else(|| Arc::new(Site::new(target)))
         };
@@ -341,7 +343,8 @@ mod tests {
     #[test]
     fn a_reload_keeps_the_servers_that_stay_with_their_state() {
         let (metrics, slots) = (Metrics::new().unwrap(), Arc::new(Slots::default()));
-        let of = |urls: &[&str], before| Group::new(&upstream(urls), before, &slots, &metrics.upstreams);
+        let of =
+            |urls: &[&str], before| Group::new(&upstream(urls), &Arc::default(), before, &slots, &metrics.upstreams);
         let first = of(&["http://10.0.0.1", "http://10.0.0.2"], None);
         first.enter(NOW).unwrap();
         for _ in 0..5 {
@@ -383,7 +386,7 @@ mod tests {
         settings.bounds = UpstreamBounds { max_connections: 1, max_pending: 1, max_in_flight: 2 };
         settings.retries.budget = Share(0);
         let metrics = Metrics::new().unwrap();
-        let group = Group::new(&settings, None, &Arc::default(), &metrics.upstreams);
+        let group = Group::new(&settings, &Arc::default(), None, &Arc::default(), &metrics.upstreams);
         assert!(group.enter(NOW).is_ok() && group.enter(NOW).is_ok());
         assert_eq!(group.enter(NOW), Err(Overload::InFlight));
         group.leave();

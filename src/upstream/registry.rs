@@ -2,6 +2,7 @@
 
 use super::group::Group;
 use super::resolve::{Resolve, SystemResolver};
+use super::secure::UpstreamTls;
 use super::server::Slots;
 use crate::config::Upstream;
 use crate::engine::Nanos;
@@ -35,15 +36,20 @@ impl Servers {
         Servers(Arc::new(Registry { slots, current, resolver, replaced: Notify::new() }))
     }
 
-    /// The upstreams of a new configuration, in its order. They keep what those of the same name have: see [`Group`].
+    /// The upstreams of a new configuration, in its order, each with its TLS. They keep what those of the same name have: see [`Group`].
     #[must_use]
-    pub fn replace(&self, upstreams: &[Upstream], metrics: &UpstreamMetrics) -> Box<[Arc<Group>]> {
+    pub fn replace(
+        &self,
+        upstreams: &[Upstream],
+        tls: &[Arc<UpstreamTls>],
+        metrics: &UpstreamMetrics,
+    ) -> Box<[Arc<Group>]> {
         let mut current = self.0.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let group = |upstream: &Upstream| {
+        let group = |(upstream, tls): (&Upstream, &Arc<UpstreamTls>)| {
             let before = current.iter().find(|group| *group.name() == *upstream.name);
-            Group::new(upstream, before, &self.0.slots, metrics)
+            Group::new(upstream, tls, before, &self.0.slots, metrics)
         };
-        let groups: Box<[Arc<Group>]> = upstreams.iter().map(group).collect();
+        let groups: Box<[Arc<Group>]> = upstreams.iter().zip(tls).map(group).collect();
         *current = groups.clone();
         self.0.replaced.notify_one();
         groups

@@ -18,7 +18,7 @@ pub(super) fn upstream(urls: &[&str]) -> Upstream {
 
 /// The same as it runs.
 pub(super) fn group(urls: &[&str]) -> Arc<Group> {
-    Group::new(&upstream(urls), None, &Arc::default(), &Metrics::new().unwrap().upstreams)
+    Group::new(&upstream(urls), &Arc::default(), None, &Arc::default(), &Metrics::new().unwrap().upstreams)
 }
 
 /// So many servers of one upstream.
@@ -31,5 +31,5 @@ pub(super) fn servers(count: usize) -> Box<[Arc<Server>]> {
 /// What a URL is connected to by.
 pub(super) fn target(url: &str) -> Target {
     let upstream = upstream(&[url]);
-    Target::new(&upstream.servers[0], &upstream)
+    Target::new(&upstream.servers[0], &Arc::default())
 }

@@ -3,6 +3,7 @@
 pub(crate) mod cases;
 mod clocks;
 pub(crate) mod running;
+pub(crate) mod secure;
 pub(crate) mod stub;
 pub(crate) mod upstream;
 pub(crate) mod wait;

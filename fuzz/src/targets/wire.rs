@@ -1,23 +1,18 @@
 //! The wire guard: one verdict however the bytes are cut, and what passes is what a strict reader reads too.
 
 use super::strict::{self, End};
-use std::collections::VecDeque;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tollgate::server::wire::{Guarded, WireFault, WireLimits};
+use tollgate::server::wire::{Part, Scanner, WireFault, WireLimits};
 
 /// A letter that says how to cut, then what a client sends.
 pub(super) fn run(data: &[u8]) {
     let Some((&letter, stream)) = data.split_first() else { return };
     let limits = limits(letter);
-    let whole = pass(&[stream], 1 << 16, limits);
+    let whole = pass(&[stream], limits);
     let single: Vec<&[u8]> = stream.chunks(1).collect();
-    assert_eq!(pass(&single, 8192, limits), whole, "byte by byte");
+    assert_eq!(pass(&single, limits), whole, "byte by byte");
     let stride = 2 + usize::from(letter >> 1) % 61;
     let pieces: Vec<&[u8]> = stream.chunks(stride).collect();
-    assert_eq!(pass(&pieces, 1 + usize::from(letter) % 40, limits), whole, "cut every {stride}");
+    assert_eq!(pass(&pieces, limits), whole, "cut every {stride}");
     assert!(stream.starts_with(&whole.bytes), "what passed is not what came");
 
     let (requests, end) = strict::read(&whole.bytes);
@@ -51,70 +46,36 @@ fn limits(letter: u8) -> WireLimits {
     }
 }
 
-/// A client that sends the given pieces, one a read, then ends.
-struct Pieces(VecDeque<Vec<u8>>);
-
-impl AsyncRead for Pieces {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Some(piece) = self.0.front_mut() {
-            let length = piece.len().min(buf.remaining());
-            buf.put_slice(&piece[..length]);
-            piece.drain(..length);
-            if piece.is_empty() {
-                self.0.pop_front();
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Pieces {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 #[derive(Debug, PartialEq, Eq)]
 struct Passed {
     bytes: Vec<u8>,
     verdict: Option<WireFault>,
     requests: u64,
-    failed: bool,
 }
 
-/// Reads everything through a guard, `room` bytes a read, and answers each request as soon as its head has passed.
-fn pass(pieces: &[&[u8]], room: usize, limits: WireLimits) -> Passed {
-    let pieces = pieces.iter().filter(|piece| !piece.is_empty()).map(|piece| piece.to_vec()).collect();
-    let mut guard = Guarded::new(Pieces(pieces), limits);
-    let (answers, mut answered) = (guard.answers(), 0);
-    let (mut bytes, mut failed) = (Vec::new(), false);
-    let mut space = vec![0; room];
-    let mut context = Context::from_waker(Waker::noop());
-    loop {
-        let mut buf = ReadBuf::new(&mut space);
-        match Pin::new(&mut guard).poll_read(&mut context, &mut buf) {
-            Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
-                bytes.extend_from_slice(buf.filled());
-                while answered < guard.requests() {
-                    answers.answered();
-                    answered += 1;
+/// Reads everything through a scanner, a piece at a time.
+fn pass(pieces: &[&[u8]], limits: WireLimits) -> Passed {
+    let mut scanner = Scanner::new(limits);
+    let (mut held, mut passed) = (Vec::new(), Passed { bytes: Vec::new(), verdict: None, requests: 0 });
+    for piece in pieces {
+        held.extend_from_slice(piece);
+        loop {
+            match scanner.step(&held, &mut |_| {}) {
+                Ok(Some(step)) => {
+                    passed.requests += u64::from(matches!(step.part, Part::Head(_)));
+                    passed.bytes.extend(held.drain(..step.length));
                 }
-                assert!(Pin::new(&mut guard).poll_flush(&mut context).is_ready());
+                Ok(None) => break,
+                Err(bad) => {
+                    passed.bytes.extend(held.drain(..bad.good));
+                    passed.verdict = Some(bad.fault);
+                    return passed;
+                }
             }
-            Poll::Ready(Ok(())) | Poll::Pending => break,
-            Poll::Ready(Err(_)) => {
-                failed = true;
+            if held.is_empty() {
                 break;
             }
         }
     }
-    Passed { bytes, verdict: guard.verdict(), requests: guard.requests(), failed }
+    passed
 }

@@ -3,14 +3,13 @@
 use super::super::error::Finding;
 use super::super::model::{
     AccessLog, Admin, Auth, AuthMode, Charge, Connect, Level, Log, LogFormat, Responses, Server, ShouldRetry, State,
-    Tls,
 };
 use super::super::raw::{
     Item, RawAdmin, RawAuth, RawAuthMode, RawCharge, RawConnect, RawLevel, RawLog, RawLogFormat, RawProxyProtocol,
-    RawResponses, RawServer, RawShouldRetry, RawState, RawTls,
+    RawResponses, RawServer, RawShouldRetry, RawState,
 };
 use super::super::values::{Dur, Located, Size};
-use super::{Context, value};
+use super::{Context, tls, value};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -96,7 +95,7 @@ pub(super) fn server(context: &mut Context<'_>, raw: Option<Item<RawServer>>) ->
     let connections = context.number(&item, raw.max_connections.as_ref(), 0, 0..=u32::MAX);
     Server {
         listen: listen(context, &item),
-        tls: raw.tls.as_ref().and_then(|raw| tls(context, &item, raw)),
+        tls: raw.tls.as_ref().and_then(|raw| tls::server(context, &item, raw)),
         threads: context.number(&item, raw.threads.as_ref(), 0, 0..=1024),
         max_connections: if connections == 0 { MAX_CONNECTIONS as usize } else { connections },
         max_connections_per_address: context.number(
@@ -108,6 +107,8 @@ pub(super) fn server(context: &mut Context<'_>, raw: Option<Item<RawServer>>) ->
         max_buffer_memory: buffer_memory(context, &item),
         proxy_protocol: proxy_protocol(context, &item),
         header_timeout: context.duration(&item, raw.header_timeout.as_ref(), seconds(30), TIMEOUT),
+        handshake_timeout: context.duration(&item, raw.handshake_timeout.as_ref(), seconds(10), TIMEOUT),
+        max_handshakes: context.number(&item, raw.max_handshakes.as_ref(), 1_024, 1..=1_000_000),
         idle_timeout: context.duration(&item, raw.idle_timeout.as_ref(), seconds(75), TIMEOUT),
         body_timeout: context.duration(&item, raw.body_timeout.as_ref(), seconds(30), TIMEOUT),
         min_body_rate: context.size(&item, raw.min_body_rate.as_ref(), MIN_RATE, RATE),
@@ -172,18 +173,6 @@ fn listen(context: &mut Context<'_>, item: &Item<RawServer>) -> Vec<SocketAddr> 
 fn clash(a: SocketAddr, b: SocketAddr) -> bool {
     let all = a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || (all && a.is_ipv4() == b.is_ipv4()))
-}
-
-fn tls(context: &mut Context<'_>, item: &Item<RawServer>, raw: &Located<RawTls>) -> Option<Tls> {
-    let fields = [("certificate", &raw.value.certificate), ("private_key", &raw.value.private_key)];
-    for (key, field) in fields {
-        if field.is_none() && !item.damaged {
-            let finding = Finding::error(item.at(&raw.span), format!("`tls` lacks `{key}`"));
-            context.tell(finding.expected(r#"tls = { certificate = "cert.pem", private_key = "key.pem" }"#));
-        }
-    }
-    let (certificate, private_key) = (raw.value.certificate.as_ref()?, raw.value.private_key.as_ref()?);
-    Some(Tls { certificate: context.file(&certificate.value), private_key: context.file(&private_key.value) })
 }
 
 pub(super) fn admin(context: &mut Context<'_>, raw: Option<Item<RawAdmin>>, server: &Server) -> Admin {

@@ -6,7 +6,7 @@ use super::super::raw::{Item, Named, RawBalance, RawUpstream};
 use super::super::source::Place;
 use super::super::values::Located;
 use super::settings::TIMEOUT;
-use super::{Context, resilience, value};
+use super::{Context, resilience, tls, value};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -67,6 +67,18 @@ fn upstream(
         ejection: resilience::ejection(context, item),
         retries: resilience::retries(context, item),
         ca: raw.ca.as_ref().map(|path| context.file(&path.value)),
+        client_certificate: raw.client_certificate.as_ref().and_then(|given| {
+            let pair = &given.value;
+            let place = item.at(&given.span);
+            tls::pair(
+                context,
+                "client_certificate",
+                (!item.damaged).then_some(place),
+                &pair.certificate,
+                &pair.private_key,
+            )
+        }),
+        server_name: raw.server_name.as_ref().and_then(|name| tls::server_name(context, item, name)),
     }
 }
 

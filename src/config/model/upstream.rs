@@ -1,5 +1,6 @@
 //! The compiled settings of an upstream.
 
+use super::Pair;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,6 +37,10 @@ pub struct Upstream {
     pub retries: Retries,
     /// PEM file of the authorities to trust; `None`: the web's.
     pub ca: Option<PathBuf>,
+    /// The certificate to show to servers that ask for one.
+    pub client_certificate: Option<Pair>,
+    /// The name that https servers are asked for and verified by; `None`: the host of each.
+    pub server_name: Option<Box<str>>,
 }
 
 /// One server of an upstream.

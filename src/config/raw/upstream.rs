@@ -1,5 +1,6 @@
 //! `[upstreams.NAME]` as it is written.
 
+use super::RawPair;
 use crate::config::values::{Dur, Located, OneOrMany, Size, Statuses};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -44,6 +45,10 @@ pub(in crate::config) struct RawUpstream {
     pub(in crate::config) retries: Option<Located<RawRetries>>,
     /// PEM file of the authorities to trust for https, relative to this configuration's folder. Default: the web's.
     pub(in crate::config) ca: Option<Located<String>>,
+    /// The certificate to show to servers that ask for one (mutual TLS). Reloaded when the files change.
+    pub(in crate::config) client_certificate: Option<Located<RawPair>>,
+    /// The name that https servers are asked for and verified by, in place of their host. Default: the host of each URL.
+    pub(in crate::config) server_name: Option<Located<String>>,
 }
 
 /// How a server is chosen.

@@ -6,11 +6,11 @@ use super::head::HeadScan;
 use crate::wire_fault::WireFault;
 use std::ops::Range;
 
-pub(in crate::server) use super::head::Framing;
+pub use super::head::Framing;
 
 /// Follows the requests of one connection through its bytes. The same bytes give the same answer in any pieces.
 #[derive(Debug)]
-pub(in crate::server) struct Scanner {
+pub struct Scanner {
     limits: WireLimits,
     phase: Phase,
 }
@@ -25,16 +25,16 @@ enum Phase {
 
 /// One piece of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server) struct Step {
+pub struct Step {
     /// Its length in bytes, at least 1.
-    pub(in crate::server) length: usize,
+    pub length: usize,
     /// What it is.
-    pub(in crate::server) part: Part,
+    pub part: Part,
 }
 
 /// What a piece of a message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server) enum Part {
+pub enum Part {
     /// A whole head, and how the body after it is framed.
     Head(Framing),
     /// Bytes of a body, with what frames them.
@@ -45,19 +45,21 @@ pub(in crate::server) enum Part {
 
 /// A bad byte, and how many good ones stand before it. A bad head or trailer section has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::server) struct Bad {
-    pub(in crate::server) good: usize,
-    pub(in crate::server) fault: WireFault,
+pub struct Bad {
+    /// Good bytes before it.
+    pub good: usize,
+    /// What is wrong.
+    pub fault: WireFault,
 }
 
 impl Scanner {
     /// At the first byte of a connection.
-    pub(in crate::server) fn new(limits: WireLimits) -> Scanner {
+    pub fn new(limits: WireLimits) -> Scanner {
         Scanner { limits, phase: Phase::Head(HeadScan::default()) }
     }
 
     /// Whether the next byte belongs to a request whose head has passed.
-    pub(in crate::server) fn is_in_body(&self) -> bool {
+    pub fn is_in_body(&self) -> bool {
         !matches!(self.phase, Phase::Head(_))
     }
 
@@ -66,11 +68,7 @@ impl Scanner {
     ///
     /// # Errors
     /// When a byte is bad. Nothing may be asked of the connection any more.
-    pub(in crate::server) fn step(
-        &mut self,
-        bytes: &[u8],
-        data: &mut impl FnMut(Range<usize>),
-    ) -> Result<Option<Step>, Bad> {
+    pub fn step(&mut self, bytes: &[u8], data: &mut impl FnMut(Range<usize>)) -> Result<Option<Step>, Bad> {
         let whole = |fault| Bad { good: 0, fault };
         let step = |length, part| Ok(Some(Step { length, part }));
         match &mut self.phase {
