@@ -262,9 +262,9 @@ fn resident_bytes(process: &Process) -> usize {
 #[test]
 fn thousands_of_hostile_connections_stay_within_the_memory_there_is_for_them() {
     const MOST_BYTES: usize = 24 << 20;
-    const HOSTILE: usize = 1_500;
-    // What the system's allocator keeps beside what is asked for, and code that runs for the first time.
-    const SLACK_BYTES: usize = 24 << 20;
+    const HOSTILE: usize = 3_000;
+    // What the allocator keeps beside what is asked for, and tasks, which are large in builds that are not optimized.
+    const SLACK_BYTES: usize = 40 << 20;
     let upstream = Upstream::answering(|_| ok(&"x".repeat(8 << 20)));
     let (address, admin) = (free(), free());
     let by_form = "[[limits]]\nname = \"l\"\nstage = \"resource\"\nrate = \"100/s\"\nper = [\"form.a\"]\n";
