@@ -3,6 +3,7 @@
 mod addresses;
 mod allocation;
 mod bodies;
+mod bounds;
 mod catalogue;
 mod drain;
 mod edges;

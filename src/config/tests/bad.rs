@@ -87,6 +87,8 @@ const AFTER_BASE: &[(&str, Told)] = &[
     ("[upstreams.b]\nservers = 'http://b'\n[[routes]]\npath_prefix = '/v1'", &[("1:12", "no route leads to the upstream `b`"), ("3:1", "lacks `upstream`")]),
     ("[[endpoints]]\nname = 'x'", &[("1:1", "lacks `match`")]),
     ("[connect]\ncharge = 'platfrom'\npays = 1", &[("2:10", "did you mean `platform`?"), ("3:1", "unknown key `pays`")]),
+    ("[server]\nproxy_protocol = 'on'\nmax_buffer_memory = '1KiB'\nmin_body_rate = '2GiB'\nmin_write_rate = 'fast'\nmax_body_bytes = '2TiB'\ndrain_delay = '2h'\nmax_connections_per_address = -1",
+        &[("2:18", "unknown word `on`"), ("3:21", "1.0 MiB to 16.0 TiB"), ("4:17", "0 B to 1.0 GiB"), ("5:18", "not a size"), ("6:18", "0 B to 1.0 TiB"), ("7:15", "0s to 1h"), ("8:31", "found: integer `-1`")]),
     ("[server]\ninspect_body_max = '1GiB'", &[("2:20", "0 B to 16.0 MiB")]),
     ("[[endpoints]]\nmatch = 'post /v1'\n[[endpoints]]\nmatch = '/v1'\n[[endpoints]]\nmatch = 'GET v1/{a'",
         &[("2:9", "upper case"), ("4:9", "a method and a path template"), ("6:9", "must begin with a slash")]),
