@@ -18,6 +18,7 @@ mod ejection;
 mod gather;
 mod group;
 mod health;
+pub mod http1;
 mod inlet;
 mod probe;
 mod reach;
@@ -33,13 +34,14 @@ mod tests;
 
 pub use balance::Dice;
 
-pub use body::{BodyFault, Deadline, RequestBody, Tick};
+pub use body::{BodyFault, Cause, Deadline, RequestBody, Tick};
 pub use client_body::ClientBody;
 pub use connect::ConnectError;
 pub use ejection::Outlier;
 pub use gather::Gather;
 pub use group::{Group, Overload};
 pub use health::Health;
+pub use http1::Body as UpstreamBody;
 pub use inlet::{ClientFault, Inlet, Outlet};
 pub use reach::{AtHand, Unreached};
 pub use read_ahead::{Reach, ReadAhead, ReadFault};
@@ -51,7 +53,6 @@ pub use upkeep::look_after;
 
 use crate::clock::Time;
 use crate::engine::{Clock, Nanos, time::nanos_of};
-use hyper::client::conn::http1::SendRequest;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -67,7 +68,7 @@ pub const MAX_HEADERS: usize = 100;
 /// A connection that is out: give it back after a whole exchange, or drop it to close it.
 pub struct Connection {
     /// Sends requests, one at a time.
-    pub sender: SendRequest<RequestBody>,
+    pub sender: http1::Sender,
     /// The request in flight on it.
     load: Load,
     /// Whether it has served a request before, so that it may have been closed meanwhile.
@@ -85,7 +86,7 @@ impl Connection {
 }
 
 struct Idle {
-    sender: SendRequest<RequestBody>,
+    sender: http1::Sender,
     deadline: Deadline,
     open: Open,
     since: Nanos,
@@ -192,7 +193,10 @@ impl Pool {
         let load = Load::new(open);
         let connected = tokio::time::timeout(timeout, server.target.connect(server.address)).await;
         let (failure, error): (_, Box<dyn std::error::Error>) = match connected {
-            Ok(Ok(sender)) => return Ok(Connection { sender, load, reused: false, deadline: Deadline::default() }),
+            Ok(Ok(stream)) => {
+                let (sender, deadline) = (http1::Sender::new(stream), Deadline::default());
+                return Ok(Connection { sender, load, reused: false, deadline });
+            }
             Ok(Err(error)) => (ConnectError::Unreachable, error.into()),
             Err(late) => (ConnectError::TimedOut, late.into()),
         };

@@ -15,13 +15,14 @@ use crate::clock::timer_now;
 use crate::config::Upstream;
 use crate::engine::Nanos;
 use crate::keys::Principal;
+use crate::upstream::http1::{ExchangeFault, Failure};
 use crate::upstream::{
     AtHand, BodyFault, ClientBody, ConnectError, Connection, Deadline, Group, ReadAhead, RequestBody, Tick, Unreached,
+    UpstreamBody,
 };
 use crate::wire_fault::fault_of;
-use http::{HeaderMap, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Request, Response, Version, header};
 use http_body::Body;
-use hyper::body::Incoming;
 use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
@@ -63,6 +64,10 @@ fn outgoing(
     let upstream = place.and_then(|place| config.upstreams.get(place));
     let host = upstream.and_then(|upstream| rewrite::host(upstream, &parts, options));
     headers::forward_request(&mut parts.headers, parts.version, exchange, principal, host.as_ref());
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        // Unless told so, hyper takes a GET's body of unknown length for none, and drops what the client has sent.
+        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     parts.uri = rewrite::target(parts.uri, options);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
@@ -102,7 +107,7 @@ fn converse(
                 Err(failure) => return refused(Refusal::Upstream(failure), rest),
             };
             rest.exchange.sent = Some(rest.exchange.home.now());
-            let sent = connection.sender.try_send_request(outgoing);
+            let sent = connection.sender.try_send(outgoing);
             let outcome = tokio::select! {
                 biased;
                 outcome = sent => Some(outcome),
@@ -116,24 +121,29 @@ fn converse(
                         None => {
                             rest.exchange.answered = Some(now);
                             rest.connection = Some(connection);
-                            return accept(response, route.upstream, rest);
+                            return Ok(accept(response, route.upstream, rest));
                         }
                     }
                     continue;
                 }
-                Some(Err(mut failed)) => match failed.take_message() {
-                    Some(unsent) if connection.reused => {
+                Some(Err(failed)) => match *failed {
+                    Failure { unsent: Some(unsent), written: false, .. } if connection.reused => {
                         outgoing = unsent;
                         continue;
                     }
-                    Some(unsent) => match route.unsent(&connection, now) {
+                    Failure { unsent: Some(unsent), written: false, error, .. } => match route.unsent(&connection, now)
+                    {
                         true => {
                             outgoing = unsent;
                             continue;
                         }
-                        false => (failure(&failed.into_error()), None),
+                        false => (failure(&error), None),
                     },
-                    None => (failure(&failed.into_error()), Some(Cause::of_break(connection.reused))),
+                    Failure { error, answered, .. } => {
+                        // What is no HTTP would be none a second time.
+                        let has_broken = matches!(error, ExchangeFault::Io(_) | ExchangeFault::Closed);
+                        (failure(&error), has_broken.then(|| Cause::of_break(connection.reused && !answered)))
+                    }
                 },
                 None => (Refusal::Upstream(UpstreamFailure::TimedOut), Some(Cause::Timeout)),
             };
@@ -207,7 +217,7 @@ impl<'a> Route<'a> {
     /// What to make of an answer: a request to send instead of passing it on, where it says that the server is unfit.
     fn judge(
         &mut self,
-        response: &Response<Incoming>,
+        response: &Response<UpstreamBody>,
         connection: &Connection,
         now: Nanos,
     ) -> Option<Request<RequestBody>> {
@@ -270,42 +280,20 @@ impl<'a> Route<'a> {
     }
 }
 
-/// Takes the head of the upstream's answer, or refuses to pass it on.
-fn accept(
-    response: Response<Incoming>,
-    upstream: &Upstream,
-    mut rest: Box<Rest>,
-) -> Result<Response<GatewayBody>, Refused> {
+/// Takes the head of the upstream's answer.
+fn accept(response: Response<UpstreamBody>, upstream: &Upstream, mut rest: Box<Rest>) -> Response<GatewayBody> {
     let (mut parts, body) = response.into_parts();
-    // Nobody asked for a switch of protocols: `Upgrade` is not forwarded.
-    if !is_plainly_framed(&parts.headers) || parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Broken), rest.into_exchange()));
-    }
     rest.exchange.settle(parts.status);
     headers::forward_response(&mut parts.headers, &rest.exchange);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let tick = Tick::new(upstream.body_timeout);
     let body = GatewayBody::forwarded(body, tick, rest);
-    Ok(Response::from_parts(parts, body))
-}
-
-/// Whether a body's framing can be read in one way only and taken off it: any coding besides `chunked`, which nobody asked for,
-/// would reach the client under no name.
-fn is_plainly_framed(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    match (codings.next(), lengths.next()) {
-        (None, None) => true,
-        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none(),
-        // hyper reads "3, 3" as 3, but it would go on to the client as it is.
-        (None, Some(length)) => length.as_bytes().iter().all(u8::is_ascii_digit) && lengths.next().is_none(),
-        (Some(_), Some(_)) => false,
-    }
+    Response::from_parts(parts, body)
 }
 
 /// Tells the client's fault from the upstream's.
-fn failure(error: &hyper::Error) -> Refusal {
+fn failure(error: &ExchangeFault) -> Refusal {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         match error.downcast_ref::<BodyFault>() {

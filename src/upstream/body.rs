@@ -14,6 +14,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+/// What a body's reader found: of whatever protocol it came over.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
 /// What went wrong with a body on its way through.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyFault {
@@ -25,7 +28,7 @@ pub enum BodyFault {
     ClientIdle,
     /// The upstream broke off.
     #[error("the upstream's body could not be read")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] Cause),
     /// The upstream sent nothing for too long.
     #[error("the upstream's body did not come in time")]
     UpstreamIdle,

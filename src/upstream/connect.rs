@@ -1,15 +1,11 @@
-//! Making a connection to an address: connect, TLS where the URL says https, HTTP/1.1.
+//! Making a connection to an address: connect, and TLS where the URL says https.
 
-use super::gather::Gather;
+use super::http1::Stream;
 use super::secure::UpstreamTls;
-use super::{MAX_HEAD_BYTES, MAX_HEADERS, RequestBody};
 use crate::config::{Scheme, UpstreamServer};
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// Why there is no connection. Nothing has been sent then.
@@ -77,30 +73,15 @@ impl Target {
     }
 
     /// Connects to it at one of its addresses.
-    pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<SendRequest<RequestBody>> {
+    pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<Stream> {
         let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
-        match self.scheme {
-            Scheme::Http => handshake(socket).await,
-            Scheme::Https => handshake(self.tls.connect(self.host(), socket).await?).await,
-        }
-        .map_err(io::Error::other)
-    }
-
-    /// A bare connection, for a health check.
-    pub(super) async fn stream(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
-        let socket = TcpStream::connect(address).await?;
         Ok(match self.scheme {
-            Scheme::Http => Box::new(socket),
-            Scheme::Https => Box::new(self.tls.connect(self.host(), socket).await?),
+            Scheme::Http => Stream::Plain(socket),
+            Scheme::Https => Stream::Tls(Box::new(self.tls.connect(self.host(), socket).await?)),
         })
     }
 }
-
-/// What a health check speaks over.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl PartialEq for Target {
     fn eq(&self, other: &Target) -> bool {
@@ -114,20 +95,4 @@ impl std::hash::Hash for Target {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.identity().hash(state);
     }
-}
-
-/// Puts HTTP/1.1 on a stream and lets a task of this thread drive it.
-async fn handshake<IO>(stream: IO) -> Result<SendRequest<RequestBody>, hyper::Error>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let mut builder = Builder::new();
-    builder.max_header_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
-    let (sender, connection) = builder.handshake(TokioIo::new(Gather(stream))).await?;
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "an upstream connection ended");
-        }
-    });
-    Ok(sender)
 }

@@ -20,7 +20,7 @@ pub(super) async fn probe(server: &Server, settings: &HealthCheck) -> Result<(),
             "GET {} HTTP/1.1\r\nhost: {host}\r\nuser-agent: tollgate-health\r\naccept: */*\r\nconnection: close\r\n\r\n",
             settings.path
         );
-        let stream = server.target.stream(server.address).await?;
+        let stream = server.target.connect(server.address).await?;
         status(stream, &request).await
     };
     let status = tokio::time::timeout(settings.timeout, asking).await.map_err(|_| ProbeError::Late)??;
