@@ -121,24 +121,12 @@ fn converse(
                     }
                     continue;
                 }
-                Some(Err(failed)) => match *failed {
-                    Failure { unsent: Some(unsent), written: false, .. } if connection.reused => {
+                Some(Err(failed)) => match route.settle(*failed, &connection, now) {
+                    Ok(unsent) => {
                         outgoing = unsent;
                         continue;
                     }
-                    Failure { unsent: Some(unsent), written: false, error, .. } => match route.unsent(&connection, now)
-                    {
-                        true => {
-                            outgoing = unsent;
-                            continue;
-                        }
-                        false => (failure(&error), None),
-                    },
-                    Failure { error, answered, .. } => {
-                        // What is no HTTP would be none a second time.
-                        let has_broken = matches!(error, ExchangeFault::Io(_) | ExchangeFault::Closed);
-                        (failure(&error), has_broken.then(|| Cause::of_break(connection.reused && !answered)))
-                    }
+                    Err(failed) => failed,
                 },
                 None => (Refusal::Upstream(UpstreamFailure::TimedOut), Some(Cause::Timeout)),
             };
@@ -225,6 +213,25 @@ impl<'a> Route<'a> {
         }
         self.tries.end(cause.is_none());
         None
+    }
+
+    /// What to make of a request without an answer: itself, where nothing of it was sent and it may go at once, or what failed.
+    fn settle(
+        &mut self,
+        failed: Failure<RequestBody>,
+        connection: &Connection,
+        now: Nanos,
+    ) -> Result<Request<RequestBody>, (Refusal, Option<Cause>)> {
+        let Failure { unsent, error, written, answered } = failed;
+        match unsent.filter(|_| !written) {
+            Some(unsent) if connection.reused || self.unsent(connection, now) => Ok(unsent),
+            Some(_) => Err((failure(&error), None)),
+            None => {
+                // What is no HTTP would be none a second time.
+                let has_broken = matches!(error, ExchangeFault::Io(_) | ExchangeFault::Closed);
+                Err((failure(&error), has_broken.then(|| Cause::of_break(connection.reused && !answered))))
+            }
+        }
     }
 
     /// A new connection took nothing: whether to try once more with the request, which is untouched.

@@ -1,6 +1,7 @@
 //! The whole gateway: configuration in, requests over real sockets, a scripted upstream behind it.
 
 mod allocation;
+mod answers;
 mod bodies;
 mod catalogue;
 mod drain;
