@@ -63,6 +63,10 @@ fn outgoing(
     let (mut parts, body) = request.into_parts();
     let host = place.and_then(|place| config.upstreams.get(place)).and_then(|upstream| host_for(upstream, &parts));
     headers::forward_request(&mut parts.headers, exchange, principal, host.as_ref());
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        // Unless told so, hyper takes a GET's body of unknown length for none, and drops what the client has sent.
+        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     parts.uri = origin_form(parts.uri);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();

@@ -63,7 +63,7 @@ pub fn forward_request(
     remove_named_by_connection(headers);
     remove_fields(headers, |name| {
         HOP_BY_HOP.contains(&name)
-            || NOT_FORWARDED.contains(&name)
+            || is_not_forwarded(name)
             || is_own(name)
             || (!is_believed && name.starts_with("x-forwarded-"))
     });
@@ -77,6 +77,11 @@ pub fn forward_request(
     if let Some(certificate) = exchange.peer.certificate() {
         headers.insert(TOLLGATE_CLIENT_CERTIFICATE, certificate.clone());
     }
+}
+
+/// Besides the names themselves, their spellings with underscores, which servers of CGI's kind read as the same.
+fn is_not_forwarded(name: &str) -> bool {
+    NOT_FORWARDED.contains(&name) || (name.contains('_') && NOT_FORWARDED.contains(&&*name.replace('_', "-")))
 }
 
 /// Makes an upstream's head fit for the client.
