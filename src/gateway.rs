@@ -25,6 +25,7 @@ pub mod respond;
 pub mod step;
 pub mod target;
 pub mod texts;
+pub mod tunnel;
 mod tries;
 pub mod words;
 

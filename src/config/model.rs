@@ -38,6 +38,8 @@ pub struct Server {
     pub body_timeout: Duration,
     /// Time for a client to take a piece of a response.
     pub write_timeout: Duration,
+    /// Time that neither side of a tunnel sends anything.
+    pub tunnel_idle_timeout: Duration,
     /// Bytes of a request's head.
     pub max_header_bytes: usize,
     /// Headers of a request.

@@ -162,6 +162,8 @@ pub(super) struct RawServer {
     pub(super) body_timeout: Option<Located<Dur>>,
     /// Time for a client to take a piece of a response. Default "30s".
     pub(super) write_timeout: Option<Located<Dur>>,
+    /// Time that neither side of a connection that has gone on in another protocol (WebSocket) sends anything. Default "1h".
+    pub(super) tunnel_idle_timeout: Option<Located<Dur>>,
     /// Bytes of a request's head. Default "32KiB".
     pub(super) max_header_bytes: Option<Located<Size>>,
     /// Headers of a request. Default 100.
@@ -339,6 +341,9 @@ pub(super) struct RawRoute {
     pub(super) path_prefix: Option<Located<String>>,
     /// The upstream's name. Default the only upstream.
     pub(super) upstream: Option<Located<String>>,
+    /// Protocols that a client may go on in where the upstream agrees, as `Upgrade` names them; never "h2c". Default
+    /// ["websocket"]; [] for none.
+    pub(super) upgrades: Option<Located<Vec<Located<String>>>>,
 }
 
 /// An endpoint: a method and a path template.
