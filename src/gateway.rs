@@ -25,8 +25,8 @@ pub mod respond;
 pub mod step;
 pub mod target;
 pub mod texts;
-pub mod tunnel;
 mod tries;
+pub mod tunnel;
 pub mod words;
 
 pub use body::{GatewayBody, Rest};

@@ -124,7 +124,8 @@ mod tests {
         let mut router = Router::default();
         for (id, (hosts, prefix)) in (0..).map(RouteId).zip(routes) {
             let hosts = hosts.iter().map(|&host| host.into()).collect();
-            let route = Route { name: "r".into(), hosts, path_prefix: (*prefix).into(), upstream: 0, upgrades: Box::default() };
+            let route =
+                Route { name: "r".into(), hosts, path_prefix: (*prefix).into(), upstream: 0, upgrades: Box::default() };
             router.add(&route, id).unwrap();
         }
         router
@@ -166,7 +167,10 @@ mod tests {
         let mut router = router(&[(&["a.org", "b.org"], "/v1"), (&[], "/x")]);
         let mut add = |hosts: &[&str], prefix: &str| {
             let hosts = hosts.iter().map(|&host| host.into()).collect();
-            router.add(&Route { name: "r".into(), hosts, path_prefix: prefix.into(), upstream: 0, upgrades: Box::default() }, RouteId(9))
+            router.add(
+                &Route { name: "r".into(), hosts, path_prefix: prefix.into(), upstream: 0, upgrades: Box::default() },
+                RouteId(9),
+            )
         };
         assert_eq!(add(&["b.org"], "/v1"), Err(RouteId(0)));
         assert_eq!(add(&["b.org"], "/V1"), Err(RouteId(0)));

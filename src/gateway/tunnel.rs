@@ -61,9 +61,8 @@ impl Upgrade {
 pub(super) fn accept(mut parts: Parts, mut rest: Box<Rest>) -> Result<Response<GatewayBody>, Refused> {
     let said = parts.headers.get(header::UPGRADE).cloned();
     let (connection, upgrade) = (rest.connection.take(), rest.upgrade.take());
-    let is_same = |upgrade: &Upgrade| {
-        said.is_some_and(|said| said.as_bytes().eq_ignore_ascii_case(upgrade.protocol.as_bytes()))
-    };
+    let is_same =
+        |upgrade: &Upgrade| said.is_some_and(|said| said.as_bytes().eq_ignore_ascii_case(upgrade.protocol.as_bytes()));
     let io = connection.and_then(|connection| connection.sender.into_io());
     let (Some(upgrade), Some((io, early))) = (upgrade.filter(is_same), io) else {
         return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Broken), rest.into_exchange()));

@@ -37,8 +37,8 @@ use request::Asked;
 use response::Framing;
 use std::convert::Infallible;
 use std::fmt;
-use std::io;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -289,11 +289,7 @@ where
         match framing {
             Framing::Length(1..) => return Err(self.break_off(cx)),
             Framing::Chunked => self.outflow.end_chunks(),
-            Framing::Length(0)
-            | Framing::UntilClose
-            | Framing::Tunnel
-            | Framing::TunnelEnding
-            | Framing::None => {}
+            Framing::Length(0) | Framing::UntilClose | Framing::Tunnel | Framing::TunnelEnding | Framing::None => {}
         }
         Ok(())
     }

@@ -20,3 +20,4 @@ mod stream;
 mod threads;
 mod tls;
 mod turns;
+mod upgrade;

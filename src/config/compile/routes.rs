@@ -51,7 +51,13 @@ fn default(context: &mut Context<'_>, upstreams: &Upstreams) -> (Vec<Route>, Rou
         let finding = Finding::error(second.clone(), format!("there are {count} upstreams and no routes"));
         context.tell(finding.expected("[[routes]]\n              upstream = \"...\""));
     }
-    let route = Route { name: "default".into(), hosts: Box::default(), path_prefix: "".into(), upstream: 0, upgrades: usual_upgrades() };
+    let route = Route {
+        name: "default".into(),
+        hosts: Box::default(),
+        path_prefix: "".into(),
+        upstream: 0,
+        upgrades: usual_upgrades(),
+    };
     let mut router = Router::default();
     // Nothing is in the router yet that it could meet.
     let _ = router.add(&route, RouteId(0));
@@ -85,7 +91,11 @@ fn usual_upgrades() -> Box<[Box<str>]> {
     ["websocket".into()].into()
 }
 
-fn upgrades(context: &mut Context<'_>, item: &Item<RawRoute>, given: &Located<Vec<Located<String>>>) -> Box<[Box<str>]> {
+fn upgrades(
+    context: &mut Context<'_>,
+    item: &Item<RawRoute>,
+    given: &Located<Vec<Located<String>>>,
+) -> Box<[Box<str>]> {
     let is_token = |name: &str| {
         (1..=64).contains(&name.len())
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._+/".contains(&byte))

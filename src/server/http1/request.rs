@@ -88,7 +88,11 @@ fn is_upgrade(request: &Request<ClientBody>, asked: &Asked) -> bool {
         && !asked.is_http10
         && asked.inlet.is_none()
         && *request.method() == Method::GET
-        && headers.get_all(header::CONNECTION).iter().flat_map(options).any(|option| option.eq_ignore_ascii_case(b"upgrade"))
+        && headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .flat_map(options)
+            .any(|option| option.eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// The fields of a trailer section.
