@@ -42,8 +42,9 @@ impl Upgrade {
         let mut asked = request.headers().get_all(header::UPGRADE).iter();
         let protocol = asked.next().filter(|_| asked.next().is_none())?;
         let route = exchange.view.snapshot.config.routes.get(exchange.route?.0 as usize)?;
-        let is_allowed = |known: &Box<str>| known.as_bytes().eq_ignore_ascii_case(protocol.as_bytes());
-        let protocol = route.upgrades.iter().any(is_allowed).then(|| protocol.clone())?;
+        let mut allowed = route.upgrades.iter().map(|known| known.as_bytes());
+        let protocol =
+            allowed.any(|known| known.eq_ignore_ascii_case(protocol.as_bytes())).then(|| protocol.clone())?;
         Some(Upgrade { protocol, outlet })
     }
 
