@@ -4,11 +4,13 @@
 //! else is from a closed list. What is counted on the request path is resolved once per configuration, not per request.
 
 mod accept;
+mod addresses;
 mod locks;
 mod tls;
 mod upstreams;
 
 pub use accept::{AcceptMetrics, Closed, Paused};
+pub use addresses::AddressMetrics;
 pub use locks::LockMetrics;
 pub use tls::{HandshakeResult, TlsMetrics};
 pub use upstreams::{SERVER_STATES, UpstreamCensus, UpstreamMetrics};
@@ -48,6 +50,8 @@ pub struct Metrics {
     upstream_seconds: HistogramVec,
     /// `tollgate_overhead_seconds`
     overhead_seconds: HistogramVec,
+    /// Those of limits by address.
+    pub addresses: AddressMetrics,
     /// Those of object locks.
     pub locks: LockMetrics,
     /// Those of upstreams.
@@ -190,6 +194,7 @@ impl Metrics {
                 "What the gateway added to a forwarded request before it was sent on.",
                 OVERHEAD_SECONDS,
             )?,
+            addresses: AddressMetrics::new(&make)?,
             locks: LockMetrics::new(&make)?,
             upstreams: UpstreamMetrics::new(&make)?,
             partitions: make.gauges("tollgate_partitions", "Partitions with state.", &["limit"])?,

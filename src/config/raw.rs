@@ -3,14 +3,18 @@
 //!
 //! Every field is optional here. What is missing is the compiler's to say: it knows the place and can go on with the rest.
 
+mod addresses;
 mod figures;
+mod heads;
 mod listener;
 mod lock;
 mod log;
 mod tls;
 mod upstream;
 
+pub(super) use addresses::RawAddresses;
 pub(super) use figures::{RawAccount, RawAllocation, RawFigures, RawTier};
+pub(super) use heads::{RawCredentials, RawCredentialsTable, RawForwarded, RawHeaderRules};
 pub(super) use listener::RawProxyProtocol;
 pub(super) use lock::RawLock;
 pub(super) use log::{RawLevel, RawLog, RawLogFormat};
@@ -98,6 +102,8 @@ pub(super) struct RawConfig {
     pub(super) server: Option<Item<RawServer>>,
     /// The admin listener: /metrics, /healthz, /readyz and the JSON API.
     pub(super) admin: Option<Item<RawAdmin>>,
+    /// Limits by the client's address, before its key is looked at.
+    pub(super) addresses: Option<Item<RawAddresses>>,
     /// Who may pass.
     pub(super) auth: Option<Item<RawAuth>>,
     /// Calls for connected accounts (`Stripe-Account`).
@@ -193,6 +199,13 @@ pub(super) struct RawServer {
     pub(super) drain_timeout: Option<Located<Dur>>,
     /// Proxies whose X-Forwarded-For, -Proto and -Host are believed, and whose PROXY protocol headers. Default none.
     pub(super) trusted_proxies: Option<Vec<Located<Network>>>,
+    /// `Forwarded` (RFC 7239) for upstreams, besides `X-Forwarded-For`: "off" (default), or "append": to what a trusted proxy
+    /// wrote, in place of what anybody else did.
+    pub(super) forwarded: Option<Located<RawForwarded>>,
+    /// The name of this gateway in `Via`. Default "tollgate".
+    pub(super) via: Option<Located<String>>,
+    /// A request that has this name in `Via` so often goes in a circle and is refused. Default 3.
+    pub(super) max_via: Option<Located<u32>>,
     /// Requests that may wait for one object's lock; further ones are refused. Default 64.
     pub(super) lock_queue_max: Option<Located<u32>>,
     /// Requests that may wait for locks in all; further ones are refused. Default 10,000.
@@ -319,6 +332,19 @@ pub(super) struct RawRoute {
     pub(super) path_prefix: Option<Located<String>>,
     /// The upstream's name. Default the only upstream.
     pub(super) upstream: Option<Located<String>>,
+    /// Changes to the headers of requests.
+    pub(super) request_headers: Option<Located<RawHeaderRules>>,
+    /// Changes to the headers of the upstream's answers.
+    pub(super) response_headers: Option<Located<RawHeaderRules>>,
+    /// Taken from the path's beginning before it is forwarded: `path_prefix` or the beginning of it. Default nothing.
+    pub(super) strip_prefix: Option<Located<String>>,
+    /// Put before what is left of the path then. Default nothing.
+    pub(super) add_prefix: Option<Located<String>>,
+    /// `Host` for the upstream: "keep", "server" (the server's own), or a host. Default: kept towards `http://` servers, the
+    /// server's own towards `https://` ones.
+    pub(super) host: Option<Located<String>>,
+    /// "keep" (default) the client's `Authorization`, "drop" it, or a table: what the upstream gets in its place.
+    pub(super) credentials: Option<Located<RawCredentials>>,
 }
 
 /// An endpoint: a method and a path template.

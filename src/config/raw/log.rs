@@ -1,6 +1,6 @@
-//! The access log and the diagnostics.
+//! `[log]` as it is written.
 
-use crate::config::values::Located;
+use super::super::values::Located;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
