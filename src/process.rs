@@ -283,8 +283,8 @@ fn warn_of_restart(current: &Snapshot, loaded: &Loaded) {
     let fixed = [
         ("server.listen", old.server.listen != new.server.listen),
         ("server.threads", old.server.threads != new.server.threads),
-        ("server.max_buffer_memory", old.server.max_buffer_memory != new.server.max_buffer_memory),
         ("addresses.max_addresses", old.addresses.max_addresses != new.addresses.max_addresses),
+        ("server.max_buffer_memory", old.server.max_buffer_memory != new.server.max_buffer_memory),
         ("server.max_partitions", old.server.max_partitions != new.server.max_partitions),
         ("[state]", old.state != new.state),
         ("admin.listen", old.admin.listen != new.admin.listen),

@@ -140,6 +140,19 @@ pub(super) fn server(context: &mut Context<'_>, raw: Option<Item<RawServer>>) ->
     }
 }
 
+/// The gateway's name in `Via`: a token or a host and a port.
+fn via(context: &mut Context<'_>, item: &Item<RawServer>) -> Via {
+    let max = context.number(item, item.raw.max_via.as_ref(), 3, 1..=100);
+    let name = item.raw.via.as_ref().map_or("tollgate", |name| &name.value);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:[]".contains(&byte);
+    let fit = (1..=64).contains(&name.len()) && name.bytes().all(plain);
+    if let Some(given) = item.raw.via.as_ref().filter(|_| !fit) {
+        let finding = Finding::error(item.at(&given.span), "not a name for `Via`");
+        context.tell(finding.expected("1 to 64 letters, digits, dashes and dots, such as \"edge-eu-1\""));
+    }
+    Via::new(if fit { name } else { "tollgate" }, max)
+}
+
 /// Less than 1 MiB would not take the heads of a handful of connections.
 fn buffer_memory(context: &mut Context<'_>, item: &Item<RawServer>) -> usize {
     let given = item.raw.max_buffer_memory.as_ref();
@@ -156,19 +169,6 @@ fn proxy_protocol(context: &mut Context<'_>, item: &Item<RawServer>) -> bool {
         context.tell(finding.hint(r#"list the proxies that may: trusted_proxies = ["10.0.0.0/8"]"#));
     }
     required
-}
-
-/// The gateway's name in `Via`: a token or a host and a port.
-fn via(context: &mut Context<'_>, item: &Item<RawServer>) -> Via {
-    let max = context.number(item, item.raw.max_via.as_ref(), 3, 1..=100);
-    let name = item.raw.via.as_ref().map_or("tollgate", |name| &name.value);
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:[]".contains(&byte);
-    let fit = (1..=64).contains(&name.len()) && name.bytes().all(plain);
-    if let Some(given) = item.raw.via.as_ref().filter(|_| !fit) {
-        let finding = Finding::error(item.at(&given.span), "not a name for `Via`");
-        context.tell(finding.expected("1 to 64 letters, digits, dashes and dots, such as \"edge-eu-1\""));
-    }
-    Via::new(if fit { name } else { "tollgate" }, max)
 }
 
 fn listen(context: &mut Context<'_>, item: &Item<RawServer>) -> Vec<SocketAddr> {
