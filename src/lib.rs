@@ -25,6 +25,7 @@
 //! | 2 | [`tls`] | certificates, who is trusted, handshakes with clients |
 //! | 2 | [`upstream`] | connections to upstream servers, one pool a thread |
 //! | 3 | [`gateway`] | the stack of one request, top to bottom in one file |
+//! | 3 | [`replay`] | recorded traffic through the engine on virtual time |
 //! | 4 | [`server`] | threads, listeners, TLS, connections and the wire guard |
 //! | 4 | [`admin`] | metrics and health, never on the public listener |
 //! | 4 | [`process`] | a whole gateway: load, start, reload, drain |
@@ -52,6 +53,7 @@ pub mod metrics;
 pub mod mock;
 pub mod path;
 pub mod process;
+pub mod replay;
 pub mod server;
 pub mod state;
 pub mod tls;

@@ -128,6 +128,14 @@ impl Principal {
         }
     }
 
+    /// A key that is known by a record of what it did only: it may use everything and act for anybody, since what it did was
+    /// allowed or not when it did it.
+    #[must_use]
+    pub fn recorded(seed: &Seed, id: &str, account: &str, mode: Mode) -> Principal {
+        let connected_accounts = ConnectedAccounts::Any;
+        Principal { connected_accounts, ..Principal::new(seed, id, account, mode, KeyKind::Secret) }
+    }
+
     /// Whether the key is good at `now`. It is not any more at the very instant it expires.
     #[must_use]
     pub fn state(&self, now: Timestamp) -> KeyState {
