@@ -42,6 +42,8 @@ pub struct Arrival {
     pub status: u16,
     /// Whether a limit refused it when it was recorded.
     pub was_refused: bool,
+    /// Whether it was given up before it was forwarded: its tokens go back when it ends.
+    pub given_up: bool,
     /// By configuration: what it is; `None` where it would never have come to the limits.
     pub briefs: [Option<Brief>; MAX_CONFIGS],
     /// The whole classes, by configuration, where the briefs do not tell all.
@@ -189,6 +191,7 @@ impl<'c> Classes<'c> {
             mode,
             status: record.status,
             was_refused: record.limit.is_some() || (!own && record.status == 429),
+            given_up: record.given_up,
             briefs: [None; MAX_CONFIGS],
             classes: None,
         };

@@ -29,8 +29,18 @@ pub struct Flight {
 #[derive(Debug)]
 struct Held {
     hold: Hold,
-    /// What its success earns.
-    transaction: Option<Box<RequestClass>>,
+    then: Then,
+}
+
+/// What happens when a request ends.
+#[derive(Debug)]
+pub enum Then {
+    /// Its slots come back.
+    Nothing,
+    /// It was never forwarded: its tokens come back as well.
+    GivenUp,
+    /// It was a success, which earns allocations.
+    Earns(Box<RequestClass>),
 }
 
 impl Flight {
@@ -65,23 +75,18 @@ impl Flight {
     }
 
     /// Lets a request go that was admitted at `now`. What it holds comes back when it ends.
-    pub fn depart(
-        &mut self,
-        now: Nanos,
-        duration: u64,
-        mut hold: Hold,
-        transaction: Option<Box<RequestClass>>,
-        policy: &Policy,
-    ) {
-        hold.commit();
-        if transaction.is_none() && hold.slots() == 0 {
+    pub fn depart(&mut self, now: Nanos, duration: u64, mut hold: Hold, then: Then, policy: &Policy) {
+        if !matches!(then, Then::GivenUp) {
+            hold.commit();
+        }
+        if matches!(then, Then::Nothing) && hold.slots() == 0 {
             return;
         }
         if self.ends.len() >= MAX_IN_FLIGHT {
             self.cut_short += 1;
             self.end_first(policy);
         }
-        let held = Some(Held { hold, transaction });
+        let held = Some(Held { hold, then });
         let place = match self.vacant.pop() {
             Some(place) => place,
             None => {
@@ -100,9 +105,13 @@ impl Flight {
         let Some(Reverse((end, _, place))) = self.ends.pop() else { return };
         let Some(held) = self.held.get_mut(place as usize).and_then(Option::take) else { return };
         self.vacant.push(place);
-        drop(held.hold);
-        if let Some(class) = held.transaction {
-            self.engine.credit(policy, &class, Nanos(end));
+        let Held { mut hold, then } = held;
+        match then {
+            Then::Nothing => {}
+            Then::GivenUp => hold.cancel(Nanos(end)),
+            Then::Earns(class) => {
+                self.engine.credit(policy, &class, Nanos(end));
+            }
         }
     }
 }

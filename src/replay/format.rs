@@ -295,6 +295,7 @@ impl Mapping {
             client: field(&self.client),
             status,
             limit: None,
+            given_up: false,
             partition: Vec::new(),
             facts: Vec::new(),
         })

@@ -34,6 +34,8 @@ pub struct Record<'a> {
     pub status: u16,
     /// The limit that refused it.
     pub limit: Option<Cow<'a, str>>,
+    /// No limit refused it, and yet it was not forwarded: its tokens went back when it ended.
+    pub given_up: bool,
     /// The values that limits count by, by the names they are written with.
     pub partition: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     /// What conditions asked of its body and found there.

@@ -13,7 +13,7 @@
 //! Accounts with figures of their own keep them and are not asked for. Allocations are left out.
 
 use super::arrival::{AccountId, Accounts, Arrival, Classes, class_of};
-use super::flight::{Durations, Flight};
+use super::flight::{Durations, Flight, Then};
 use super::tally::Bits;
 use super::trace::{Tally, Traces, Watch};
 use super::{ReplayError, SEED};
@@ -268,7 +268,8 @@ impl<'c> Probes<'c> {
                 // Every limit is a shadow: none refuses.
                 let _ = engine.stage(&group.policy, stage, &class, now, &mut hold, &mut seen);
             }
-            group.flight.depart(now, duration, hold, None, &group.policy);
+            let then = if arrival.given_up { Then::GivenUp } else { Then::Nothing };
+            group.flight.depart(now, duration, hold, then, &group.policy);
         }
     }
 }

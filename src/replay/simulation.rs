@@ -1,7 +1,7 @@
 //! One configuration on virtual time: every request meets the engine at the moment it began, and ends as it was recorded.
 
 use super::arrival::{AccountId, Accounts, Arrival, MAX_ACCOUNTS, class_of};
-use super::flight::{Durations, Flight};
+use super::flight::{Durations, Flight, Then};
 use super::tally::{Bits, Peak, Timeline};
 use crate::config::Config;
 use crate::engine::{Engine, Hold, LimitId, Nanos, Outcome, Rejection, RequestClass, Stage, Step, Witness};
@@ -126,8 +126,8 @@ impl<'c> Simulation<'c> {
         let verdict = match verdict {
             Ok(()) => {
                 let duration = self.durations.of(arrival, class.endpoint);
-                let transaction = self.transaction(arrival, &class);
-                self.flight.depart(now, duration, hold, transaction, policy);
+                let then = self.then(arrival, &class);
+                self.flight.depart(now, duration, hold, then, policy);
                 Verdict::Admitted
             }
             Err(rejection) => Verdict::Refused(rejection.limit),
@@ -136,11 +136,17 @@ impl<'c> Simulation<'c> {
         Some(verdict)
     }
 
-    /// What a request earns if it succeeds. One that was refused when it was recorded would have succeeded.
-    fn transaction(&self, arrival: &Arrival, class: &RequestClass) -> Option<Box<RequestClass>> {
+    /// What happens when a request ends. One that was refused when it was recorded would have succeeded.
+    fn then(&self, arrival: &Arrival, class: &RequestClass) -> Then {
+        if arrival.given_up {
+            return Then::GivenUp;
+        }
+        let endpoint = self.config.endpoints.get(class.endpoint.0 as usize);
         let succeeds = arrival.was_refused || (200..300).contains(&arrival.status);
-        let endpoint = self.config.endpoints.get(class.endpoint.0 as usize)?;
-        (endpoint.transaction && succeeds).then(|| Box::new(*class))
+        match endpoint.is_some_and(|endpoint| endpoint.transaction) && succeeds {
+            true => Then::Earns(Box::new(*class)),
+            false => Then::Nothing,
+        }
     }
 
     fn count(&mut self, now: Nanos, arrival: &Arrival, class: &RequestClass, verdict: Verdict, would: bool) {

@@ -13,6 +13,8 @@ mod gateway;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod state;
 #[cfg(test)]
 mod support;

@@ -40,7 +40,9 @@ impl Own {
         record.account = scan.optional(r#","account":""#)?;
         record.connected = scan.optional(r#","connected_account":""#)?;
         record.key = scan.optional(r#","key_id":""#)?;
-        record.mode = scan.optional(r#","mode":""#)?.and_then(|mode| mode_of(&mode));
+        if let Some(mode) = scan.optional(r#","mode":""#)? {
+            record.mode = Some(mode_of(&mode)?);
+        }
         scan.optional(r#","access":""#)?;
         record.route = scan.optional(r#","route":""#)?;
         record.endpoint = scan.optional(r#","endpoint":""#)?;
@@ -49,7 +51,7 @@ impl Own {
         record.status = scan.number(r#","status":"#)?.parse().ok()?;
         record.limit = scan.optional(r#","limit":""#)?;
         scan.optional(r#","reason":""#)?;
-        (scan.0 == "}").then_some(record)
+        (scan.0 == "}").then_some(settled(record))
     }
 }
 
@@ -98,6 +100,12 @@ fn milliseconds(number: &str) -> Option<u64> {
     Some(nanoseconds).filter(|&nanoseconds| nanoseconds <= MAX_DURATION_NS)
 }
 
+/// Without an account where it never came to the limits: refused for what it was, before they were asked.
+fn settled(record: Record<'_>) -> Record<'_> {
+    let before_limits = record.given_up && matches!(record.status, 400..=428);
+    if before_limits || record.endpoint.is_none() { Record { account: None, ..record } } else { record }
+}
+
 fn mode_of(word: &str) -> Option<Mode> {
     one_of(&Mode::ALL, Mode::as_str, word)
 }
@@ -119,7 +127,8 @@ fn parse(line: &str) -> Result<Record<'static>, Fault> {
         Some(word) => Some(mode_of(&word).ok_or(Fault::Field)?),
         None => None,
     };
-    Ok(Record {
+    let forwarded = member(&line, "forwarded").map(|value| value.as_bool().ok_or(Fault::Field)).transpose()?;
+    Ok(settled(Record {
         at: time::rfc3339(&needed("ts")?).ok_or(Fault::Time)?,
         duration,
         account: optional("account")?,
@@ -134,9 +143,10 @@ fn parse(line: &str) -> Result<Record<'static>, Fault> {
         client: optional("client")?,
         status: u16::try_from(status).map_err(|_| Fault::Field)?,
         limit: optional("limit")?,
+        given_up: forwarded == Some(false),
         partition: partition(&line)?,
         facts: facts(&line)?,
-    })
+    }))
 }
 
 /// A value for each name that limits count by.
