@@ -49,9 +49,11 @@ fn agrees(name: &str, case: &Case) {
 /// What a request should get: where it stands in the case, and the limit that should refuse it.
 type Wanted = (String, Option<String>);
 
-/// The case as a trace. Each entry is a nanosecond later than the one before, so that what happens at one moment has an order.
+/// The case as a trace. Where requests are held, each entry is a nanosecond later than the one before, so that what happens at
+/// one moment has an order.
 fn written(case: &Case) -> (Trace, Vec<Wanted>) {
-    let at = |number: usize| Nanos(case.timeline[number].at().0 + number as u64);
+    let holds = case.timeline.iter().any(|entry| entry.hold.is_some());
+    let at = |number: usize| Nanos(case.timeline[number].at().0 + if holds { number as u64 } else { 0 });
     let (mut text, mut expected) = (String::new(), Vec::new());
     for (number, entry) in case.timeline.iter().enumerate().filter(|(_, entry)| entry.request.is_some()) {
         let named = |other: &Entry| other.end == entry.hold || other.cancel == entry.hold;
@@ -67,7 +69,7 @@ fn written(case: &Case) -> (Trace, Vec<Wanted>) {
             Expected::Reject(refused) => Some(refused.limit.clone()),
         };
         for _ in 0..entry.times.unwrap_or(1) {
-            text.push_str(&line(entry, at(number), took, cancelled));
+            text.push_str(&line(entry, at(number), took, cancelled).to_string());
             text.push('\n');
             expected.push((format!("entry {}", number + 1), limit.clone()));
         }

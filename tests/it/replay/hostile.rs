@@ -35,7 +35,7 @@ fn hostile() -> (Vec<u8>, BTreeMap<&'static str, Vec<u64>>) {
     put(Some("time"), text.replace("2026", "0026").as_bytes());
     put(Some("time"), text.replace("Z\"", "\"").as_bytes());
     put(Some("path"), text.replace("/v1/charges", "/v1/%00").as_bytes());
-    put(Some("path"), text.replace("/v1/charges", "charges").as_bytes());
+    put(Some("path"), text.replace("/v1/charges", "/v1/a%2Fb").as_bytes());
     put(Some("binary"), b"\x00\x01\x02");
     put(Some("binary"), b"\xff\xfe{}");
     put(Some("long"), &vec![b'x'; 10 << 20]);
