@@ -310,9 +310,7 @@ pub fn class_of(arrival: &Arrival, number: usize, config: &Config, accounts: &Ac
 /// The canonical path of a target, with or without a scheme and a query.
 fn canonical(target: &str) -> Result<Cow<'_, str>, path::PathError> {
     let target = match target.split_once("://") {
-        Some((scheme, rest)) if matches!(scheme, "http" | "https") => {
-            rest.find('/').map_or("/", |slash| &rest[slash..])
-        }
+        Some(("http" | "https", rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
         _ => target,
     };
     let raw = target.split('?').next().unwrap_or_default();

@@ -55,7 +55,7 @@ impl Input {
     ///
     /// # Errors
     /// It is gone.
-    pub fn len(&self) -> io::Result<u64> {
+    pub fn size(&self) -> io::Result<u64> {
         Ok(match &self.kept {
             Some(file) => file.metadata()?.len(),
             None => std::fs::metadata(&self.name)?.len(),
@@ -124,7 +124,7 @@ mod tests {
         let mut text = Vec::new();
         let count = BytesRead::default();
         input.open(&count)?.read_to_end(&mut text)?;
-        assert_eq!((count.get(), input.len().unwrap()), (bytes.len() as u64, bytes.len() as u64));
+        assert_eq!((count.get(), input.size().unwrap()), (bytes.len() as u64, bytes.len() as u64));
         Ok(text)
     }
 

@@ -91,7 +91,7 @@ impl Traces {
     ) -> Result<Tally, ReplayError> {
         let mut bytes = 0;
         for input in &self.inputs {
-            bytes += input.len().map_err(|error| ReplayError::Input { file: input.name(), error })?;
+            bytes += input.size().map_err(|error| ReplayError::Input { file: input.name(), error })?;
         }
         watch.begins(name, bytes);
         let mut pass = Pass { traces: self, classes, tally: Tally::default(), read: BytesRead::default(), watch };

@@ -32,9 +32,9 @@ impl Own {
     /// The quick way, for lines as the gateway writes them.
     fn scan<'a>(&mut self, line: &'a str) -> Option<Record<'a>> {
         let mut scan = Scan(line);
-        let mut record = Record::default();
-        record.at = self.dates.rfc3339(scan.after(r#"{"ts":""#)?)?;
-        record.duration = Some(milliseconds(scan.number(r#","duration_ms":"#)?)?);
+        let at = self.dates.rfc3339(scan.after(r#"{"ts":""#)?)?;
+        let duration = Some(milliseconds(scan.number(r#","duration_ms":"#)?)?);
+        let mut record = Record { at, duration, ..Record::default() };
         scan.after(r#","request_id":""#)?;
         record.client = Some(Cow::Borrowed(scan.after(r#","client":""#)?));
         record.account = scan.optional(r#","account":""#)?;
