@@ -238,6 +238,9 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.status = http::StatusCode::INTERNAL_SERVER_ERROR.as_u16();
+        } else if self.status == CLIENT_GONE && self.home.is_cutting() {
+            // Its client is still there: it is the gateway that leaves.
+            self.status = http::StatusCode::SERVICE_UNAVAILABLE.as_u16();
         }
         self.record();
     }
@@ -271,5 +274,7 @@ fn request_id<B>(home: &Home, request: &Request<B>) -> HeaderValue {
         (1..=MAX_BYTES).contains(&bytes.len())
             && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
     };
-    request.headers().get("request-id").filter(fit).cloned().unwrap_or_else(|| home.ids.request_id())
+    // A copy: the client's own shares room with all that was read beside it, and would keep that for as long as it lives.
+    let own = request.headers().get("request-id").filter(fit);
+    own.and_then(|own| HeaderValue::from_bytes(own.as_bytes()).ok()).unwrap_or_else(|| home.ids.request_id())
 }

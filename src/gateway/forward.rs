@@ -9,20 +9,20 @@ use super::exchange::Exchange;
 use super::headers;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, UpstreamFailure};
+use super::rewrite;
 use super::tries::{Cause, Tries};
+use super::tunnel;
 use crate::clock::timer_now;
-use crate::config::{Scheme, Upstream};
+use crate::config::{self, Upstream};
 use crate::engine::Nanos;
 use crate::keys::Principal;
 use crate::upstream::http1::{ExchangeFault, Failure};
 use crate::upstream::{
-    AtHand, BodyFault, ClientBody, ConnectError, Connection, Deadline, Group, ReadAhead, RequestBody, Tick, Unreached,
-    UpstreamBody,
+    AtHand, BodyFault, ClientBody, ConnectError, Connection, Deadline, Group, Pace, ReadAhead, RequestBody, Server,
+    Tick, Unreached, UpstreamBody,
 };
 use crate::wire_fault::fault_of;
-use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use std::cell::Cell;
 use std::future::Future;
@@ -39,14 +39,20 @@ use tokio::time::Instant;
 pub fn forward(
     classified: Classified<ReadAhead<ClientBody>>,
 ) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
-    let Classified { request, mut exchange, principal, class, mut held, .. } = classified;
+    let Classified { mut request, mut exchange, principal, class, mut held, .. } = classified;
     held.commit();
     let config = &exchange.view.snapshot.config;
     let transaction = config.endpoints.get(class.endpoint.0 as usize).is_some_and(|endpoint| endpoint.transaction);
     exchange.transaction = transaction.then(|| Box::new(class));
     let place = exchange.view.snapshot.config.routes.get(class.route.0 as usize).map(|route| route.upstream);
-    let (outgoing, progress) = outgoing(request, place, &exchange, &principal);
-    converse(place, outgoing, progress, Rest::new(held, exchange))
+    let upgrade = tunnel::Upgrade::take(&mut request, &exchange);
+    let (mut outgoing, progress) = outgoing(request, place, &exchange, &principal);
+    if let Some(upgrade) = &upgrade {
+        upgrade.ask(outgoing.headers_mut());
+    }
+    let mut rest = Rest::new(held, exchange);
+    rest.upgrade = upgrade;
+    converse(place, outgoing, progress, rest)
 }
 
 /// When the last byte of a request's body came, for requests that have one.
@@ -61,18 +67,29 @@ fn outgoing(
 ) -> (Request<RequestBody>, Progress) {
     let config = &exchange.view.snapshot.config;
     let (mut parts, body) = request.into_parts();
-    let host = place.and_then(|place| config.upstreams.get(place)).and_then(|upstream| host_for(upstream, &parts));
-    headers::forward_request(&mut parts.headers, exchange, principal, host.as_ref());
-    if !body.is_end_stream() && body.size_hint().exact().is_none() {
-        // Unless told so, hyper takes a GET's body of unknown length for none, and drops what the client has sent.
-        parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
-    parts.uri = origin_form(parts.uri);
+    let options = exchange.view.snapshot.options(exchange.route);
+    let upstream = place.and_then(|place| config.upstreams.get(place));
+    let host = upstream.and_then(|upstream| rewrite::host(upstream, &parts, options));
+    headers::forward_request(&mut parts.headers, parts.version, exchange, principal, host.as_ref());
+    parts.uri = rewrite::target(parts.uri, options);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let progress = (!body.is_end_stream()).then(|| Rc::new(Cell::new(timer_now())));
-    let body = RequestBody::new(body, config.server.body_timeout, progress.clone());
+    let most = longest_body(&config.server).unwrap_or(u64::MAX);
+    let body = RequestBody::new(body, client_pace(&config.server, &parts.headers), most, progress.clone());
     (Request::from_parts(parts, body), progress)
+}
+
+/// How slow a body may come. One of gRPC is a conversation, in which silence is no fault.
+pub(super) fn client_pace(server: &config::Server, headers: &HeaderMap) -> Pace {
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let min_rate = if kind.starts_with(b"application/grpc") { 0 } else { server.min_body_rate };
+    Pace::new(server.body_timeout, min_rate)
+}
+
+/// Bytes that a body may have, where that is bounded.
+pub(super) fn longest_body(server: &config::Server) -> Option<u64> {
+    Some(server.max_body_bytes as u64).filter(|&most| most > 0)
 }
 
 /// Sends to a server of the upstream and takes the head of its answer; where that fails and [`Tries`] has another try, to another
@@ -84,7 +101,7 @@ fn outgoing(
 fn converse(
     place: Option<usize>,
     mut outgoing: Request<RequestBody>,
-    mut progress: Progress,
+    progress: Progress,
     mut rest: Box<Rest>,
 ) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
     async move {
@@ -113,30 +130,21 @@ fn converse(
                 () = route.too_long(&mut connection.deadline, &progress) => None,
             };
             let now = rest.exchange.home.now();
-            let (failed, cause) = match outcome {
-                Some(Ok(response)) => {
-                    match route.judge(&response, &connection, now) {
-                        Some(again) => outgoing = again,
-                        None => {
-                            rest.exchange.answered = Some(now);
-                            rest.connection = Some(connection);
-                            return Ok(accept(response, route.upstream, rest));
-                        }
+            let next = match outcome {
+                Some(Ok(response)) => match route.judge(&response, &connection, now) {
+                    Some(again) => Ok(again),
+                    None => {
+                        rest.exchange.answered = Some(now);
+                        rest.connection = Some(connection);
+                        return accept(response, route.upstream, rest);
                     }
-                    continue;
-                }
-                Some(Err(failed)) => match route.settle(*failed, &connection, now) {
-                    Ok(unsent) => {
-                        outgoing = unsent;
-                        continue;
-                    }
-                    Err(failed) => failed,
                 },
-                None => (Refusal::Upstream(UpstreamFailure::TimedOut), Some(Cause::Timeout)),
+                Some(Err(failed)) => route.after(*failed, &connection, now),
+                None => route.after_silence(&connection, now),
             };
-            match route.again(&failed, cause, &connection, now) {
-                Some(again) => (outgoing, progress) = (again, None),
-                None => return refused(failed, rest),
+            match next {
+                Ok(again) => outgoing = again,
+                Err(refusal) => return refused(refusal, rest),
             }
         }
     }
@@ -211,57 +219,63 @@ impl<'a> Route<'a> {
         let cause = Cause::of_status(response.status());
         let server = connection.server()?;
         self.group.note(server, cause.is_none(), now);
-        let again = cause.is_some_and(|cause| self.tries.can_repeat() && self.tries.take(cause, server, now));
+        let again = cause.is_some_and(|cause| self.tries.can_repeat(false) && self.tries.take(cause, server, now));
         if again {
-            return self.tries.repeat();
+            return self.tries.repeat(None);
         }
         self.tries.end(cause.is_none());
         None
     }
 
-    /// What to make of a request without an answer: itself, where nothing of it was sent and it may go at once, or what failed.
-    fn settle(
+    /// What to send after a request that got no answer.
+    fn after(
         &mut self,
         failed: Failure<RequestBody>,
         connection: &Connection,
         now: Nanos,
-    ) -> Result<Request<RequestBody>, (Refusal, Option<Cause>)> {
+    ) -> Result<Request<RequestBody>, Refusal> {
         let Failure { unsent, error, written, answered } = failed;
-        match unsent.filter(|_| !written) {
-            Some(unsent) if connection.reused || self.unsent(connection, now) => Ok(unsent),
-            Some(_) => Err((failure(&error), None)),
-            None => {
-                // What is no HTTP would be none a second time.
-                let has_broken = matches!(error, ExchangeFault::Io(_) | ExchangeFault::Closed);
-                Err((failure(&error), has_broken.then(|| Cause::of_break(connection.reused && !answered))))
+        let refusal = failure(&error);
+        let (Refusal::Upstream(_), Some(server)) = (&refusal, connection.server()) else { return Err(refusal) };
+        match unsent {
+            Some(unsent) if !written && connection.reused => Ok(unsent),
+            Some(unsent) if !written => {
+                self.group.note(server, false, now);
+                if self.tries.take(Cause::Connect, server, now) { Ok(unsent) } else { Err(refusal) }
+            }
+            unsent => {
+                let cause = match error {
+                    ExchangeFault::Io(_) | ExchangeFault::Closed => Cause::of_break(connection.reused && !answered),
+                    // What is no HTTP would be none a second time.
+                    _ => Cause::Nonsense,
+                };
+                self.again(cause, server, unsent, now).ok_or(refusal)
             }
         }
     }
 
-    /// A new connection took nothing: whether to try once more with the request, which is untouched.
-    fn unsent(&mut self, connection: &Connection, now: Nanos) -> bool {
-        let Some(server) = connection.server() else { return false };
-        self.group.note(server, false, now);
-        self.tries.take(Cause::Connect, server, now)
+    /// What to send after a request that got no answer in time.
+    fn after_silence(&mut self, connection: &Connection, now: Nanos) -> Result<Request<RequestBody>, Refusal> {
+        let refusal = Refusal::Upstream(UpstreamFailure::TimedOut);
+        let Some(server) = connection.server() else { return Err(refusal) };
+        self.again(Cause::Timeout, server, None, now).ok_or(refusal)
     }
 
-    /// A request to send after one that failed on its way.
+    /// A request to send after one that may have reached the server.
     fn again(
         &mut self,
-        failed: &Refusal,
-        cause: Option<Cause>,
-        connection: &Connection,
+        cause: Cause,
+        server: &Server,
+        unsent: Option<Request<RequestBody>>,
         now: Nanos,
     ) -> Option<Request<RequestBody>> {
-        let (Refusal::Upstream(_), Some(server)) = (failed, connection.server()) else { return None };
-        let cause = cause?;
-        let is_over = self.end.is_some_and(|end| timer_now() >= end);
         // That a server closes what it keeps open says nothing against it.
         if cause != Cause::Stale {
             self.group.note(server, false, now);
         }
-        if !is_over && self.tries.can_repeat() && self.tries.take(cause, server, now) {
-            return self.tries.repeat();
+        let is_over = self.end.is_some_and(|end| timer_now() >= end);
+        if !is_over && self.tries.can_repeat(unsent.is_some()) && self.tries.take(cause, server, now) {
+            return self.tries.repeat(unsent);
         }
         self.tries.end(false);
         None
@@ -287,15 +301,27 @@ impl<'a> Route<'a> {
 }
 
 /// Takes the head of the upstream's answer.
-fn accept(response: Response<UpstreamBody>, upstream: &Upstream, mut rest: Box<Rest>) -> Response<GatewayBody> {
+///
+/// # Errors
+/// When it switches to a protocol that nobody asked for.
+fn accept(
+    response: Response<UpstreamBody>,
+    upstream: &Upstream,
+    mut rest: Box<Rest>,
+) -> Result<Response<GatewayBody>, Refused> {
     let (mut parts, body) = response.into_parts();
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        drop(body);
+        return tunnel::accept(parts, rest);
+    }
+    rest.upgrade = None;
     rest.exchange.settle(parts.status);
     headers::forward_response(&mut parts.headers, &rest.exchange);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let tick = Tick::new(upstream.body_timeout);
     let body = GatewayBody::forwarded(body, tick, rest);
-    Response::from_parts(parts, body)
+    Ok(Response::from_parts(parts, body))
 }
 
 /// Tells the client's fault from the upstream's.
@@ -303,7 +329,9 @@ fn failure(error: &ExchangeFault) -> Refusal {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         match error.downcast_ref::<BodyFault>() {
-            Some(fault @ (BodyFault::Client(_) | BodyFault::ClientIdle)) => return client_fault(fault),
+            Some(fault @ (BodyFault::Client(_) | BodyFault::ClientIdle | BodyFault::ClientTooLong)) => {
+                return client_fault(fault);
+            }
             _ => cause = error.source(),
         }
     }
@@ -316,7 +344,10 @@ fn client_fault(fault: &BodyFault) -> Refusal {
     match fault {
         BodyFault::Client(error) => Refusal::BadRequest(unreadable(error)),
         BodyFault::ClientIdle => Refusal::BadRequest(BadRequest::LATE_BODY),
-        BodyFault::Upstream(_) | BodyFault::UpstreamIdle => Refusal::Upstream(UpstreamFailure::Broken),
+        BodyFault::ClientTooLong => Refusal::BadRequest(BadRequest::LONG_BODY),
+        BodyFault::Upstream(_) | BodyFault::UpstreamIdle | BodyFault::CutOff => {
+            Refusal::Upstream(UpstreamFailure::Broken)
+        }
     }
 }
 
@@ -326,17 +357,4 @@ pub(super) fn unreadable(error: &(dyn std::error::Error + 'static)) -> BadReques
         Some(fault) => BadRequest { status: fault.status(), message: fault.message() },
         None => BadRequest::BROKEN_BODY,
     }
-}
-
-/// The client's `Host` goes on to a plain upstream; one that is reached over TLS is known by its own name, and so is any for a
-/// request of HTTP/1.0 that names no host.
-fn host_for(upstream: &Upstream, parts: &Parts) -> Option<HeaderValue> {
-    let named = parts.headers.contains_key(header::HOST);
-    let server = upstream.servers.first().filter(|server| !named || server.scheme == Scheme::Https)?;
-    HeaderValue::from_str(server.authority.as_str()).ok()
-}
-
-fn origin_form(uri: Uri) -> Uri {
-    let path = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    Uri::from(path)
 }

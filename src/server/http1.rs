@@ -27,7 +27,7 @@ pub(super) use spares::Spares;
 
 use super::wire::{Framing as BodyFraming, WireFault, WireLimits};
 use crate::gateway::Peer;
-use crate::upstream::{ClientBody, Inlet, Tick};
+use crate::upstream::{ClientBody, Inlet, Pace, Tick};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame};
@@ -38,9 +38,10 @@ use response::Framing;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
@@ -54,8 +55,21 @@ pub(super) struct Bounds {
     pub(super) wire: WireLimits,
     /// Time that the client may take no byte of an answer.
     pub(super) write_timeout: Duration,
+    /// Bytes a second that the client must take of an answer it makes wait; 0: any.
+    pub(super) min_write_rate: usize,
     /// Time for what is left of a body that nobody reads.
     pub(super) body_timeout: Duration,
+}
+
+/// Whether a connection should end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// No.
+    No,
+    /// After one more answer.
+    Soon,
+    /// After the present answer, and at once where there is none.
+    Now,
 }
 
 /// How a connection ended.
@@ -69,7 +83,7 @@ pub(super) enum Ended {
     Broken,
 }
 
-/// A connection. `leaves` says whether the client has been asked to leave, and keeps the waker of whoever asks.
+/// A connection. `leaves` says whether the client should leave, and keeps the waker of whoever asks.
 pub(super) struct Connection<IO, L> {
     io: IO,
     intake: Intake,
@@ -87,13 +101,13 @@ pub(super) struct Connection<IO, L> {
 impl<IO, L> Connection<IO, L>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
-    L: Fn(&Context<'_>) -> bool,
+    L: Fn(&Context<'_>) -> Leave,
 {
     pub(super) fn new(io: IO, peer: &Rc<Peer>, spares: &Rc<Spares>, bounds: Bounds, leaves: L) -> Self {
         Connection {
             io,
             intake: Intake::new(bounds.wire, spares),
-            outflow: Outflow::new(bounds.write_timeout, spares),
+            outflow: Outflow::new(Pace::new(bounds.write_timeout, bounds.min_write_rate), spares),
             peer: Rc::clone(peer),
             spares: Rc::clone(spares),
             bounds,
@@ -116,7 +130,7 @@ where
     {
         let ended = loop {
             let next = poll_fn(|cx| {
-                let leaves = (self.leaves)(cx);
+                let leaves = (self.leaves)(cx) == Leave::Now;
                 self.intake.poll_head(&mut self.io, cx, leaves)
             });
             let (head, framing) = match next.await {
@@ -146,7 +160,7 @@ where
         S: Service<Request<ClientBody>, Response = Response<B>, Error = Infallible>,
         B: Body<Data = Bytes, Error: fmt::Debug>,
     {
-        let (request, asked) = match request::request(head, framing, self.spares.map()) {
+        let (request, mut asked) = match request::request(head, framing, self.spares.map()) {
             Ok(built) => built,
             Err(fault) => return Ok(Some(Ended::Refused(fault))),
         };
@@ -156,13 +170,13 @@ where
             poll_fn(|cx| self.poll_beside(cx, &asked, |cx| future.as_mut().poll(cx))).await?
         };
         let Ok(response) = response;
-        let stays = self.answer(&asked, response).await?;
+        let stays = self.answer(&mut asked, response).await?;
         let serves_on = stays && !self.is_last && self.finish_body(&asked).await;
         Ok((!serves_on).then_some(Ended::Whole))
     }
 
     /// Writes an answer. Whether the connection may serve on.
-    async fn answer<B>(&mut self, asked: &Asked, response: Response<B>) -> Result<bool, Gone>
+    async fn answer<B>(&mut self, asked: &mut Asked, response: Response<B>) -> Result<bool, Gone>
     where
         B: Body<Data = Bytes, Error: fmt::Debug>,
     {
@@ -172,11 +186,17 @@ where
         let put = response::put_head(self.outflow.buffer(), asked, &parts, &body, stays, &self.spares);
         self.spares.keep_map(parts.headers);
         let Ok((mut framing, stays)) = put else { return Err(Gone) };
+        if framing == Framing::Tunnel {
+            asked.inlet = asked.tunnel.take();
+            self.intake.is_raw = true;
+        }
+        let asked = &*asked;
         let mut body = pin!(body);
         if framing != Framing::None {
             poll_fn(|cx| self.poll_stream(cx, asked, &mut framing, body.as_mut())).await?;
         }
         poll_fn(|cx| self.outflow.poll_flush(&mut self.io, cx)).await.map_err(|_| Gone)?;
+        self.outflow.finish();
         self.peer.let_go();
         Ok(stays)
     }
@@ -193,8 +213,8 @@ where
         B: Body<Data = Bytes, Error: fmt::Debug>,
     {
         loop {
-            if self.outflow.is_full() {
-                match self.outflow.poll_flush(&mut self.io, cx) {
+            if self.outflow.is_full() || *framing == Framing::TunnelEnding {
+                match self.poll_room(cx, framing) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone)),
                     Poll::Pending => {
@@ -233,6 +253,16 @@ where
         }
     }
 
+    /// Makes room for more of a body, and tells the client of the end of a tunnel.
+    fn poll_room(&mut self, cx: &mut Context<'_>, framing: &mut Framing) -> Poll<io::Result<()>> {
+        ready!(self.outflow.poll_flush(&mut self.io, cx))?;
+        if *framing == Framing::TunnelEnding {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            *framing = Framing::Tunnel;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Puts a frame of a body into the outflow. False when it is more than the head promised.
     fn put_frame(&mut self, asked: &Asked, framing: &mut Framing, frame: Frame<Bytes>) -> bool {
         let piece = match frame.into_data() {
@@ -242,6 +272,8 @@ where
                     let trailers = frame.trailers_ref().filter(|_| asked.wants_trailers);
                     response::put_last_chunk(self.outflow.buffer(), trailers);
                     *framing = Framing::Length(0);
+                } else if *framing == Framing::Tunnel {
+                    *framing = Framing::TunnelEnding;
                 }
                 return true;
             }
@@ -259,7 +291,9 @@ where
                 response::put_chunk_size(self.outflow.buffer(), piece.len());
                 self.outflow.put(piece, b"\r\n");
             }
-            Framing::UntilClose | Framing::None => self.outflow.put(piece, b""),
+            Framing::UntilClose | Framing::Tunnel | Framing::TunnelEnding | Framing::None => {
+                self.outflow.put(piece, b"");
+            }
         }
         true
     }
@@ -269,7 +303,7 @@ where
         match framing {
             Framing::Length(1..) => return Err(self.break_off(cx)),
             Framing::Chunked => self.outflow.end_chunks(),
-            Framing::Length(0) | Framing::UntilClose | Framing::None => {}
+            Framing::Length(0) | Framing::UntilClose | Framing::Tunnel | Framing::TunnelEnding | Framing::None => {}
         }
         Ok(())
     }
@@ -303,7 +337,7 @@ where
                 match self.poll_client(cx, asked) {
                     Err(Gone) => return Poll::Ready(false),
                     Ok(true) => {}
-                    Ok(false) if (self.leaves)(cx) => return Poll::Ready(false),
+                    Ok(false) if (self.leaves)(cx) == Leave::Now => return Poll::Ready(false),
                     Ok(false) if inlet.is_wanted() => return Poll::Pending,
                     Ok(false) => return patience.poll_expired(cx).map(|()| false),
                 }
@@ -319,7 +353,7 @@ where
         asked: &Asked,
         mut run: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<Result<T, Gone>> {
-        self.is_last |= (self.leaves)(cx);
+        self.is_last |= (self.leaves)(cx) != Leave::No;
         let Some(inlet) = asked.inlet.as_ref().filter(|inlet| !inlet.is_over()) else {
             // An answer that is there goes out, though the client may have ended its side meanwhile.
             return match run(cx) {
@@ -352,6 +386,10 @@ where
     /// Reads what the client sends during an exchange. Whether its body has come on.
     fn poll_client(&mut self, cx: &mut Context<'_>, asked: &Asked) -> Result<bool, Gone> {
         let Some(inlet) = asked.inlet.as_ref().filter(|inlet| !inlet.is_over()) else {
+            if self.intake.is_raw {
+                // It has ended its side, which in another protocol is no leaving.
+                return Ok(false);
+            }
             return match self.intake.poll_gone(&mut self.io, cx) {
                 Poll::Ready(gone) => Err(gone),
                 Poll::Pending => Ok(false),
