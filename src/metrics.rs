@@ -3,10 +3,14 @@
 //! No label ever holds a raw key, a path or an id: endpoints, limits and routes are named by the configuration, everything
 //! else is from a closed list. What is counted on the request path is resolved once per configuration, not per request.
 
+mod accept;
+mod addresses;
 mod locks;
 mod tls;
 mod upstreams;
 
+pub use accept::{AcceptMetrics, Closed, Paused};
+pub use addresses::AddressMetrics;
 pub use locks::LockMetrics;
 pub use tls::{HandshakeResult, TlsMetrics};
 pub use upstreams::{SERVER_STATES, UpstreamCensus, UpstreamMetrics};
@@ -46,6 +50,8 @@ pub struct Metrics {
     upstream_seconds: HistogramVec,
     /// `tollgate_overhead_seconds`
     overhead_seconds: HistogramVec,
+    /// Those of limits by address.
+    pub addresses: AddressMetrics,
     /// Those of object locks.
     pub locks: LockMetrics,
     /// Those of upstreams.
@@ -66,8 +72,8 @@ pub struct Metrics {
     pub tls: TlsMetrics,
     /// `tollgate_connections`: open client connections.
     pub connections: IntGauge,
-    /// `tollgate_connections_refused_total`: client connections turned away at `max_connections`.
-    pub connections_refused: IntCounter,
+    /// Of accepting connections.
+    pub accept: AcceptMetrics,
     /// `tollgate_panics_total`: panics caught while serving a request, each answered with a 500.
     pub panics: IntCounter,
     /// `tollgate_access_log_dropped_total`: lines not written because the writer fell behind or could not write.
@@ -188,6 +194,7 @@ impl Metrics {
                 "What the gateway added to a forwarded request before it was sent on.",
                 OVERHEAD_SECONDS,
             )?,
+            addresses: AddressMetrics::new(&make)?,
             locks: LockMetrics::new(&make)?,
             upstreams: UpstreamMetrics::new(&make)?,
             partitions: make.gauges("tollgate_partitions", "Partitions with state.", &["limit"])?,
@@ -201,8 +208,7 @@ impl Metrics {
             state: StateMetrics::new(&make)?,
             tls: TlsMetrics::new(&make)?,
             connections: make.gauge("tollgate_connections", "Open client connections.")?,
-            connections_refused: make
-                .counter("tollgate_connections_refused_total", "Client connections turned away at max_connections.")?,
+            accept: AcceptMetrics::new(&make)?,
             panics: make.counter("tollgate_panics_total", "Panics caught while serving, each answered with a 500.")?,
             log_dropped: make.counter(
                 "tollgate_access_log_dropped_total",

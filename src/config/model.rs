@@ -1,8 +1,15 @@
 //! The compiled settings: plain values, all present, all within their bounds.
 
+mod addresses;
+mod heads;
 mod tls;
 mod upstream;
 
+pub use addresses::Addresses;
+pub use heads::{
+    CredentialForm, Credentials, Forwarded, HeaderRules, HeaderValueRule, HostRule, Piece, Replacement, RouteOptions,
+    SecretSource, Via,
+};
 pub use tls::{Clients, Pair, Tls, TlsVersion};
 pub use upstream::{
     Balance, Ejection, HealthCheck, Retries, RetryOn, Scheme, Share, Upstream, UpstreamBounds, UpstreamServer,
@@ -26,6 +33,12 @@ pub struct Server {
     pub threads: usize,
     /// Open connections at once.
     pub max_connections: usize,
+    /// Open connections of one client address; 0: any number.
+    pub max_connections_per_address: usize,
+    /// Bytes in the buffers of all client connections; 0: a share of the memory there is.
+    pub max_buffer_memory: usize,
+    /// Whether connections begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
     /// Time for a request's head to arrive.
     pub header_timeout: Duration,
     /// Time for a TLS handshake.
@@ -36,18 +49,30 @@ pub struct Server {
     pub idle_timeout: Duration,
     /// Time between two pieces of a request's body.
     pub body_timeout: Duration,
+    /// Bytes a second of a request's body; 0: any.
+    pub min_body_rate: usize,
+    /// Bytes of a request's body; 0: any number.
+    pub max_body_bytes: usize,
     /// Time for a client to take a piece of a response.
     pub write_timeout: Duration,
+    /// Bytes a second of a response that a client makes wait; 0: any.
+    pub min_write_rate: usize,
     /// Bytes of a request's head.
     pub max_header_bytes: usize,
     /// Headers of a request.
     pub max_headers: usize,
     /// Bytes of a request's target.
     pub max_uri_bytes: usize,
+    /// Time between being told to end and accepting nothing more.
+    pub drain_delay: Duration,
     /// Time for open requests to end at a shutdown.
     pub drain_timeout: Duration,
     /// Proxies whose forwarding headers are believed.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Whether upstreams get `Forwarded`.
+    pub forwarded: Forwarded,
+    /// How the gateway names itself in `Via`.
+    pub via: Via,
     /// Requests that may wait for one object's lock.
     pub lock_queue_max: u32,
     /// Requests that may wait for locks in all.

@@ -3,13 +3,21 @@
 //!
 //! Every field is optional here. What is missing is the compiler's to say: it knows the place and can go on with the rest.
 
+mod addresses;
 mod figures;
+mod heads;
+mod listener;
 mod lock;
+mod log;
 mod tls;
 mod upstream;
 
+pub(super) use addresses::RawAddresses;
 pub(super) use figures::{RawAccount, RawAllocation, RawFigures, RawTier};
+pub(super) use heads::{RawCredentials, RawCredentialsTable, RawForwarded, RawHeaderRules};
+pub(super) use listener::RawProxyProtocol;
 pub(super) use lock::RawLock;
+pub(super) use log::{RawLevel, RawLog, RawLogFormat};
 pub(super) use tls::{RawClientAuth, RawPair, RawTls, RawTlsVersion, RawUnknownSni};
 pub(super) use upstream::{RawBalance, RawEjection, RawHealth, RawRetries, RawRetryOn, RawUpstream};
 
@@ -94,6 +102,8 @@ pub(super) struct RawConfig {
     pub(super) server: Option<Item<RawServer>>,
     /// The admin listener: /metrics, /healthz, /readyz and the JSON API.
     pub(super) admin: Option<Item<RawAdmin>>,
+    /// Limits by the client's address, before its key is looked at.
+    pub(super) addresses: Option<Item<RawAddresses>>,
     /// Who may pass.
     pub(super) auth: Option<Item<RawAuth>>,
     /// Calls for connected accounts (`Stripe-Account`).
@@ -148,8 +158,16 @@ pub(super) struct RawServer {
     pub(super) tls: Option<Located<RawTls>>,
     /// Threads that serve requests; 0: one per core.
     pub(super) threads: Option<Located<u32>>,
-    /// Open connections at once; further ones are closed as they come. 0: 65,536.
+    /// Open connections at once; further ones wait to be accepted. 0: 65,536. Lowered where the process may not open that many.
     pub(super) max_connections: Option<Located<u32>>,
+    /// Open connections of one client address, an IPv6 one by its /64; further ones are closed as they come. 0: no such bound.
+    /// Those of `trusted_proxies` are not counted. Default 8,192.
+    pub(super) max_connections_per_address: Option<Located<u32>>,
+    /// Bytes that client connections may hold in buffers, all together; beyond, none are accepted and what needs more is
+    /// refused with 503. "0B": a quarter of the memory there is. Default "0B".
+    pub(super) max_buffer_memory: Option<Located<Size>>,
+    /// "required": every connection begins with a PROXY protocol header, version 1 or 2, which names the client. Default "off".
+    pub(super) proxy_protocol: Option<Located<RawProxyProtocol>>,
     /// Time for a request's head to arrive, from its first byte on or from the connection's opening. Default "30s".
     pub(super) header_timeout: Option<Located<Dur>>,
     /// Time for a TLS handshake, from the connection's opening on. Default "10s".
@@ -160,18 +178,34 @@ pub(super) struct RawServer {
     pub(super) idle_timeout: Option<Located<Dur>>,
     /// Time between two pieces of a request's body. Default "30s".
     pub(super) body_timeout: Option<Located<Dur>>,
+    /// Bytes a second that a body must bring in the end: it may keep its reader waiting for `body_timeout` and a second more
+    /// for each so many bytes. "0B": no such bound. Default "240B".
+    pub(super) min_body_rate: Option<Located<Size>>,
+    /// Bytes of a request's body; longer ones are refused with 413. "0B": no such bound. Default "64MiB".
+    pub(super) max_body_bytes: Option<Located<Size>>,
     /// Time for a client to take a piece of a response. Default "30s".
     pub(super) write_timeout: Option<Located<Dur>>,
+    /// Bytes a second that a client must take of a response it is kept waiting with, counted as `min_body_rate`. Default "240B".
+    pub(super) min_write_rate: Option<Located<Size>>,
     /// Bytes of a request's head. Default "32KiB".
     pub(super) max_header_bytes: Option<Located<Size>>,
     /// Headers of a request. Default 100.
     pub(super) max_headers: Option<Located<u32>>,
     /// Bytes of a request's target. Default "8KiB".
     pub(super) max_uri_bytes: Option<Located<Size>>,
+    /// Time between telling that the gateway is not ready any more and closing its listeners. Default "0s".
+    pub(super) drain_delay: Option<Located<Dur>>,
     /// Time for open requests to end at a shutdown. Default "30s".
     pub(super) drain_timeout: Option<Located<Dur>>,
-    /// Proxies whose X-Forwarded-For, -Proto and -Host are believed. Default none.
+    /// Proxies whose X-Forwarded-For, -Proto and -Host are believed, and whose PROXY protocol headers. Default none.
     pub(super) trusted_proxies: Option<Vec<Located<Network>>>,
+    /// `Forwarded` (RFC 7239) for upstreams, besides `X-Forwarded-For`: "off" (default), or "append": to what a trusted proxy
+    /// wrote, in place of what anybody else did.
+    pub(super) forwarded: Option<Located<RawForwarded>>,
+    /// The name of this gateway in `Via`. Default "tollgate".
+    pub(super) via: Option<Located<String>>,
+    /// A request that has this name in `Via` so often goes in a circle and is refused. Default 3.
+    pub(super) max_via: Option<Located<u32>>,
     /// Requests that may wait for one object's lock; further ones are refused. Default 64.
     pub(super) lock_queue_max: Option<Located<u32>>,
     /// Requests that may wait for locks in all; further ones are refused. Default 10,000.
@@ -272,47 +306,6 @@ pub(super) enum RawShouldRetry {
     False,
 }
 
-/// Access log and diagnostics.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Log")]
-pub(super) struct RawLog {
-    /// The file for one JSON line a request, relative to this configuration's folder; "-" is stdout. Default none.
-    pub(super) access: Option<Located<String>>,
-    /// Diagnostics on stderr: "error", "warn", "info" (default), "debug" or "trace".
-    pub(super) level: Option<Located<RawLevel>>,
-    /// How diagnostics look: "text" (default) or "json".
-    pub(super) format: Option<Located<RawLogFormat>>,
-}
-
-/// How much diagnostics say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(rename = "Level")]
-pub(super) enum RawLevel {
-    /// What went wrong.
-    Error,
-    /// And what may.
-    Warn,
-    /// And what happens seldom.
-    Info,
-    /// And what happens often.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-/// How diagnostics look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(rename = "LogFormat")]
-pub(super) enum RawLogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
-}
-
 /// What outlives a restart.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -339,6 +332,19 @@ pub(super) struct RawRoute {
     pub(super) path_prefix: Option<Located<String>>,
     /// The upstream's name. Default the only upstream.
     pub(super) upstream: Option<Located<String>>,
+    /// Changes to the headers of requests.
+    pub(super) request_headers: Option<Located<RawHeaderRules>>,
+    /// Changes to the headers of the upstream's answers.
+    pub(super) response_headers: Option<Located<RawHeaderRules>>,
+    /// Taken from the path's beginning before it is forwarded: `path_prefix` or the beginning of it. Default nothing.
+    pub(super) strip_prefix: Option<Located<String>>,
+    /// Put before what is left of the path then. Default nothing.
+    pub(super) add_prefix: Option<Located<String>>,
+    /// `Host` for the upstream: "keep", "server" (the server's own), or a host. Default: kept towards `http://` servers, the
+    /// server's own towards `https://` ones.
+    pub(super) host: Option<Located<String>>,
+    /// "keep" (default) the client's `Authorization`, "drop" it, or a table: what the upstream gets in its place.
+    pub(super) credentials: Option<Located<RawCredentials>>,
 }
 
 /// An endpoint: a method and a path template.

@@ -9,20 +9,19 @@ use super::exchange::Exchange;
 use super::headers;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, UpstreamFailure};
+use super::rewrite;
 use super::tries::{Cause, Tries};
 use crate::clock::timer_now;
-use crate::config::{Scheme, Upstream};
+use crate::config::{self, Upstream};
 use crate::engine::Nanos;
 use crate::keys::Principal;
 use crate::upstream::http1::{ExchangeFault, Failure};
 use crate::upstream::{
-    AtHand, BodyFault, ClientBody, ConnectError, Connection, Deadline, Group, ReadAhead, RequestBody, Tick, Unreached,
-    UpstreamBody,
+    AtHand, BodyFault, ClientBody, ConnectError, Connection, Deadline, Group, Pace, ReadAhead, RequestBody, Server,
+    Tick, Unreached, UpstreamBody,
 };
 use crate::wire_fault::fault_of;
-use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use http_body::Body;
 use std::cell::Cell;
 use std::future::Future;
@@ -61,14 +60,29 @@ fn outgoing(
 ) -> (Request<RequestBody>, Progress) {
     let config = &exchange.view.snapshot.config;
     let (mut parts, body) = request.into_parts();
-    let host = place.and_then(|place| config.upstreams.get(place)).and_then(|upstream| host_for(upstream, &parts));
-    headers::forward_request(&mut parts.headers, exchange, principal, host.as_ref());
-    parts.uri = origin_form(parts.uri);
+    let options = exchange.view.snapshot.options(exchange.route);
+    let upstream = place.and_then(|place| config.upstreams.get(place));
+    let host = upstream.and_then(|upstream| rewrite::host(upstream, &parts, options));
+    headers::forward_request(&mut parts.headers, parts.version, exchange, principal, host.as_ref());
+    parts.uri = rewrite::target(parts.uri, options);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let progress = (!body.is_end_stream()).then(|| Rc::new(Cell::new(timer_now())));
-    let body = RequestBody::new(body, config.server.body_timeout, progress.clone());
+    let most = longest_body(&config.server).unwrap_or(u64::MAX);
+    let body = RequestBody::new(body, client_pace(&config.server, &parts.headers), most, progress.clone());
     (Request::from_parts(parts, body), progress)
+}
+
+/// How slow a body may come. One of gRPC is a conversation, in which silence is no fault.
+pub(super) fn client_pace(server: &config::Server, headers: &HeaderMap) -> Pace {
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let min_rate = if kind.starts_with(b"application/grpc") { 0 } else { server.min_body_rate };
+    Pace::new(server.body_timeout, min_rate)
+}
+
+/// Bytes that a body may have, where that is bounded.
+pub(super) fn longest_body(server: &config::Server) -> Option<u64> {
+    Some(server.max_body_bytes as u64).filter(|&most| most > 0)
 }
 
 /// Sends to a server of the upstream and takes the head of its answer; where that fails and [`Tries`] has another try, to another
@@ -80,7 +94,7 @@ fn outgoing(
 fn converse(
     place: Option<usize>,
     mut outgoing: Request<RequestBody>,
-    mut progress: Progress,
+    progress: Progress,
     mut rest: Box<Rest>,
 ) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
     async move {
@@ -109,42 +123,21 @@ fn converse(
                 () = route.too_long(&mut connection.deadline, &progress) => None,
             };
             let now = rest.exchange.home.now();
-            let (failed, cause) = match outcome {
-                Some(Ok(response)) => {
-                    match route.judge(&response, &connection, now) {
-                        Some(again) => outgoing = again,
-                        None => {
-                            rest.exchange.answered = Some(now);
-                            rest.connection = Some(connection);
-                            return Ok(accept(response, route.upstream, rest));
-                        }
-                    }
-                    continue;
-                }
-                Some(Err(failed)) => match *failed {
-                    Failure { unsent: Some(unsent), written: false, .. } if connection.reused => {
-                        outgoing = unsent;
-                        continue;
-                    }
-                    Failure { unsent: Some(unsent), written: false, error, .. } => match route.unsent(&connection, now)
-                    {
-                        true => {
-                            outgoing = unsent;
-                            continue;
-                        }
-                        false => (failure(&error), None),
-                    },
-                    Failure { error, answered, .. } => {
-                        // What is no HTTP would be none a second time.
-                        let has_broken = matches!(error, ExchangeFault::Io(_) | ExchangeFault::Closed);
-                        (failure(&error), has_broken.then(|| Cause::of_break(connection.reused && !answered)))
+            let next = match outcome {
+                Some(Ok(response)) => match route.judge(&response, &connection, now) {
+                    Some(again) => Ok(again),
+                    None => {
+                        rest.exchange.answered = Some(now);
+                        rest.connection = Some(connection);
+                        return Ok(accept(response, route.upstream, rest));
                     }
                 },
-                None => (Refusal::Upstream(UpstreamFailure::TimedOut), Some(Cause::Timeout)),
+                Some(Err(failed)) => route.after(*failed, &connection, now),
+                None => route.after_silence(&connection, now),
             };
-            match route.again(&failed, cause, &connection, now) {
-                Some(again) => (outgoing, progress) = (again, None),
-                None => return refused(failed, rest),
+            match next {
+                Ok(again) => outgoing = again,
+                Err(refusal) => return refused(refusal, rest),
             }
         }
     }
@@ -219,38 +212,63 @@ impl<'a> Route<'a> {
         let cause = Cause::of_status(response.status());
         let server = connection.server()?;
         self.group.note(server, cause.is_none(), now);
-        let again = cause.is_some_and(|cause| self.tries.can_repeat() && self.tries.take(cause, server, now));
+        let again = cause.is_some_and(|cause| self.tries.can_repeat(false) && self.tries.take(cause, server, now));
         if again {
-            return self.tries.repeat();
+            return self.tries.repeat(None);
         }
         self.tries.end(cause.is_none());
         None
     }
 
-    /// A new connection took nothing: whether to try once more with the request, which is untouched.
-    fn unsent(&mut self, connection: &Connection, now: Nanos) -> bool {
-        let Some(server) = connection.server() else { return false };
-        self.group.note(server, false, now);
-        self.tries.take(Cause::Connect, server, now)
-    }
-
-    /// A request to send after one that failed on its way.
-    fn again(
+    /// What to send after a request that got no answer.
+    fn after(
         &mut self,
-        failed: &Refusal,
-        cause: Option<Cause>,
+        failed: Failure<RequestBody>,
         connection: &Connection,
         now: Nanos,
+    ) -> Result<Request<RequestBody>, Refusal> {
+        let Failure { unsent, error, written, answered } = failed;
+        let refusal = failure(&error);
+        let (Refusal::Upstream(_), Some(server)) = (&refusal, connection.server()) else { return Err(refusal) };
+        match unsent {
+            Some(unsent) if !written && connection.reused => Ok(unsent),
+            Some(unsent) if !written => {
+                self.group.note(server, false, now);
+                if self.tries.take(Cause::Connect, server, now) { Ok(unsent) } else { Err(refusal) }
+            }
+            unsent => {
+                let cause = match error {
+                    ExchangeFault::Io(_) | ExchangeFault::Closed => Cause::of_break(connection.reused && !answered),
+                    // What is no HTTP would be none a second time.
+                    _ => Cause::Nonsense,
+                };
+                self.again(cause, server, unsent, now).ok_or(refusal)
+            }
+        }
+    }
+
+    /// What to send after a request that got no answer in time.
+    fn after_silence(&mut self, connection: &Connection, now: Nanos) -> Result<Request<RequestBody>, Refusal> {
+        let refusal = Refusal::Upstream(UpstreamFailure::TimedOut);
+        let Some(server) = connection.server() else { return Err(refusal) };
+        self.again(Cause::Timeout, server, None, now).ok_or(refusal)
+    }
+
+    /// A request to send after one that may have reached the server.
+    fn again(
+        &mut self,
+        cause: Cause,
+        server: &Server,
+        unsent: Option<Request<RequestBody>>,
+        now: Nanos,
     ) -> Option<Request<RequestBody>> {
-        let (Refusal::Upstream(_), Some(server)) = (failed, connection.server()) else { return None };
-        let cause = cause?;
-        let is_over = self.end.is_some_and(|end| timer_now() >= end);
         // That a server closes what it keeps open says nothing against it.
         if cause != Cause::Stale {
             self.group.note(server, false, now);
         }
-        if !is_over && self.tries.can_repeat() && self.tries.take(cause, server, now) {
-            return self.tries.repeat();
+        let is_over = self.end.is_some_and(|end| timer_now() >= end);
+        if !is_over && self.tries.can_repeat(unsent.is_some()) && self.tries.take(cause, server, now) {
+            return self.tries.repeat(unsent);
         }
         self.tries.end(false);
         None
@@ -292,7 +310,9 @@ fn failure(error: &ExchangeFault) -> Refusal {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         match error.downcast_ref::<BodyFault>() {
-            Some(fault @ (BodyFault::Client(_) | BodyFault::ClientIdle)) => return client_fault(fault),
+            Some(fault @ (BodyFault::Client(_) | BodyFault::ClientIdle | BodyFault::ClientTooLong)) => {
+                return client_fault(fault);
+            }
             _ => cause = error.source(),
         }
     }
@@ -305,7 +325,10 @@ fn client_fault(fault: &BodyFault) -> Refusal {
     match fault {
         BodyFault::Client(error) => Refusal::BadRequest(unreadable(error)),
         BodyFault::ClientIdle => Refusal::BadRequest(BadRequest::LATE_BODY),
-        BodyFault::Upstream(_) | BodyFault::UpstreamIdle => Refusal::Upstream(UpstreamFailure::Broken),
+        BodyFault::ClientTooLong => Refusal::BadRequest(BadRequest::LONG_BODY),
+        BodyFault::Upstream(_) | BodyFault::UpstreamIdle | BodyFault::CutOff => {
+            Refusal::Upstream(UpstreamFailure::Broken)
+        }
     }
 }
 
@@ -315,17 +338,4 @@ pub(super) fn unreadable(error: &(dyn std::error::Error + 'static)) -> BadReques
         Some(fault) => BadRequest { status: fault.status(), message: fault.message() },
         None => BadRequest::BROKEN_BODY,
     }
-}
-
-/// The client's `Host` goes on to a plain upstream; one that is reached over TLS is known by its own name, and so is any for a
-/// request of HTTP/1.0 that names no host.
-fn host_for(upstream: &Upstream, parts: &Parts) -> Option<HeaderValue> {
-    let named = parts.headers.contains_key(header::HOST);
-    let server = upstream.servers.first().filter(|server| !named || server.scheme == Scheme::Https)?;
-    HeaderValue::from_str(server.authority.as_str()).ok()
-}
-
-fn origin_form(uri: Uri) -> Uri {
-    let path = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    Uri::from(path)
 }

@@ -1,12 +1,17 @@
 //! Every answer the gateway makes itself, as one closed type. Adding a kind does not compile until its status, its words and
 //! its metric label exist.
 
-use crate::engine::Rejection;
+use crate::engine::{Nanos, Rejection};
+use crate::metrics::AddressMetrics;
 use http::StatusCode;
 
 /// An answer that is the gateway's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// Its address has had its share.
+    Address(AddressRejection),
+    /// It has been here before.
+    Loop,
     /// No key, or one that is not good.
     Unauthenticated(Unauthenticated),
     /// A good key that may not do this.
@@ -26,8 +31,44 @@ pub enum Refusal {
     BadRequest(BadRequest),
     /// The upstream gave no usable answer.
     Upstream(UpstreamFailure),
+    /// Buffers hold all the memory they may, and this request needs some.
+    Overloaded,
     /// A defect of the gateway: a panic was caught.
     Internal,
+}
+
+/// A request that was refused by its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressRejection {
+    /// What there were too many of.
+    pub cause: AddressCause,
+    /// When there is room again.
+    pub retry_at: Nanos,
+}
+
+/// What one address, or all of them, sent too many of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressCause {
+    /// Requests.
+    Requests,
+    /// Requests whose key was not good.
+    FailedAuthentications,
+    /// The same of all addresses together.
+    AllFailedAuthentications,
+}
+
+impl AddressCause {
+    /// The `cause` label of `tollgate_address_rejections_total`, as its place among the labels.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The label itself, which is the configuration's key too.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        AddressMetrics::CAUSES[self as usize]
+    }
 }
 
 /// Why a key is not good. Keys appear masked only.
@@ -114,6 +155,10 @@ impl BadRequest {
     pub const LATE_BODY: BadRequest =
         BadRequest { status: StatusCode::REQUEST_TIMEOUT, message: "The body of this request did not come in time." };
 
+    /// A body longer than `max_body_bytes`.
+    pub const LONG_BODY: BadRequest =
+        BadRequest { status: StatusCode::PAYLOAD_TOO_LARGE, message: "The body of this request is too large." };
+
     /// A plain 400.
     #[must_use]
     pub const fn new(message: &'static str) -> BadRequest {
@@ -134,23 +179,27 @@ pub enum UpstreamFailure {
     Broken,
     /// No answer within `response_timeout`: whether the request took effect is unknown.
     TimedOut,
+    /// The gateway ends before the answer came: whether the request took effect is unknown.
+    CutOff,
 }
 
 impl UpstreamFailure {
-    /// 502 where the upstream is down or broke off, 503 where it takes no more, 504 where it was too slow.
+    /// 502 where the upstream is down or broke off, 503 where it takes no more or the gateway does not wait for it, 504 where it
+    /// was too slow.
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
             UpstreamFailure::Unreachable | UpstreamFailure::Broken => StatusCode::BAD_GATEWAY,
             UpstreamFailure::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             UpstreamFailure::ConnectTimedOut | UpstreamFailure::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+            UpstreamFailure::CutOff => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
     /// Whether the request may have taken effect all the same.
     #[must_use]
     pub fn outcome_is_unknown(self) -> bool {
-        matches!(self, UpstreamFailure::Broken | UpstreamFailure::TimedOut)
+        matches!(self, UpstreamFailure::Broken | UpstreamFailure::TimedOut | UpstreamFailure::CutOff)
     }
 }
 
@@ -162,9 +211,11 @@ impl Refusal {
             Refusal::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Refusal::Forbidden(_) => StatusCode::FORBIDDEN,
             Refusal::NoRoute { .. } => StatusCode::NOT_FOUND,
-            Refusal::Rejected(_) | Refusal::LockTimeout(_) => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Address(_) | Refusal::Rejected(_) | Refusal::LockTimeout(_) => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Loop => StatusCode::LOOP_DETECTED,
             Refusal::BadRequest(bad) => bad.status,
             Refusal::Upstream(failure) => failure.status(),
+            Refusal::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -182,11 +233,14 @@ impl Refusal {
             }),
             Refusal::Forbidden(Forbidden::Endpoint { .. }) => Some("endpoint"),
             Refusal::Forbidden(Forbidden::Account { .. }) => Some("account"),
-            Refusal::NoRoute { .. }
+            Refusal::Address(_)
+            | Refusal::Loop
+            | Refusal::NoRoute { .. }
             | Refusal::Rejected(_)
             | Refusal::LockTimeout(_)
             | Refusal::BadRequest(_)
             | Refusal::Upstream(_)
+            | Refusal::Overloaded
             | Refusal::Internal => None,
         }
     }

@@ -65,11 +65,12 @@ where
         if *request.method() == Method::OPTIONS && request.uri().path() == "*" {
             return Either::Right(ready(Ok(server_options(&self.home))));
         }
+        let is_write = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         let inner = &mut self.inner;
         match std::panic::catch_unwind(AssertUnwindSafe(|| inner.call(request))) {
             Ok(future) => {
                 let future = AssertUnwindSafe(future).catch_unwind();
-                Either::Left(Responding { future, home: Rc::clone(&self.home) })
+                Either::Left(Responding { future, home: Rc::clone(&self.home), is_write })
             }
             Err(_) => Either::Right(ready(Ok(internal(&self.home)))),
         }
@@ -82,6 +83,7 @@ pin_project! {
         #[pin]
         future: CatchUnwind<AssertUnwindSafe<F>>,
         home: Rc<Home>,
+        is_write: bool,
     }
 }
 
@@ -93,6 +95,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        if this.home.is_cutting() {
+            return Poll::Ready(Ok(cut_off(this.home, *this.is_write)));
+        }
         this.future.poll(cx).map(|outcome| {
             Ok(match outcome {
                 Ok(Ok(response)) => response,
@@ -124,6 +129,16 @@ fn internal<R>(home: &Home) -> Response<GatewayBody<R>> {
     response
 }
 
+/// What a request becomes that is in flight when the gateway ends. Its record and slots go with it.
+fn cut_off<R>(home: &Home, is_write: bool) -> Response<GatewayBody<R>> {
+    let refusal = Refusal::Upstream(UpstreamFailure::CutOff);
+    let mut response = render(refusal.status(), words::of(&refusal, None).to_json(), &home.ids.request_id());
+    if is_write {
+        response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    response
+}
+
 fn answer<R>(refused: &Refused) -> Response<GatewayBody<R>> {
     let Refused { refusal, exchange } = refused;
     let config = &exchange.view.snapshot.config;
@@ -133,10 +148,22 @@ fn answer<R>(refused: &Refused) -> Response<GatewayBody<R>> {
         describe_rejection(response.headers_mut(), rejection, &config.responses, &text, exchange.home.now());
         return response;
     }
+    if let Refusal::Address(rejection) = refusal {
+        let text = exchange.view.texts.of_address(rejection.cause, config);
+        let mut response = render(refusal.status(), text, &exchange.request_id);
+        // No limit of an account refused it, so there is no reason to give.
+        if config.responses.retry_after {
+            let seconds = seconds_until(rejection.retry_at, exchange.started);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        return response;
+    }
     let words = words::of(refusal, Some(config));
     let mut response = render(refusal.status(), words.to_json(), &exchange.request_id);
     let headers = response.headers_mut();
     match refusal {
+        // It would come around again.
+        Refusal::Loop => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"))),
         // No limit refused it, so there is no reason to give. SDKs try again because of this header only, and it does no harm:
         // the request was never sent on.
         Refusal::LockTimeout(_) => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"))),
@@ -156,7 +183,15 @@ fn answer<R>(refused: &Refused) -> Response<GatewayBody<R>> {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
         }
-        Refusal::Forbidden(_) | Refusal::NoRoute { .. } | Refusal::Rejected(_) | Refusal::Internal => {}
+        Refusal::Overloaded => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(1));
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"));
+        }
+        Refusal::Address(_)
+        | Refusal::Forbidden(_)
+        | Refusal::NoRoute { .. }
+        | Refusal::Rejected(_)
+        | Refusal::Internal => {}
     }
     response
 }
@@ -184,12 +219,16 @@ fn describe_rejection(headers: &mut HeaderMap, rejection: &Rejection, responses:
 /// Whole seconds until the limit would admit the same request, rounded up and at least 1. A slot comes back at nobody knows
 /// what time: then it is 1. `None` where waiting does not help.
 fn retry_after_seconds(rejection: &Rejection, now: Nanos) -> Option<u64> {
-    const SECOND_NS: u64 = 1_000_000_000;
     match (rejection.retry_at, rejection.limiter) {
-        (Some(at), _) => Some(at.since(now).div_ceil(SECOND_NS).max(1)),
+        (Some(at), _) => Some(seconds_until(at, now)),
         (None, Limiter::Concurrency(figures)) if figures.slots > 0 => Some(1),
         (None, _) => None,
     }
+}
+
+fn seconds_until(at: Nanos, now: Nanos) -> u64 {
+    const SECOND_NS: u64 = 1_000_000_000;
+    at.since(now).div_ceil(SECOND_NS).max(1)
 }
 
 fn render<R>(status: StatusCode, body: impl Into<Bytes>, request_id: &HeaderValue) -> Response<GatewayBody<R>> {

@@ -20,10 +20,11 @@ mod target;
 pub(super) mod tests;
 
 pub use crate::wire_fault::WireFault;
+pub use head::Framing;
 pub use refuse::{linger, refuse};
+pub use scan::{Bad, Part, Scanner, Step};
 
 pub(super) use field::{is_never_trailer, trim};
-pub use scan::{Bad, Framing, Part, Scanner, Step};
 
 use std::time::Duration;
 

@@ -21,13 +21,15 @@ const fn place(module: &'static str, floor: u8, beside: &'static [&'static str])
 /// From the ground up; see `ARCHITECTURE.md`.
 const BUILDING: &[Place] = &[
     place("engine", 0, &[]),
+    place("budget", 1, &[]),
     place("clock", 1, &[]),
     place("metrics", 1, &[]),
+    place("fields", 1, &[]),
     place("path", 1, &[]),
     place("body", 1, &[]),
     place("wire_fault", 1, &[]),
     place("endpoints", 1, &["path"]),
-    place("config", 1, &["path", "endpoints", "body"]),
+    place("config", 1, &["fields", "path", "endpoints", "body"]),
     place("keys", 2, &[]),
     place("classification", 2, &["keys"]),
     place("locks", 2, &[]),
