@@ -110,6 +110,11 @@ impl StateMetrics {
     }
 }
 
+fn bad_requests(make: &Maker) -> Result<IntCounterVec, prometheus::Error> {
+    let help = "Requests that the wire guard refused before they became one.";
+    make.counters("tollgate_bad_requests_total", help, &["fault"])
+}
+
 fn transactions(make: &Maker) -> Result<IntCounterVec, prometheus::Error> {
     let help = "Successful requests to endpoints with transaction = true.";
     make.counters("tollgate_transactions_total", help, &["mode"])
@@ -174,11 +179,7 @@ impl Metrics {
                 "Requests refused because of their key.",
                 &["cause"],
             )?,
-            bad_requests: make.counters(
-                "tollgate_bad_requests_total",
-                "Requests that the wire guard refused before they became one.",
-                &["fault"],
-            )?,
+            bad_requests: bad_requests(&make)?,
             request_seconds: make.seconds(
                 "request_duration",
                 "From a request's head to its response's last byte.",

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod allocation;
+mod answers;
 mod bodies;
 mod bounds;
 mod catalogue;
