@@ -27,3 +27,4 @@ mod stream;
 mod threads;
 mod tls;
 mod turns;
+mod upgrade;

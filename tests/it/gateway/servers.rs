@@ -129,8 +129,11 @@ fn a_name_leads_to_all_its_addresses_and_is_looked_up_anew() {
     let port = first.address().port();
     setup.upstream = format!("servers = \"http://api.internal:{port}\"\nresolve_interval = \"1s\"\n");
     let source = Source::Text { config: setup.toml(), keys: keys() };
-    let surroundings = Surroundings { servers: Servers::resolved_by(names.clone()), ..Surroundings::default() };
-    let gateway = Gateway::start_in(source, surroundings).unwrap();
+    let gateway = Gateway::start_in(
+        source,
+        Surroundings { servers: Servers::resolved_by(names.clone()), ..Surroundings::default() },
+    )
+    .unwrap();
     let gateway = Running::of(gateway);
     let ask = || gateway.ask(get("/v1/charges", LIVE)).status();
     assert_eq!(ask(), 502, "nobody knows the name");
