@@ -11,7 +11,7 @@ mod guests;
 mod http1;
 mod inherited;
 mod listen;
-mod proxy_protocol;
+pub mod proxy_protocol;
 pub mod wire;
 
 pub use descriptors::{raise_limit, room_for_clients};
