@@ -26,8 +26,8 @@ mod tests;
 pub use error::{ConfigErrors, Excerpt, MAX_MISTAKES, Mistake, Severity};
 pub use figures::{WrittenAllocation, WrittenFigures};
 pub use model::{
-    AccessLog, Admin, Auth, AuthMode, Charge, Connect, Endpoint, Extractor, Level, Log, LogFormat, ObjectLock,
-    Responses, Scheme, Server, ShouldRetry, State, Tls, Upstream, UpstreamServer,
+    AccessLog, Admin, Auth, AuthMode, Charge, Connect, Endpoint, Extractor, Http2, Level, Log, LogFormat, ObjectLock,
+    Protocol, Responses, Scheme, Server, ShouldRetry, State, Tls, Upstream, UpstreamServer,
 };
 pub use router::{Route, Router};
 pub use schema::json_schema;

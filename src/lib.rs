@@ -38,6 +38,7 @@ pub mod clock;
 pub mod config;
 pub mod endpoints;
 pub mod engine;
+pub mod frames;
 pub mod gateway;
 pub mod keys;
 pub mod locks;

@@ -4,9 +4,12 @@
 //! limits' state is shared. A connection lives and dies on the thread that accepted it.
 
 mod connection;
+mod date;
 mod guests;
+mod http2;
 mod lent;
 mod listen;
+mod sniff;
 pub mod tls;
 pub mod wire;
 

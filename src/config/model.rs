@@ -32,6 +32,8 @@ pub struct Server {
     pub max_headers: usize,
     /// Bytes of a request's target.
     pub max_uri_bytes: usize,
+    /// What HTTP/2 connections may take; `None`: it is not spoken.
+    pub http2: Option<Http2>,
     /// Time for open requests to end at a shutdown.
     pub drain_timeout: Duration,
     /// Proxies whose forwarding headers are believed.
@@ -46,6 +48,19 @@ pub struct Server {
     pub sweep_interval: Duration,
     /// Bytes of a body that are read ahead for limits that count by it.
     pub inspect_body_max: usize,
+}
+
+/// What one HTTP/2 connection of a client may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2 {
+    /// Requests in flight.
+    pub max_streams: u32,
+    /// Bytes of one request's body that may wait here.
+    pub stream_window: u32,
+    /// Bytes of all requests' bodies that may wait here.
+    pub connection_window: u32,
+    /// Bytes of one response that may wait here for the socket.
+    pub send_buffer: usize,
 }
 
 /// A certificate and its key, as PEM files.
@@ -182,6 +197,8 @@ pub struct Upstream {
     pub idle_timeout: Duration,
     /// Unused connections kept per thread.
     pub max_idle: usize,
+    /// What its servers speak.
+    pub protocol: Protocol,
     /// PEM file of the authorities to trust; `None`: the web's.
     pub ca: Option<PathBuf>,
 }
@@ -197,6 +214,17 @@ pub struct UpstreamServer {
     pub host: Box<str>,
     /// The port, by default the scheme's.
     pub port: u16,
+}
+
+/// What servers speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2: chosen by ALPN over TLS, by prior knowledge elsewhere.
+    Http2,
+    /// Over TLS what they choose, HTTP/1.1 elsewhere.
+    Auto,
 }
 
 /// Whether TLS is spoken.

@@ -160,6 +160,16 @@ pub(super) struct RawServer {
     pub(super) max_headers: Option<Located<u32>>,
     /// Bytes of a request's target. Default "8KiB".
     pub(super) max_uri_bytes: Option<Located<Size>>,
+    /// Speak HTTP/2 too: chosen by ALPN over TLS, by prior knowledge elsewhere. Default true.
+    pub(super) http2: Option<Located<bool>>,
+    /// Requests in flight on one HTTP/2 connection; a client may not begin more. Default 100.
+    pub(super) http2_max_streams: Option<Located<u32>>,
+    /// Bytes of one request's body that may wait here on an HTTP/2 connection (its stream's window). Default "64KiB".
+    pub(super) http2_stream_window: Option<Located<Size>>,
+    /// Bytes of all requests' bodies that may wait here for one HTTP/2 connection. Default "1MiB".
+    pub(super) http2_connection_window: Option<Located<Size>>,
+    /// Bytes of one response that may wait here for the socket of an HTTP/2 connection. Default "64KiB".
+    pub(super) http2_send_buffer: Option<Located<Size>>,
     /// Time for open requests to end at a shutdown. Default "30s".
     pub(super) drain_timeout: Option<Located<Dur>>,
     /// Proxies whose X-Forwarded-For, -Proto and -Host are believed. Default none.
@@ -349,8 +359,23 @@ pub(super) struct RawUpstream {
     pub(super) idle_timeout: Option<Located<Dur>>,
     /// Unused connections kept per thread. Default 256.
     pub(super) max_idle: Option<Located<u32>>,
+    /// What its servers speak: "http1", "http2", or "auto" (default): over TLS what they choose, HTTP/1.1 elsewhere.
+    pub(super) protocol: Option<Located<RawProtocol>>,
     /// PEM file of the authorities to trust for https, relative to this configuration's folder. Default: the web's.
     pub(super) ca: Option<Located<String>>,
+}
+
+/// What servers speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "Protocol")]
+pub(super) enum RawProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2: chosen by ALPN over TLS, by prior knowledge elsewhere.
+    Http2,
+    /// Over TLS what they choose, HTTP/1.1 elsewhere.
+    Auto,
 }
 
 /// Which requests go to an upstream.

@@ -2,16 +2,15 @@
 
 use super::context::Held;
 use super::exchange::{CLIENT_GONE, Exchange};
-use crate::upstream::{BodyFault, Connection, Tick};
+use crate::upstream::{BodyError, BodyFault, Connection, ResponseBody, Tick};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-/// The body of any answer of the gateway. `B` is what an upstream's body comes as: hyper's, but for tests.
-pub enum GatewayBody<B = Incoming> {
+/// The body of any answer of the gateway. `B` is what an upstream's body comes as.
+pub enum GatewayBody<B = ResponseBody> {
     /// The gateway's own.
     Own(Option<Bytes>),
     /// An upstream's, passed on as it comes.
@@ -43,6 +42,15 @@ impl Rest {
         Box::new(Rest { connection: None, _held: held, exchange })
     }
 
+    /// The upstream's connection is fit for another request, now that the answer is whole.
+    fn give_back(&mut self) {
+        if let (Some(connection), Some(route)) = (self.connection.take(), self.exchange.route) {
+            let config = &self.exchange.view.snapshot.config;
+            let upstream = config.routes.get(route.0 as usize).and_then(|route| config.upstreams.get(route.upstream));
+            self.exchange.home.pool.give_back(connection, upstream.map_or(0, |upstream| upstream.max_idle));
+        }
+    }
+
     /// Lets go of all but the record.
     pub(super) fn into_exchange(self: Box<Self>) -> Exchange {
         let Rest { exchange, .. } = *self;
@@ -71,9 +79,9 @@ impl<B: UpstreamBody> GatewayBody<B> {
 }
 
 /// What an upstream's body must be.
-pub trait UpstreamBody: Body<Data = Bytes, Error = hyper::Error> + Unpin {}
+pub trait UpstreamBody: Body<Data = Bytes, Error: Into<BodyError>> + Unpin {}
 
-impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> UpstreamBody for B {}
+impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin> UpstreamBody for B {}
 
 impl<B: UpstreamBody> Forwarded<B> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
@@ -81,7 +89,7 @@ impl<B: UpstreamBody> Forwarded<B> {
             Poll::Ready(Some(Ok(frame))) => {
                 self.tick.reset();
                 if self.inner.is_end_stream() {
-                    self.end();
+                    self.arrived();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -89,7 +97,7 @@ impl<B: UpstreamBody> Forwarded<B> {
                 self.end();
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.fail(BodyFault::Upstream(error))))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.fail(BodyFault::Upstream(error.into()))))),
             Poll::Pending if self.rest.is_none() => Poll::Pending,
             Poll::Pending => match self.tick.poll_expired(cx) {
                 Poll::Ready(()) => Poll::Ready(Some(Err(self.fail(BodyFault::UpstreamIdle)))),
@@ -98,14 +106,21 @@ impl<B: UpstreamBody> Forwarded<B> {
         }
     }
 
-    /// The whole body has been handed on: only then is the upstream's connection fit for another request.
+    /// The last byte has come, and is about to be handed on. Over HTTP/1 that is the end of it. In HTTP/2 it may have to wait for
+    /// the client's window: whoever sends it asks for more when it has left, and that is the end.
+    fn arrived(&mut self) {
+        let Some(rest) = &mut self.rest else { return };
+        if rest.exchange.peer.is_http2 {
+            rest.give_back();
+        } else {
+            self.end();
+        }
+    }
+
+    /// The whole body has been handed on.
     fn end(&mut self) {
         let Some(mut rest) = self.rest.take() else { return };
-        if let (Some(connection), Some(route)) = (rest.connection.take(), rest.exchange.route) {
-            let config = &rest.exchange.view.snapshot.config;
-            let upstream = config.routes.get(route.0 as usize).and_then(|route| config.upstreams.get(route.upstream));
-            rest.exchange.home.pool.give_back(connection, upstream.map_or(0, |upstream| upstream.max_idle));
-        }
+        rest.give_back();
         let peer = Rc::clone(&rest.exchange.peer);
         peer.part(rest);
     }

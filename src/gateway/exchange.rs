@@ -65,6 +65,8 @@ pub struct Peer {
     pub header: HeaderValue,
     /// Whether the connection is TLS.
     pub secure: bool,
+    /// Whether it carries many requests at once, each with a window of its own.
+    pub is_http2: bool,
     /// Exchanges of its that have not ended.
     open: Cell<usize>,
     /// When the last one ended.
@@ -84,10 +86,17 @@ impl Peer {
             address,
             header,
             secure,
+            is_http2: false,
             open: Cell::new(0),
             idle_since: Cell::new(Nanos::ZERO),
             parting: RefCell::default(),
         }
+    }
+
+    /// The same over HTTP/2.
+    #[must_use]
+    pub fn over_http2(self) -> Peer {
+        Peer { is_http2: true, ..self }
     }
 
     /// Since when it has had no request in flight. `None` while it has one.

@@ -13,14 +13,14 @@ use crate::clock::timer_now;
 use crate::config::{Scheme, Upstream};
 use crate::keys::Principal;
 use crate::upstream::{
-    BodyFault, ClientBody, ConnectError, Connection, Deadline, ReadAhead, RequestBody, ServerId, Tick,
+    BodyFault, ClientBody, ConnectError, Connection, Deadline, ReadAhead, RequestBody, ResponseBody, SendFault, ServerId,
+    Tick, Unsent,
 };
 use crate::wire_fault::fault_of;
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
-use hyper::body::Incoming;
 use std::cell::Cell;
 use std::future::Future;
 use std::rc::Rc;
@@ -68,6 +68,9 @@ fn outgoing(
     (Request::from_parts(parts, body), progress)
 }
 
+/// How often HTTP/2 servers may hand a request back untouched (REFUSED_STREAM, or a GOAWAY before it) and have it sent again.
+const MAX_UNSENT: u32 = 3;
+
 /// Sends on a pooled connection where one is fit, else on a new one, and takes the head of the answer. A connection that turns
 /// out to be closed before anything was written gives the request back, and the next one is tried: never the same request
 /// twice.
@@ -87,17 +90,19 @@ fn converse(
         let Some(route) = Route::new(&view, place) else {
             return refused(Refusal::Upstream(UpstreamFailure::Unreachable), rest);
         };
+        let mut tries_left = MAX_UNSENT;
         loop {
             let mut connection = match route.connection(&rest.exchange).await {
                 Ok(connection) => connection,
                 Err(failure) => return refused(Refusal::Upstream(failure), rest),
             };
             rest.exchange.sent = Some(rest.exchange.home.now());
-            let sent = connection.sender.try_send_request(outgoing);
+            let sent = connection.sender.send(outgoing);
             let outcome = tokio::select! {
                 biased;
                 outcome = sent => outcome,
                 () = route.too_long(&mut connection.deadline, &progress) => {
+                    connection.sender.distrust();
                     return refused(Refusal::Upstream(UpstreamFailure::TimedOut), rest);
                 }
             };
@@ -107,9 +112,14 @@ fn converse(
                     rest.connection = Some(connection);
                     return accept(response, route.upstream, rest);
                 }
-                Err(mut failed) => match failed.take_message() {
-                    Some(unsent) if connection.reused => outgoing = unsent,
-                    _ => return refused(failure(&failed.into_error()), rest),
+                Err(Unsent { fault, request }) => match (request, &fault) {
+                    // There are only so many idle connections that may turn out to be closed.
+                    (Some(unsent), SendFault::Http1(_)) if connection.reused => outgoing = unsent,
+                    (Some(unsent), SendFault::Http2(_)) if tries_left > 0 => {
+                        tries_left -= 1;
+                        outgoing = unsent;
+                    }
+                    _ => return refused(failure(&fault), rest),
                 },
             }
         }
@@ -160,7 +170,7 @@ impl<'a> Route<'a> {
 
 /// Takes the head of the upstream's answer, or refuses to pass it on.
 fn accept(
-    response: Response<Incoming>,
+    response: Response<ResponseBody>,
     upstream: &Upstream,
     mut rest: Box<Rest>,
 ) -> Result<Response<GatewayBody>, Refused> {
@@ -193,7 +203,7 @@ fn is_plainly_framed(headers: &HeaderMap) -> bool {
 }
 
 /// Tells the client's fault from the upstream's.
-fn failure(error: &hyper::Error) -> Refusal {
+fn failure(error: &SendFault) -> Refusal {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         match error.downcast_ref::<BodyFault>() {

@@ -1,7 +1,9 @@
-//! One client connection: TLS where configured, the wire guard, HTTP/1.1, the stack.
+//! One client connection: TLS where configured, the protocol that the client chooses, the stack. HTTP/1.1 goes through the wire
+//! guard; HTTP/2 is [`super::http2`]'s.
 
-use super::Phase;
+use super::date::Dates;
 use super::guests::Guests;
+use super::{Phase, http2, sniff};
 use super::lent::Lent;
 use super::wire::{self, Answers, Followed, Guarded, WireFault, WireLimits};
 use crate::gateway::context::{RequestLabels, View};
@@ -26,12 +28,16 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tower::Service;
 
+/// HTTP/2 as ALPN calls it.
+const HTTP2: &[u8] = b"h2";
+
 /// Where a thread's connections come in, and what counts them.
 pub(super) struct Door {
     pub(super) home: Rc<Home>,
     phase: watch::Receiver<Phase>,
     /// Those that speak HTTP.
     pub(super) guests: Guests,
+    pub(super) dates: Dates,
     inside: Cell<usize>,
     left: Notify,
 }
@@ -41,7 +47,8 @@ struct Place(Rc<Door>);
 
 impl Door {
     pub(super) fn new(home: Rc<Home>, phase: watch::Receiver<Phase>) -> Door {
-        Door { home, phase, guests: Guests::default(), inside: Cell::new(0), left: Notify::new() }
+        let (guests, dates) = (Guests::default(), Dates::default());
+        Door { home, phase, guests, dates, inside: Cell::new(0), left: Notify::new() }
     }
 
     pub(super) fn phase(&self) -> watch::Receiver<Phase> {
@@ -87,16 +94,57 @@ async fn serve(place: Place, socket: TcpStream, peer: SocketAddr) {
     }
     let view = place.0.home.view();
     match &view.snapshot.tls {
-        None => serve_http(&place, socket, Peer::new(peer.ip(), false)).await,
+        None => match begins_with_preface(&place, &socket, peer).await {
+            None => {}
+            Some(true) => serve_http2(&place, socket, Peer::new(peer.ip(), false)).await,
+            Some(false) => serve_http(&place, socket, Peer::new(peer.ip(), false)).await,
+        },
         Some(acceptor) => {
             let timeout = view.snapshot.config.server.header_timeout;
             match tokio::time::timeout(timeout, acceptor.accept(socket)).await {
-                Ok(Ok(stream)) => serve_http(&place, stream, Peer::new(peer.ip(), true)).await,
+                Ok(Ok(stream)) => {
+                    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+                    let peer = Peer::new(peer.ip(), true);
+                    if is_http2 {
+                        serve_http2(&place, stream, peer).await;
+                    } else {
+                        serve_http(&place, stream, peer).await;
+                    }
+                }
                 Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
                 Err(_) => tracing::debug!("a TLS handshake did not end in time"),
             }
         }
     }
+}
+
+/// Whether the client begins with HTTP/2 on a plain connection. `None` when it left, or was asked to, before it began.
+async fn begins_with_preface(place: &Place, socket: &TcpStream, peer: SocketAddr) -> Option<bool> {
+    let door = &place.0;
+    let view = door.home.view();
+    let server = &view.snapshot.config.server;
+    if server.http2.is_none() {
+        return Some(false);
+    }
+    let peer = Rc::new(Peer::new(peer.ip(), false));
+    let entry = door.guests.enter(&peer, door.home.now());
+    let mut begun = pin!(sniff::begins_with_preface(socket, server.header_timeout));
+    poll_fn(|cx| match begun.as_mut().poll(cx) {
+        Poll::Pending if entry.guest.is_asked(cx) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(begun) => Poll::Ready(begun.ok()),
+    })
+    .await
+}
+
+async fn serve_http2<IO>(place: &Place, stream: IO, peer: Peer)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let door = &place.0;
+    let peer = Rc::new(peer.over_http2());
+    let stack = stack(&door.home, &peer, tower::service_fn(forward::forward));
+    http2::serve(door, stream, peer, stack).await;
 }
 
 async fn serve_http<IO>(place: &Place, stream: IO, peer: Peer)

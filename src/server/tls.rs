@@ -31,11 +31,12 @@ pub enum TlsError {
     Pair(rustls::Error),
 }
 
-/// An acceptor for TLS 1.2 and 1.3 with this certificate; 0-RTT is off (a replayed POST is a second payment).
+/// An acceptor for TLS 1.2 and 1.3 with this certificate; 0-RTT is off (a replayed POST is a second payment). Clients may choose
+/// HTTP/1.1, and `http2` if that is spoken.
 ///
 /// # Errors
 /// When a file cannot be read or the pair cannot be used.
-pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, TlsError> {
+pub fn acceptor(tls: &Tls, http2: bool) -> Result<TlsAcceptor, TlsError> {
     let certificate = |why| TlsError::Certificate { path: tls.certificate.clone(), why };
     let chain = CertificateDer::pem_file_iter(&tls.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -49,6 +50,7 @@ pub fn acceptor(tls: &Tls) -> Result<TlsAcceptor, TlsError> {
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(TlsError::Pair)?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let protocols: &[&[u8]] = if http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

@@ -49,7 +49,9 @@ mod tests;
 
 pub use crate::wire_fault::WireFault;
 pub use answers::{Answers, Followed};
+pub(super) use field::{is_never_trailer_name, is_shadow_name};
 pub use refuse::{linger, refuse};
+pub(super) use target::{check as check_target, check_authority};
 
 use crate::clock::timer_now;
 use scan::Scanner;

@@ -1,10 +1,13 @@
 //! The request's body on its way to the upstream: streamed frame by frame, never gathered.
 
 use super::client_body::ClientBody;
+use super::http2::StreamBody;
 use super::read_ahead::ReadAhead;
 use crate::clock::timer_now;
+use crate::wire_fault::WireFault;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
@@ -13,18 +16,32 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+/// Why bytes of a body could not be read, by what it came over.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// HTTP/1.
+    #[error(transparent)]
+    Http1(#[from] hyper::Error),
+    /// HTTP/2.
+    #[error(transparent)]
+    Http2(#[from] h2::Error),
+    /// Trailers that nobody may send.
+    #[error("the trailers are refused")]
+    Trailers(#[from] WireFault),
+}
+
 /// What went wrong with a body on its way through.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyFault {
     /// The client's framing was bad, or the client left in the middle.
     #[error("the client's body could not be read")]
-    Client(#[source] hyper::Error),
+    Client(#[source] BodyError),
     /// The client sent nothing for too long.
     #[error("the client's body did not come in time")]
     ClientIdle,
     /// The upstream broke off.
     #[error("the upstream's body could not be read")]
-    Upstream(#[source] hyper::Error),
+    Upstream(#[source] BodyError),
     /// The upstream sent nothing for too long.
     #[error("the upstream's body did not come in time")]
     UpstreamIdle,
@@ -117,5 +134,39 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+/// An upstream's answer, by what it comes over.
+pub enum ResponseBody {
+    /// HTTP/1.
+    Http1(Incoming),
+    /// HTTP/2.
+    Http2(StreamBody),
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            ResponseBody::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::from),
+            ResponseBody::Http2(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            ResponseBody::Http1(incoming) => incoming.is_end_stream(),
+            ResponseBody::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            ResponseBody::Http1(incoming) => incoming.size_hint(),
+            ResponseBody::Http2(body) => body.size_hint(),
+        }
     }
 }

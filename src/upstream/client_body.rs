@@ -5,6 +5,8 @@
 //! read and dropped, and the connection goes on. Bounds: [`MAX_DRAIN_BYTES`] and a time. A longer body, or one that waits for
 //! `100 Continue`, closes the connection.
 
+use super::body::BodyError;
+use super::http2::StreamBody;
 use bytes::Bytes;
 use http::{Request, header};
 use http_body::{Body, Frame, SizeHint};
@@ -41,10 +43,16 @@ impl Leftover {
     }
 }
 
+/// What a client's body comes over.
+enum Source {
+    Http1(Incoming),
+    Http2(StreamBody),
+}
+
 /// A client's body. Given up before anybody began to read it, it stays with its connection as the [`Leftover`].
 pub struct ClientBody {
     /// Taken only when dropped.
-    incoming: Option<Incoming>,
+    incoming: Option<Source>,
     /// Gone once reading has begun, or where the connection should rather close.
     leftover: Option<Rc<Leftover>>,
 }
@@ -59,14 +67,20 @@ impl ClientBody {
         request.map(|incoming| {
             let small = !incoming.is_end_stream() && incoming.size_hint().lower() <= MAX_DRAIN_BYTES as u64;
             let leftover = (small && !waits).then(|| Rc::clone(leftover));
-            ClientBody { incoming: Some(incoming), leftover }
+            ClientBody { incoming: Some(Source::Http1(incoming)), leftover }
         })
+    }
+
+    /// The body of a stream. Given up, it leaves nothing behind: its stream ends, and the connection goes on.
+    #[must_use]
+    pub fn of_stream(body: StreamBody) -> ClientBody {
+        ClientBody { incoming: Some(Source::Http2(body)), leftover: None }
     }
 }
 
 impl Drop for ClientBody {
     fn drop(&mut self) {
-        if let (Some(incoming), Some(leftover)) = (self.incoming.take(), &self.leftover) {
+        if let (Some(Source::Http1(incoming)), Some(leftover)) = (self.incoming.take(), &self.leftover) {
             leftover.keep(incoming);
         }
     }
@@ -74,22 +88,31 @@ impl Drop for ClientBody {
 
 impl Body for ClientBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.leftover = None;
         match &mut self.incoming {
-            Some(incoming) => Pin::new(incoming).poll_frame(cx),
+            Some(Source::Http1(incoming)) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::from),
+            Some(Source::Http2(body)) => Pin::new(body).poll_frame(cx),
             None => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+        match &self.incoming {
+            Some(Source::Http1(incoming)) => incoming.is_end_stream(),
+            Some(Source::Http2(body)) => body.is_end_stream(),
+            None => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+        match &self.incoming {
+            Some(Source::Http1(incoming)) => incoming.size_hint(),
+            Some(Source::Http2(body)) => body.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
     }
 }
 

@@ -1,13 +1,16 @@
-//! Making a connection: resolve, connect, TLS where the URL says https, HTTP/1.1.
+//! Making a connection: resolve, connect, TLS where the URL says https, HTTP/1.1 or HTTP/2.
 
 use super::gather::Gather;
-use super::{MAX_HEAD_BYTES, MAX_HEADERS, RequestBody};
-use crate::config::{Scheme, Upstream, UpstreamServer};
+use super::http2::Shared;
+use super::{MAX_HEAD_BYTES, MAX_HEADERS, RequestBody, SendFault};
+use crate::clock::Time;
+use crate::config::{Protocol, Scheme, Upstream, UpstreamServer};
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
 use rustls::{ClientConfig, RootCertStore};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -51,9 +54,19 @@ pub(super) struct Target {
     scheme: Scheme,
     host: Box<str>,
     port: u16,
+    protocol: Protocol,
     /// What its `ca` held, so that with another one it is another server: nobody goes on trusting what was taken out.
     ca: Option<Arc<[u8]>>,
     tls: Connector,
+}
+
+/// HTTP/2 as ALPN calls it.
+const HTTP2: &[u8] = b"h2";
+
+/// A new connection, by what it speaks.
+pub(super) enum Made {
+    Http1(SendRequest<RequestBody>),
+    Http2(Rc<Shared>),
 }
 
 /// Made at the first connection, then kept.
@@ -71,17 +84,27 @@ impl Target {
             scheme: server.scheme,
             host: server.host.clone(),
             port: server.port,
+            protocol: upstream.protocol,
             // Read a moment after it was checked: what cannot be read now is trusted in nothing.
             ca: upstream.ca.as_ref().map(|path| std::fs::read(path).unwrap_or_default().into()),
             tls: Arc::default(),
         }
     }
 
-    fn identity(&self) -> (bool, &str, u16, Option<&[u8]>) {
-        (self.scheme == Scheme::Https, &self.host, self.port, self.ca.as_deref())
+    fn identity(&self) -> (bool, &str, u16, Protocol, Option<&[u8]>) {
+        (self.scheme == Scheme::Https, &self.host, self.port, self.protocol, self.ca.as_deref())
     }
 
-    pub(super) async fn connect(&self) -> Result<SendRequest<RequestBody>, ConnectError> {
+    /// Whether a connection to it may speak HTTP/2.
+    pub(super) fn may_share(&self) -> bool {
+        match self.protocol {
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
+            Protocol::Auto => self.scheme == Scheme::Https,
+        }
+    }
+
+    pub(super) async fn connect(&self, time: &Time) -> Result<Made, ConnectError> {
         let unreachable = |error: &dyn std::fmt::Display| {
             tracing::warn!(host = %self.host, port = self.port, %error, "cannot connect to an upstream server");
             ConnectError::Unreachable
@@ -90,12 +113,19 @@ impl Target {
         let socket = TcpStream::connect((host, self.port)).await.map_err(|error| unreachable(&error))?;
         socket.set_nodelay(true).map_err(|error| unreachable(&error))?;
         match self.scheme {
+            Scheme::Http if self.protocol == Protocol::Http2 => share(socket, self.scheme, time).await,
             Scheme::Http => handshake(socket).await,
             Scheme::Https => {
-                let tls = self.tls.get_or_init(|| connector(self.ca.as_deref()));
+                let tls = self.tls.get_or_init(|| connector(self.ca.as_deref(), self.protocol));
                 let tls = tls.as_ref().ok_or_else(|| unreachable(&"no usable root certificates"))?;
                 let name = ServerName::try_from(host.to_owned()).map_err(|error| unreachable(&error))?;
-                handshake(tls.connect(name, socket).await.map_err(|error| unreachable(&error))?).await
+                let stream = tls.connect(name, socket).await.map_err(|error| unreachable(&error))?;
+                let chosen = stream.get_ref().1.alpn_protocol();
+                match self.protocol {
+                    _ if chosen == Some(HTTP2) => share(stream, self.scheme, time).await,
+                    Protocol::Http2 => return Err(unreachable(&"it does not speak HTTP/2")),
+                    Protocol::Http1 | Protocol::Auto => handshake(stream).await,
+                }
             }
         }
         .map_err(|error| unreachable(&error))
@@ -117,23 +147,31 @@ impl std::hash::Hash for Target {
 }
 
 /// Puts HTTP/1.1 on a stream and lets a task of this thread drive it.
-async fn handshake<IO>(stream: IO) -> Result<SendRequest<RequestBody>, hyper::Error>
+async fn handshake<IO>(stream: IO) -> Result<Made, SendFault>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let mut builder = Builder::new();
     builder.max_header_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
-    let (sender, connection) = builder.handshake(TokioIo::new(Gather(stream))).await?;
+    let (sender, connection) = builder.handshake(TokioIo::new(Gather(stream))).await.map_err(SendFault::Http1)?;
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {
             tracing::debug!(%error, "an upstream connection ended");
         }
     });
-    Ok(sender)
+    Ok(Made::Http1(sender))
+}
+
+/// Puts HTTP/2 on a stream.
+async fn share<IO>(stream: IO, scheme: Scheme, time: &Time) -> Result<Made, SendFault>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    Shared::handshake(stream, scheme, time).await.map(Made::Http2).map_err(SendFault::Http2)
 }
 
 /// Verification is always on: against the given CA alone, or against the system's roots.
-fn connector(ca: Option<&[u8]>) -> Option<TlsConnector> {
+fn connector(ca: Option<&[u8]>, protocol: Protocol) -> Option<TlsConnector> {
     let roots = match ca {
         Some(pem) => authorities(pem).ok()?,
         None => {
@@ -147,7 +185,13 @@ fn connector(ca: Option<&[u8]>) -> Option<TlsConnector> {
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
-    Some(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
+    let mut config = config.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = match protocol {
+        Protocol::Http1 => Vec::new(),
+        Protocol::Http2 => vec![HTTP2.to_vec()],
+        Protocol::Auto => vec![HTTP2.to_vec(), b"http/1.1".to_vec()],
+    };
+    Some(TlsConnector::from(Arc::new(config)))
 }
 
 /// The certificates of a PEM text, at least one.

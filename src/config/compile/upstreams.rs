@@ -1,8 +1,8 @@
 //! Upstreams and their servers.
 
 use super::super::error::Finding;
-use super::super::model::{Scheme, Upstream, UpstreamServer};
-use super::super::raw::{Item, Named, RawUpstream};
+use super::super::model::{Protocol, Scheme, Upstream, UpstreamServer};
+use super::super::raw::{Item, Named, RawProtocol, RawUpstream};
 use super::super::source::Place;
 use super::super::values::Located;
 use super::Context;
@@ -46,6 +46,11 @@ fn upstream(
         body_timeout: context.duration(item, raw.body_timeout.as_ref(), seconds(30), TIMEOUT),
         idle_timeout: context.duration(item, raw.idle_timeout.as_ref(), seconds(4), TIMEOUT),
         max_idle: context.number(item, raw.max_idle.as_ref(), 256, 0..=65_536),
+        protocol: match raw.protocol.as_ref().map(|given| given.value) {
+            Some(RawProtocol::Http1) => Protocol::Http1,
+            Some(RawProtocol::Http2) => Protocol::Http2,
+            Some(RawProtocol::Auto) | None => Protocol::Auto,
+        },
         ca: raw.ca.as_ref().map(|path| context.file(&path.value)),
     }
 }

@@ -208,6 +208,16 @@ const NEVER_TRAILERS: [&[u8]; 21] = [
 ];
 const NEVER_TRAILER_FAMILIES: [&[u8]; 5] = [b"x-forwarded-", b"tollgate-", b"stripe-", b"proxy-", b"if-"];
 
+/// The same as [`Field::is_shadow`] for a name that came otherwise than in a line.
+pub(in crate::server) fn is_shadow_name(name: &[u8]) -> bool {
+    name.contains(&b'_') && shadows(name)
+}
+
+/// The same as [`is_never_trailer`] for a name that came otherwise than in a line.
+pub(in crate::server) fn is_never_trailer_name(name: &[u8]) -> bool {
+    is_never_trailer(&Field { name, value: b"", has_underscore: name.contains(&b'_') })
+}
+
 /// Whether a trailer of this name frames, routes, conditions or authenticates a message.
 pub(super) fn is_never_trailer(field: &Field<'_>) -> bool {
     let name = field.name;
