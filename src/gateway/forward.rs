@@ -13,8 +13,8 @@ use crate::clock::timer_now;
 use crate::config::{Scheme, Upstream};
 use crate::keys::Principal;
 use crate::upstream::{
-    BodyFault, ClientBody, ConnectError, Connection, Deadline, ReadAhead, RequestBody, ResponseBody, SendFault, ServerId,
-    Tick, Unsent,
+    BodyFault, ClientBody, ConnectError, Connection, Deadline, ReadAhead, RequestBody, ResponseBody, SendFault,
+    ServerId, Tick, Unsent,
 };
 use crate::wire_fault::fault_of;
 use http::request::Parts;

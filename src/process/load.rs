@@ -109,7 +109,8 @@ impl Loader {
             Source::Text { config, .. } => config::parse(config, Path::new("tollgate.toml"), &self.seed)?,
         };
         let authority = self.authority(&config)?;
-        let tls = config.server.tls.as_ref().map(|pair| tls::acceptor(pair, config.server.http2.is_some())).transpose()?;
+        let tls =
+            config.server.tls.as_ref().map(|pair| tls::acceptor(pair, config.server.http2.is_some())).transpose()?;
         config.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref()).try_for_each(upstream::check_ca)?;
         let access_log = config.log.access.as_ref().map(|place| open_log(place, log, metrics)).transpose()?;
         Ok(Loaded { config, authority, access_log, tls })

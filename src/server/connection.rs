@@ -3,9 +3,9 @@
 
 use super::date::Dates;
 use super::guests::Guests;
-use super::{Phase, http2, sniff};
 use super::lent::Lent;
 use super::wire::{self, Answers, Followed, Guarded, WireFault, WireLimits};
+use super::{Phase, http2, sniff};
 use crate::gateway::context::{RequestLabels, View};
 use crate::gateway::{GatewayBody, Home, Peer, forward, stack, words};
 use crate::upstream::{self, ClientBody, Gather, Leftover};

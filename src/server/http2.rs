@@ -47,8 +47,9 @@ use tower::Service;
 
 /// Streams that the client has reset and that are remembered, so that frames still on their way are told from bad ones.
 const REMEMBERED_RESETS: usize = 50;
-/// Streams that a client may have reset by mistakes of its own, before the connection ends.
-const PROVOKED_RESETS: usize = 100;
+/// Streams that a client may have reset by mistakes of its own before the connection ends. Those count too that it began before
+/// it knew how many it may.
+const PROVOKED_RESETS: usize = 1_000;
 
 /// Serves until the client leaves or is asked to.
 pub(super) async fn serve<IO, S>(door: &Rc<Door>, stream: IO, peer: Rc<Peer>, stack: S)
@@ -134,11 +135,7 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    async fn run<IO, S>(
-        mut self,
-        mut connection: Connection<Socket<IO>, Bytes>,
-        desk: Desk<S>,
-    ) -> Result<(), h2::Error>
+    async fn run<IO, S>(mut self, mut connection: Connection<Socket<IO>, Bytes>, desk: Desk<S>) -> Result<(), h2::Error>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
         S: Service<Request<ClientBody>, Response = Response<GatewayBody>, Error = Infallible>,
@@ -214,7 +211,16 @@ impl Pulse {
     fn new(server: &Server) -> Pulse {
         let (quiet, patience) = (server.idle_timeout, server.write_timeout);
         let timer = Box::pin(sleep_until(timer_now() + quiet));
-        Pulse { quiet, patience, timer, pings: None, reads: 0, is_pinged: false, is_leaving: false, is_dismissed: false }
+        Pulse {
+            quiet,
+            patience,
+            timer,
+            pings: None,
+            reads: 0,
+            is_pinged: false,
+            is_leaving: false,
+            is_dismissed: false,
+        }
     }
 
     /// Whether the client is now to be asked to leave: once.

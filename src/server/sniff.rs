@@ -62,7 +62,9 @@ mod tests {
     async fn the_first_bytes_tell() {
         assert!(told(&[PREFACE]).await);
         assert!(told(&[b"P", b"RI", b" * HTTP/2.0\r\n"]).await);
-        for other in [&b"POST / HTTP/1.1\r\n"[..], b"PRINT / HTTP/1.1\r\n", b"GET /", b"PRI", b"P", b"", b"\x16\x03\x01"] {
+        for other in
+            [&b"POST / HTTP/1.1\r\n"[..], b"PRINT / HTTP/1.1\r\n", b"GET /", b"PRI", b"P", b"", b"\x16\x03\x01"]
+        {
             assert!(!told(&[other]).await, "{other:?}");
         }
     }

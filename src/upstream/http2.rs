@@ -241,7 +241,7 @@ impl Lane {
         let id = response.stream_id().as_u32();
         let mut sending = Sending::new(body, stream, ends);
         match sending.drive(response).await {
-            Ok(response) => accept(response, sending),
+            Ok(response) => accept(response, sending).map_err(Unsent::from),
             Err(SendFault::Http2(error)) if self.is_unprocessed(&error, id) => match sending.into_untouched() {
                 Some(body) => Err(unsent(error, body)),
                 None => Err(SendFault::Http2(error).into()),
@@ -267,7 +267,7 @@ fn head(parts: &http::request::Parts, scheme: Scheme) -> Request<()> {
     let host = head.headers_mut().remove(header::HOST);
     let mut target = http::uri::Parts::default();
     target.authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    target.scheme = target.authority.is_some().then(|| match scheme {
+    target.scheme = target.authority.is_some().then_some(match scheme {
         Scheme::Http => http::uri::Scheme::HTTP,
         Scheme::Https => http::uri::Scheme::HTTPS,
     });
@@ -280,7 +280,7 @@ fn head(parts: &http::request::Parts, scheme: Scheme) -> Request<()> {
 
 /// A request's body on its way, if it has one.
 enum Sending {
-    Whole(RequestBody),
+    Whole(Box<RequestBody>),
     Going(Box<Pipe<RequestBody>>),
     Gone,
 }
@@ -290,7 +290,7 @@ impl Sending {
         // How long the upstream may take nothing is what `response_timeout` and the body's own time-out bound.
         const PATIENCE: Duration = Duration::from_secs(24 * 3600);
         if ends {
-            return Sending::Whole(body);
+            return Sending::Whole(Box::new(body));
         }
         Sending::Going(Box::new(Pipe::new(body, stream, Reason::CANCEL, PATIENCE)))
     }
@@ -315,7 +315,7 @@ impl Sending {
 
     fn into_untouched(self) -> Option<RequestBody> {
         match self {
-            Sending::Whole(body) => Some(body),
+            Sending::Whole(body) => Some(*body),
             Sending::Going(pipe) => pipe.into_untouched(),
             Sending::Gone => None,
         }
@@ -323,10 +323,10 @@ impl Sending {
 }
 
 /// The answer; what is left of the request's body goes on beside it, for as long as anybody reads the answer.
-fn accept(response: Response<RecvStream>, sending: Sending) -> Result<Response<ResponseBody>, Unsent> {
+fn accept(response: Response<RecvStream>, sending: Sending) -> Result<Response<ResponseBody>, SendFault> {
     let (parts, stream) = response.into_parts();
     if parts.headers.len() > MAX_HEADERS {
-        return Err(SendFault::TooManyHeaders.into());
+        return Err(SendFault::TooManyHeaders);
     }
     let mut body = StreamBody::new(&parts.headers, stream, |_| Ok(()));
     if let Sending::Going(mut pipe) = sending {

@@ -98,7 +98,11 @@ mod tests {
         assert_eq!(spent(&mut budget, Kind::Control, Nanos::ZERO), 2_000);
         assert_eq!(spent(&mut budget, Kind::Control, SECOND), 200);
         assert_eq!(spent(&mut budget, Kind::Control, SECOND), 0);
-        assert_eq!(spent(&mut budget, Kind::RstStream, SECOND), 250, "the first second brought 50 more when all were gone");
+        assert_eq!(
+            spent(&mut budget, Kind::RstStream, SECOND),
+            250,
+            "the first second brought 50 more when all were gone"
+        );
         assert_eq!(spent(&mut budget, Kind::Control, Nanos(u64::MAX)), 2_000, "never more than at once");
     }
 

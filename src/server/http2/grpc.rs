@@ -124,7 +124,9 @@ mod tests {
     #[test]
     fn what_is_no_call_is_left_alone() {
         let of = |kind: &'static str| HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
-        assert!(["application/grpc", "application/grpc+proto", "application/grpc;x"].iter().all(|kind| is_call(&of(kind))));
+        assert!(
+            ["application/grpc", "application/grpc+proto", "application/grpc;x"].iter().all(|kind| is_call(&of(kind)))
+        );
         assert!(["application/grpc-web", "application/json"].iter().all(|kind| !is_call(&of(kind))));
         assert!(!is_call(&HeaderMap::new()));
         assert_eq!(translate(refusal(200, &[])).status(), 200);

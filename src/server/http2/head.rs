@@ -4,7 +4,9 @@
 //! name has; CR, LF and NUL in values; `Connection` and what belongs to it; `TE` other than `trailers`; a `Content-Length` that
 //! is no number, or differs from the body.
 
-use crate::server::wire::{WireFault, WireLimits, check_authority, check_target, is_never_trailer_name, is_shadow_name};
+use crate::server::wire::{
+    WireFault, WireLimits, check_authority, check_target, is_never_trailer_name, is_shadow_name,
+};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
@@ -119,7 +121,11 @@ mod tests {
         let headers = admitted(&[("cookie", "a=1"), ("x", "y"), ("cookie", "b=2"), ("cookie", "c=3")]).unwrap();
         assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
         assert_eq!(headers["host"], "api.test");
-        assert_eq!(admitted(&[("host", "other.test")]).unwrap()["host"], "other.test", "who contradicts is refused later");
+        assert_eq!(
+            admitted(&[("host", "other.test")]).unwrap()["host"],
+            "other.test",
+            "who contradicts is refused later"
+        );
     }
 
     #[test]

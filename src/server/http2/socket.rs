@@ -67,7 +67,12 @@ pub(super) struct Socket<IO> {
 }
 
 impl<IO> Socket<IO> {
-    pub(super) fn new(io: &Rc<RefCell<IO>>, line: &Rc<Line>, header_timeout: Duration, write_timeout: Duration) -> Self {
+    pub(super) fn new(
+        io: &Rc<RefCell<IO>>,
+        line: &Rc<Line>,
+        header_timeout: Duration,
+        write_timeout: Duration,
+    ) -> Self {
         Socket {
             io: Rc::clone(io),
             line: Rc::clone(line),

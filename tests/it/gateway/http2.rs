@@ -40,7 +40,7 @@ fn requests_and_answers_are_what_they_are_over_http1() {
         let options = client.ask(ask(Method::OPTIONS, "/v1/charges", LIVE), "").await;
         assert_eq!(options.status, StatusCode::OK);
     });
-    assert_eq!(gateway.metrics().sum("tollgate_connections", &[]), 0.0);
+    wait_until("it is gone", || gateway.metrics().sum("tollgate_connections", &[]) == 0.0);
 }
 
 #[test]
@@ -66,7 +66,8 @@ fn a_limit_refuses_and_the_body_that_nobody_read_does_no_harm() {
         for _ in 0..50 {
             // The body is never sent to its end: the answer comes all the same, and then the stream is over.
             let (response, mut stream) = client.begin(ask(Method::POST, "/v1/charges", LIVE), false).await;
-            stream.send_data(Bytes::from(vec![1; 40_000]), false).unwrap();
+            // The answer may be here before the body has begun.
+            let _ = stream.send_data(Bytes::from(vec![1; 40_000]), false);
             let answer = read(within(response).await.unwrap()).await.unwrap();
             assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
             assert_eq!(answer.header("stripe-rate-limited-reason"), Some("global-rate"));
@@ -85,7 +86,8 @@ fn many_at_once_and_each_gets_its_own() {
         let mut client = Client::connect(gateway.address).await;
         let mut open = Vec::new();
         for nth in 0..300_usize {
-            let (response, mut stream) = client.begin(ask(Method::POST, &format!("/v1/things/{nth}"), LIVE), false).await;
+            let (response, mut stream) =
+                client.begin(ask(Method::POST, &format!("/v1/things/{nth}"), LIVE), false).await;
             stream.send_data(Bytes::from(vec![b'x'; nth * 10]), true).unwrap();
             open.push(response);
         }
@@ -150,7 +152,10 @@ fn heads_that_two_readers_could_read_differently_are_refused() {
         assert_eq!(raw.body(3), "ok", "{fields:?}");
     }
     let served = upstream.requests();
-    assert!(served.iter().all(|head| head.target() == "/v1/charges" && head.values("host") == ["api.test"]), "{served:?}");
+    assert!(
+        served.iter().all(|head| head.target() == "/v1/charges" && head.values("host") == ["api.test"]),
+        "{served:?}"
+    );
 }
 
 /// Rows 66 to 69, 71, 74 and 79: what the library refuses, by the stream or by the connection.

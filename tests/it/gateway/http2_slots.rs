@@ -91,7 +91,8 @@ fn a_reset_gives_the_slot_back_at_once() {
 /// Row 64.
 #[test]
 fn windows_that_never_open_time_out_stream_by_stream() {
-    let upstream = Upstream::answering(|got| ok(&"x".repeat(if got.head.target() == "/v1/short" { 10 } else { 100_000 })));
+    let upstream =
+        Upstream::answering(|got| ok(&"x".repeat(if got.head.target() == "/v1/short" { 10 } else { 100_000 })));
     let gateway = Setup::new(upstream.address()).server("write_timeout = \"200ms\"").start();
     let mut raw = Raw::begin(gateway.address, CLOSED);
     for turn in 0..100 {
@@ -212,7 +213,8 @@ fn a_drain_names_the_last_stream_and_serves_no_other() {
     get(&mut raw, 3);
     tell.send(()).unwrap();
     let rest = raw.stream(1);
-    let body: Vec<u8> = rest.iter().filter(|frame| frame.kind == DATA).flat_map(|frame| frame.payload.clone()).collect();
+    let body: Vec<u8> =
+        rest.iter().filter(|frame| frame.kind == DATA).flat_map(|frame| frame.payload.clone()).collect();
     assert_eq!(body, b"whole");
     assert!(raw.is_over());
     gateway.join();

@@ -40,7 +40,10 @@ fn http1_clients_reach_an_http2_upstream() {
     let chunked = request("POST", "/v1/charges", LIVE, "transfer-encoding: chunked\r\n") + "3\r\nabc\r\n0\r\n\r\n";
     assert_eq!(client.ask(chunked).text(), "POST http://api.test/v1/charges acct_a 3 false");
     let large = request("POST", "/v1/charges", LIVE, "content-length: 3000000\r\n");
-    assert_eq!(client.ask(large + &"x".repeat(3_000_000)).text(), "POST http://api.test/v1/charges acct_a 3000000 false");
+    assert_eq!(
+        client.ask(large + &"x".repeat(3_000_000)).text(),
+        "POST http://api.test/v1/charges acct_a 3000000 false"
+    );
     assert_eq!(upstream.connections(), 1);
 }
 
@@ -271,7 +274,8 @@ fn a_refused_call_ends_with_a_status_that_grpc_knows() {
         assert_eq!(refused.header("grpc-retry-pushback-ms"), Some("10000"));
         assert!(refused.header("grpc-message").unwrap().contains("'calls'"));
         assert_eq!(refused.body.len(), 0);
-        let unknown = client.ask(call("/pay.Payments/Echo", "sk_live_unknown0000000000000000000000000000000"), "x").await;
+        let unknown =
+            client.ask(call("/pay.Payments/Echo", "sk_live_unknown0000000000000000000000000000000"), "x").await;
         assert_eq!(unknown.header("grpc-status"), Some("16"));
         // Anybody else gets the status itself.
         assert_eq!(client.ask(ask(Method::GET, "/v1/charges", LIVE), "").await.status, StatusCode::TOO_MANY_REQUESTS);

@@ -42,7 +42,8 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Client {
-        Client::with(&Builder::new(), address).await
+        // As browsers do before they know how many streams they may begin.
+        Client::with(Builder::new().initial_max_send_streams(100), address).await
     }
 
     pub(crate) async fn with(builder: &Builder, address: SocketAddr) -> Client {
@@ -68,7 +69,8 @@ impl Client {
         let body = body.into();
         let (response, mut stream) = self.begin(request, body.is_empty()).await;
         if !body.is_empty() {
-            stream.send_data(body, true)?;
+            // A refusal may have come already, and then the body is not wanted.
+            let _ = stream.send_data(body, true);
         }
         read(within(response).await?).await
     }
@@ -121,7 +123,9 @@ pub(crate) struct H2Upstream {
 }
 
 impl H2Upstream {
-    pub(crate) fn scripted<F>(deed: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F + Send + Sync + 'static) -> Self
+    pub(crate) fn scripted<F>(
+        deed: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F + Send + Sync + 'static,
+    ) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
