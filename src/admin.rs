@@ -3,9 +3,11 @@
 mod accounts;
 mod api;
 mod overrides;
+mod upstreams;
 
 pub use overrides::expire;
 
+use crate::engine::Clock;
 use crate::gateway::Shared;
 use crate::server::Phase;
 use bytes::Bytes;
@@ -94,13 +96,18 @@ fn answer(method: &Method, path: &str, shared: &Shared, phase: Phase) -> Respons
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/readyz" if phase == Phase::Serving => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /healthz, /readyz, /v1/overrides and /v1/accounts/ID\n"),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "there are /metrics, /healthz, /readyz, /v1/overrides, /v1/accounts/ID and /v1/upstreams\n",
+        ),
     }
 }
 
 fn metrics(shared: &Shared) -> Response<Full<Bytes>> {
     let policy = &shared.current().config.policy;
     shared.metrics.take_census(policy, &shared.engine.census(policy));
+    let upstreams = shared.servers.census(shared.time.now());
+    shared.metrics.upstreams.take_census(upstreams.iter().map(|(name, census)| (&**name, *census)));
     shared.metrics.locks.take_census(shared.locks.waiters(), shared.locks.held());
     match shared.metrics.text() {
         Ok(page) => {

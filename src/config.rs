@@ -26,8 +26,9 @@ mod tests;
 pub use error::{ConfigErrors, Excerpt, MAX_MISTAKES, Mistake, Severity};
 pub use figures::{WrittenAllocation, WrittenFigures};
 pub use model::{
-    AccessLog, Admin, Auth, AuthMode, Charge, Connect, Endpoint, Extractor, Http2, Level, Log, LogFormat, ObjectLock,
-    Protocol, Responses, Scheme, Server, ShouldRetry, State, Tls, Upstream, UpstreamServer,
+    AccessLog, Admin, Auth, AuthMode, Balance, Charge, Clients, Connect, Ejection, Endpoint, Extractor, HealthCheck,
+    Http2, Level, Log, LogFormat, ObjectLock, Pair, Protocol, Responses, Retries, RetryOn, Scheme, Server, Share,
+    ShouldRetry, State, Tls, TlsVersion, Upstream, UpstreamBounds, UpstreamServer,
 };
 pub use router::{Route, Router};
 pub use schema::json_schema;

@@ -25,10 +25,11 @@ pub mod respond;
 pub mod step;
 pub mod target;
 pub mod texts;
+mod tries;
 pub mod words;
 
 pub use body::{GatewayBody, Rest};
-pub use context::{Authenticated, Authority, Classified, Home, Observed, Shared, Snapshot};
+pub use context::{Authenticated, Authority, Classified, Home, Observed, Shared, Snapshot, TlsParts};
 pub use exchange::Peer;
 pub use observe::Refused;
 

@@ -18,7 +18,9 @@
 //! | 1 | [`config`] | TOML to a compiled policy, every mistake at once |
 //! | 1 | [`metrics`] | every metric, declared once |
 //! | 2 | [`keys`] | API key to principal, hashed at rest |
+//! | 2 | [`classification`] | request to class: one classification for live traffic, explain and replay |
 //! | 2 | [`locks`] | one request at a time per object, in order of arrival |
+//! | 2 | [`tls`] | certificates, who is trusted, handshakes with clients |
 //! | 2 | [`upstream`] | connections to upstream servers, one pool a thread |
 //! | 3 | [`gateway`] | the stack of one request, top to bottom in one file |
 //! | 4 | [`server`] | threads, listeners, TLS, connections and the wire guard |
@@ -33,6 +35,7 @@
 
 pub mod admin;
 pub mod body;
+pub mod classification;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -48,5 +51,6 @@ pub mod path;
 pub mod process;
 pub mod server;
 pub mod state;
+pub mod tls;
 pub mod upstream;
 pub mod wire_fault;

@@ -4,8 +4,12 @@
 //! else is from a closed list. What is counted on the request path is resolved once per configuration, not per request.
 
 mod locks;
+mod tls;
+mod upstreams;
 
 pub use locks::LockMetrics;
+pub use tls::{HandshakeResult, TlsMetrics};
+pub use upstreams::{SERVER_STATES, UpstreamCensus, UpstreamMetrics};
 
 use crate::engine::{Access, LimitId, Mode, Policy, Stage};
 use prometheus::core::Collector;
@@ -44,6 +48,8 @@ pub struct Metrics {
     overhead_seconds: HistogramVec,
     /// Those of object locks.
     pub locks: LockMetrics,
+    /// Those of upstreams.
+    pub upstreams: UpstreamMetrics,
     /// `tollgate_in_flight`
     in_flight: IntGaugeVec,
     /// `tollgate_partitions`
@@ -56,6 +62,8 @@ pub struct Metrics {
     transactions: IntCounterVec,
     /// Of the state that outlives a restart.
     pub state: StateMetrics,
+    /// Of TLS to clients.
+    pub tls: TlsMetrics,
     /// `tollgate_connections`: open client connections.
     pub connections: IntGauge,
     /// `tollgate_connections_refused_total`: client connections turned away at `max_connections`.
@@ -181,6 +189,7 @@ impl Metrics {
                 OVERHEAD_SECONDS,
             )?,
             locks: LockMetrics::new(&make)?,
+            upstreams: UpstreamMetrics::new(&make)?,
             partitions: make.gauges("tollgate_partitions", "Partitions with state.", &["limit"])?,
             reloads: make.counters("tollgate_config_reloads_total", "Loads of the configuration.", &["result"])?,
             last_reload: make.gauges(
@@ -190,6 +199,7 @@ impl Metrics {
             )?,
             transactions: transactions(&make)?,
             state: StateMetrics::new(&make)?,
+            tls: TlsMetrics::new(&make)?,
             connections: make.gauge("tollgate_connections", "Open client connections.")?,
             connections_refused: make
                 .counter("tollgate_connections_refused_total", "Client connections turned away at max_connections.")?,

@@ -15,7 +15,7 @@ use crate::gateway::{Shared, Snapshot};
 use crate::metrics::Metrics;
 use crate::server::{self, Phase, Workers};
 use crate::state::StateError;
-use crate::upstream::Servers;
+use crate::upstream::{self, Servers};
 use keep::{Keeping, Kept};
 use load::{Loaded, Loader};
 use std::io;
@@ -45,6 +45,9 @@ pub enum StartError {
 /// Time for the access log to take its last lines at the end.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Time for what the control thread has handed to others at the end, such as a write to the disk.
+const CONTROL_PATIENCE: Duration = Duration::from_secs(2);
+
 /// A running gateway. Dropping it does not end it: call [`Handle::drain`] or [`Handle::stop`], then [`Gateway::join`].
 pub struct Gateway {
     control: Arc<Control>,
@@ -68,9 +71,18 @@ impl Gateway {
     /// # Errors
     /// Every mistake in the configuration; an address that cannot be listened on.
     pub fn start(source: Source) -> Result<Gateway, StartError> {
+        Gateway::start_with(source, Servers::default())
+    }
+
+    /// The same with names of upstream servers looked up elsewhere than in the system's resolver: see
+    /// [`Servers::resolved_by`].
+    ///
+    /// # Errors
+    /// As [`Gateway::start`].
+    pub fn start_with(source: Source, servers: Servers) -> Result<Gateway, StartError> {
         let metrics = Arc::new(Metrics::new()?);
         let (loader, loaded, mut kept) = keep::load(source, &metrics)?;
-        let (servers, time) = (Servers::default(), Kept::resume(kept.as_ref()));
+        let time = Kept::resume(kept.as_ref());
         let settings = loaded.config.server.clone();
         let threads = match settings.threads {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -83,6 +95,7 @@ impl Gateway {
         }
         let seen = loader.reads_files().then(|| watch::contents(&loaded.config.files));
         let snapshot = snapshot(loaded, &metrics, &servers);
+        tell_expiry(metrics.as_ref(), None, &snapshot);
         metrics.reloaded(true, time.wall().as_second());
         let shared = Arc::new(Shared::new(engine, time, metrics, servers, snapshot));
         if let Some(kept) = &kept {
@@ -189,7 +202,9 @@ impl Control {
         };
         warn_of_restart(&current, &loaded);
         metrics.forget_limits(&current.config.policy, &loaded.config.policy);
-        self.shared.replace(snapshot(loaded, metrics, &self.shared.servers));
+        let next = snapshot(loaded, metrics, &self.shared.servers);
+        tell_expiry(metrics, Some(&current), &next);
+        self.shared.replace(next);
         metrics.reloaded(true, wall);
         tracing::info!("the configuration is reloaded");
         Ok(())
@@ -201,11 +216,22 @@ impl Control {
 }
 
 fn snapshot(loaded: Loaded, metrics: &Metrics, servers: &Servers) -> Snapshot {
-    let Loaded { config, authority, access_log, tls } = loaded;
+    let Loaded { config, authority, access_log, tls, warnings } = loaded;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
     Snapshot::new(config, authority, metrics, servers, access_log, tls)
+}
+
+/// Sets the gauges of when certificates expire.
+fn tell_expiry(metrics: &Metrics, old: Option<&Snapshot>, new: &Snapshot) {
+    let old = old.map_or_else(Vec::new, |old| old.tls.expiries());
+    let new = new.tls.expiries();
+    let expiries = new.iter().map(|expiry| (expiry.label.as_str(), expiry.unix_seconds));
+    metrics.tls.expire(expiries, old.iter().map(|expiry| expiry.label.as_str()));
 }
 
 /// Says what a reload cannot change.
@@ -237,9 +263,11 @@ fn start_control(
     seen: Option<watch::Contents>,
 ) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new()
-        .name("control".to_owned())
-        .spawn(move || runtime.block_on(control_loop(control, admin, phase, seen)))
+    std::thread::Builder::new().name("control".to_owned()).spawn(move || {
+        runtime.block_on(control_loop(control, admin, phase, seen));
+        // A look-up of a name may hang in the system's resolver; nobody waits for it.
+        runtime.shutdown_timeout(CONTROL_PATIENCE);
+    })
 }
 
 /// Until the gateway has ended: admin, sweeps, reloads, the bound on draining.
@@ -256,6 +284,7 @@ async fn control_loop(
         }
     }
     tokio::spawn(sweep(Arc::clone(&control.shared)));
+    tokio::spawn(upstream::look_after(control.shared.servers.clone(), control.shared.time.clone()));
     tokio::spawn(expire_overrides(Arc::clone(&control.shared)));
     if let Some(seen) = seen {
         tokio::spawn(watch::follow(Arc::clone(&control), seen));

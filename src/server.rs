@@ -4,13 +4,11 @@
 //! limits' state is shared. A connection lives and dies on the thread that accepted it.
 
 mod connection;
-mod date;
 mod guests;
+mod http1;
 mod http2;
-mod lent;
 mod listen;
 mod sniff;
-pub mod tls;
 pub mod wire;
 
 pub use listen::{bind, is_free};

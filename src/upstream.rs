@@ -1,97 +1,88 @@
-//! FLOOR 2: connections to upstream servers, one pool a thread.
+//! FLOOR 2: upstreams, their servers, and connections to them, one pool a thread.
 //!
-//! An HTTP/1 connection carries one request at a time, an HTTP/2 connection many: it stays in the pool while they are on it, and
-//! one more is made when all have as many as their upstream takes, at most `max_idle` a server and thread.
+//! In the order of reading: `registry` has all upstreams, `group` is one of them with its servers (`server`), `balance` chooses
+//! among these by what `health` and `ejection` say, `reach` comes from there to a connection, `connect` makes one; `budget` bounds
+//! retries. `upkeep` is what the control thread does: it looks names up (`resolve`) and checks health (`probe`).
+//!
+//! An HTTP/1 connection carries one request at a time, an HTTP/2 connection many (`http2`, `shared`): it stays in the pool while
+//! they are on it, and one more is made when all have as many as their upstream takes.
 //!
 //! A pool is a stack per server: the connection that came back last goes out first, so that few stay warm and the rest age
 //! out. Nothing is locked and no task is woken to hand a connection on. Bounds: `max_idle` idle connections a server and
 //! thread; one that waited longer than `idle_timeout` is closed; heads of answers are at most [`MAX_HEAD_BYTES`] and
 //! [`MAX_HEADERS`] long.
 
+mod balance;
 mod body;
+mod budget;
 mod client_body;
 mod connect;
+mod ejection;
 mod gather;
+mod group;
+mod health;
 mod http2;
+mod inlet;
 mod pipe;
+mod probe;
+mod reach;
 mod read_ahead;
+mod registry;
+mod resolve;
+mod secure;
+mod server;
 mod shared;
+mod upkeep;
 mod watched;
 
-pub use body::{BodyError, BodyFault, Deadline, RequestBody, ResponseBody, Tick};
-pub use client_body::{ClientBody, Leftover, MAX_DRAIN_BYTES, drain};
-pub use connect::{CaError, ConnectError, check_ca};
+#[cfg(test)]
+mod tests;
+
+pub use balance::Dice;
+
+pub use body::{BodyFault, Deadline, RequestBody, ResponseBody, Tick, UpstreamFault};
+pub use client_body::ClientBody;
+pub use connect::ConnectError;
+pub use ejection::Outlier;
 pub use gather::Gather;
-pub use http2::{StreamBody, Wanted};
+pub use group::{Group, Overload};
+pub use health::Health;
+pub use http2::{Lane, StreamBody, StreamFault, Wanted};
+pub use inlet::{ClientFault, Inlet, Outlet};
 pub use pipe::{Broken, Pipe};
+pub use reach::{AtHand, Unreached};
 pub use read_ahead::{Reach, ReadAhead, ReadFault};
+pub use registry::Servers;
+pub use resolve::{Lookup, MAX_ADDRESSES, Resolve, SystemResolver};
+pub use secure::UpstreamTls;
+pub use server::{Load, Open, Server, ServerId, ServerState};
+pub use upkeep::look_after;
 
 use crate::clock::Time;
-use crate::config::Upstream;
 use crate::engine::{Clock, Nanos, time::nanos_of};
-use connect::{Made, Target};
+use connect::Made;
 use http::{Request, Response};
-use http2::Lane;
+use http2::Shared;
 use hyper::client::conn::http1::SendRequest;
 use shared::SharedConnections;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// Bytes of the head of an upstream's answer.
 pub const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Header fields of an upstream's answer.
 pub const MAX_HEADERS: usize = 100;
 
-/// A server's place among all servers the process ever knew: stable over reloads, so that a reload keeps connections.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ServerId(u32);
-
-/// All servers ever configured. They are few: a reload adds at most the new ones.
-#[derive(Debug, Default)]
-pub struct Servers {
-    known: RwLock<Known>,
-}
-
-#[derive(Debug, Default)]
-struct Known {
-    targets: Vec<Arc<Target>>,
-    ids: HashMap<Target, ServerId>,
-}
-
-impl Servers {
-    /// The ids of an upstream's servers, in order.
-    #[must_use]
-    pub fn intern(&self, upstream: &Upstream) -> Box<[ServerId]> {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        upstream
-            .servers
-            .iter()
-            .map(|server| {
-                let target = Target::new(server, upstream);
-                if let Some(&id) = known.ids.get(&target) {
-                    return id;
-                }
-                let id = ServerId(u32::try_from(known.targets.len()).unwrap_or(u32::MAX));
-                known.targets.push(Arc::new(target.clone()));
-                known.ids.insert(target, id);
-                id
-            })
-            .collect()
-    }
-
-    fn target(&self, id: ServerId) -> Option<Arc<Target>> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.targets.get(id.0 as usize).cloned()
-    }
-}
-
 /// A connection that is out: give it back after a whole exchange, or drop it to close it.
 pub struct Connection {
     /// Sends requests, one at a time.
     pub sender: Sender,
-    server: ServerId,
+    /// The request in flight on it.
+    load: Load,
     /// Whether it has served a request before, so that it may have been closed meanwhile.
     pub reused: bool,
     /// Bounds the wait for an answer.
@@ -103,11 +94,8 @@ pub enum Sender {
     /// HTTP/1.1: the connection is this request's alone.
     Http1(SendRequest<RequestBody>),
     /// HTTP/2: a place on a connection that others use too.
-    Http2(SharedLane),
+    Http2(Lane),
 }
-
-/// A request's place on a connection that it shares.
-pub struct SharedLane(Lane);
 
 /// Why there is no answer to a request.
 #[derive(Debug, thiserror::Error)]
@@ -155,8 +143,14 @@ impl Sender {
                 }
             },
             // Boxed: the future of a request over HTTP/1 is moved a lot, and must not grow by what this one holds.
-            Sender::Http2(lane) => Box::pin(lane.0.send(request)).await,
+            Sender::Http2(lane) => Box::pin(lane.send(request)).await,
         }
+    }
+
+    /// Whether others use the connection too.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Sender::Http2(_))
     }
 
     /// The upstream did not answer in time: nothing more is sent on this connection.
@@ -164,20 +158,34 @@ impl Sender {
         match self {
             // It is this request's alone, and ends with it.
             Sender::Http1(_) => {}
-            Sender::Http2(lane) => lane.0.retire(),
+            Sender::Http2(lane) => lane.retire(),
         }
     }
 }
 
 impl Connection {
-    fn on(lane: Lane, server: ServerId, reused: bool) -> Connection {
-        Connection { sender: Sender::Http2(SharedLane(lane)), server, reused, deadline: Deadline::default() }
+    fn on(lane: Lane, reused: bool) -> Connection {
+        let load = Load::shared(lane.server());
+        Connection { sender: Sender::Http2(lane), load, reused, deadline: Deadline::default() }
     }
+
+    /// The server at its other end.
+    #[must_use]
+    pub fn server(&self) -> Option<&Arc<Server>> {
+        self.load.server()
+    }
+}
+
+/// What connecting came to.
+enum Reached {
+    New(Made),
+    Shared(Lane),
 }
 
 struct Idle {
     sender: SendRequest<RequestBody>,
     deadline: Deadline,
+    open: Open,
     since: Nanos,
 }
 
@@ -185,37 +193,76 @@ struct Idle {
 pub struct Pool {
     time: Time,
     idle: RefCell<Vec<Vec<Idle>>>,
-    /// Whose turn it is among the servers that begin with this one: requests for one upstream never move another's turn.
-    turns: RefCell<HashMap<ServerId, usize>>,
     shared: SharedConnections,
+    dice: Dice,
+    /// Requests of this thread that wait for a connection, by server.
+    waiting: RefCell<HashMap<ServerId, Rc<Waiters>>>,
+}
+
+/// Requests of one thread that wait for a connection to one server.
+#[derive(Default)]
+struct Waiters {
+    count: Cell<usize>,
+    /// A connection has become idle.
+    idle: Notify,
+}
+
+/// One of them, counted until this is dropped.
+struct WaitHere<'a> {
+    pool: &'a Pool,
+    server: ServerId,
+    waiters: Rc<Waiters>,
+}
+
+impl std::ops::Deref for WaitHere<'_> {
+    type Target = Waiters;
+
+    fn deref(&self) -> &Waiters {
+        &self.waiters
+    }
+}
+
+impl Drop for WaitHere<'_> {
+    fn drop(&mut self) {
+        self.count.set(self.count.get() - 1);
+        if self.count.get() == 0 {
+            self.pool.waiting.borrow_mut().remove(&self.server);
+        } else {
+            // It may have been told of a connection that it does not take.
+            self.idle.notify_one();
+        }
+    }
 }
 
 impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new(time: Time) -> Pool {
-        Pool { time, idle: RefCell::default(), turns: RefCell::default(), shared: SharedConnections::default() }
+        let (idle, waiting) = (RefCell::default(), RefCell::default());
+        Pool { time, idle, shared: SharedConnections::default(), dice: Dice::random(), waiting }
     }
 
-    /// The order in which to try an upstream's servers: round robin, then on.
-    pub fn order<'a>(&self, servers: &'a [ServerId]) -> impl Iterator<Item = ServerId> + use<'a> {
-        let start = match servers {
-            [] | [_] => 0,
-            [first, ..] => {
-                let mut turns = self.turns.borrow_mut();
-                let turn = turns.entry(*first).or_insert(0);
-                *turn = (*turn + 1) % servers.len();
-                *turn
-            }
-        };
-        servers[start..].iter().chain(&servers[..start]).copied()
+    /// Chance for this thread.
+    #[must_use]
+    pub fn dice(&self) -> &Dice {
+        &self.dice
+    }
+
+    fn now(&self) -> Nanos {
+        self.time.now()
+    }
+
+    fn wait_here(&self, server: ServerId) -> WaitHere<'_> {
+        let waiters = Rc::clone(self.waiting.borrow_mut().entry(server).or_default());
+        waiters.count.set(waiters.count.get() + 1);
+        WaitHere { pool: self, server, waiters }
     }
 
     /// An idle connection that can take a request at `now`.
     #[must_use]
     pub fn take(&self, server: ServerId, idle_timeout: Duration, now: Nanos) -> Option<Connection> {
         if let Some(lane) = self.shared.join(server) {
-            return Some(Connection::on(lane, server, true));
+            return Some(Connection::on(lane, true));
         }
         let mut idle = self.idle.borrow_mut();
         let stack = idle.get_mut(server.0 as usize)?;
@@ -230,54 +277,80 @@ impl Pool {
             if idle.sender.is_closed() {
                 stack.remove(place);
             } else if idle.sender.is_ready() {
-                let Idle { sender, deadline, .. } = stack.remove(place);
-                return Some(Connection { sender: Sender::Http1(sender), server, reused: true, deadline });
+                let Idle { sender, deadline, open, .. } = stack.remove(place);
+                let sender = Sender::Http1(sender);
+                return Some(Connection { sender, load: Load::new(open), reused: true, deadline });
             }
             // Neither: it is still finishing its last exchange.
         }
         None
     }
 
-    /// A new connection. Where connections are shared, one is made at a time, and who waits for it may find a place on it.
+    /// A new connection, where there is room for it.
     ///
     /// # Errors
     /// When the server cannot be reached within `timeout`.
-    pub async fn connect(
-        &self,
-        servers: &Servers,
-        server: ServerId,
-        timeout: Duration,
-    ) -> Result<Connection, ConnectError> {
-        let target = servers.target(server).ok_or(ConnectError::Unreachable)?;
-        tokio::time::timeout(timeout, self.connect_to(&target, server)).await.map_err(|_| ConnectError::TimedOut)?
+    async fn connect(&self, open: Open, timeout: Duration) -> Result<Connection, ConnectError> {
+        // Counted from here on: a server that is slow to take connections is a busy one.
+        let server = Arc::clone(open.server());
+        let load = Load::new(open);
+        let connected = tokio::time::timeout(timeout, self.connect_to(&server)).await;
+        let (failure, error): (_, Box<dyn std::error::Error>) = match connected {
+            Ok(Ok(Reached::New(Made::Http1(sender)))) => {
+                let sender = Sender::Http1(sender);
+                return Ok(Connection { sender, load, reused: false, deadline: Deadline::default() });
+            }
+            Ok(Ok(Reached::New(Made::Http2(fresh)))) => {
+                let Some(open) = load.end() else { return Err(ConnectError::Unreachable) };
+                let lane = self.shared.add(server.id, Shared::new(fresh, open, &self.time));
+                return Ok(Connection::on(lane, false));
+            }
+            Ok(Ok(Reached::Shared(lane))) => return Ok(Connection::on(lane, true)),
+            Ok(Err(error)) => (ConnectError::Unreachable, error.into()),
+            Err(late) => (ConnectError::TimedOut, late.into()),
+        };
+        // Once told is enough for a row of failures.
+        if server.outlier.failures() > 0 {
+            tracing::debug!(server = %server.address, %error, "cannot connect to an upstream server");
+        } else {
+            tracing::warn!(server = %server.address, %error, "cannot connect to an upstream server");
+        }
+        Err(failure)
     }
 
-    async fn connect_to(&self, target: &Target, server: ServerId) -> Result<Connection, ConnectError> {
-        let turn = if target.may_share() { self.shared.turn(server).await } else { None };
+    /// Makes a connection. Where connections are shared, one is made at a time, and who waits for it may find a place on it.
+    async fn connect_to(&self, server: &Server) -> std::io::Result<Reached> {
+        let turn = if server.target.may_share() { self.shared.turn(server.id).await } else { None };
         // Whoever had the turn before may have made what this one wants.
-        if let Some(lane) = turn.as_ref().and_then(|_| self.shared.join(server)) {
-            return Ok(Connection::on(lane, server, false));
+        if turn.is_some()
+            && let Some(lane) = self.shared.join(server.id)
+        {
+            return Ok(Reached::Shared(lane));
         }
-        match target.connect(&self.time).await? {
-            Made::Http1(sender) => {
-                if turn.is_some() {
-                    self.shared.speaks_http1(server);
-                }
-                let sender = Sender::Http1(sender);
-                Ok(Connection { sender, server, reused: false, deadline: Deadline::default() })
-            }
-            Made::Http2(shared) => Ok(Connection::on(self.shared.add(server, shared), server, false)),
+        let made = server.target.connect(server.address).await?;
+        if turn.is_some() && matches!(made, Made::Http1(_)) {
+            self.shared.speaks_http1(server.id);
         }
+        Ok(Reached::New(made))
     }
 
     /// Takes a connection back after a whole exchange. The oldest goes when there are more than `max_idle`.
     pub fn give_back(&self, connection: Connection, max_idle: usize) {
-        let Connection { sender: Sender::Http1(sender), server, deadline, .. } = connection else { return };
-        if sender.is_closed() || max_idle == 0 {
+        let Connection { sender: Sender::Http1(sender), load, deadline, .. } = connection else { return };
+        let Some(open) = load.end() else { return };
+        let server = open.server();
+        if sender.is_closed() || max_idle == 0 || !server.is_listed() {
             return;
         }
+        let place = server.id.0 as usize;
+        if server.is_awaited() {
+            match self.waiting.borrow().get(&server.id) {
+                Some(waiters) => waiters.idle.notify_one(),
+                // Only its place is of use to those who wait on other threads.
+                None => return,
+            }
+        }
         let mut idle = self.idle.borrow_mut();
-        let place = server.0 as usize;
         if idle.len() <= place {
             idle.resize_with(place + 1, Vec::new);
         }
@@ -285,14 +358,15 @@ impl Pool {
         if stack.len() >= max_idle {
             stack.remove(0);
         }
-        stack.push(Idle { sender, deadline, since: self.time.now() });
+        stack.push(Idle { sender, deadline, open, since: self.time.now() });
     }
 
-    /// Closes connections that have been idle for longer than `idle_timeout`, whatever their server.
+    /// Closes connections that have been idle for longer than `idle_timeout`, whatever their server, and those to servers that
+    /// no upstream has any more.
     pub fn expire(&self, idle_timeout: Duration) {
         let oldest = Nanos(self.time.now().0.saturating_sub(nanos_of(idle_timeout)));
         for stack in self.idle.borrow_mut().iter_mut() {
-            stack.retain(|idle| idle.since >= oldest && !idle.sender.is_closed());
+            stack.retain(|idle| idle.since >= oldest && !idle.sender.is_closed() && idle.open.server().is_listed());
         }
         self.shared.expire(oldest);
     }
@@ -301,26 +375,5 @@ impl Pool {
     #[must_use]
     pub fn idle(&self) -> usize {
         self.idle.borrow().iter().map(Vec::len).sum()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn servers_take_turns_within_their_upstream() {
-        let pool = Pool::new(Time::system());
-        let (one, other) = ([ServerId(0), ServerId(1)], [ServerId(2), ServerId(3)]);
-        let mut firsts = Vec::new();
-        for _ in 0..4 {
-            firsts.extend(pool.order(&one).next());
-            firsts.extend(pool.order(&other).next());
-        }
-        for server in one.iter().chain(&other) {
-            assert_eq!(firsts.iter().filter(|first| *first == server).count(), 2, "{firsts:?}");
-        }
-        assert_eq!(pool.order(&[]).count(), 0);
-        assert_eq!(pool.order(&one).count(), 2);
     }
 }

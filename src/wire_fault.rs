@@ -9,6 +9,8 @@ use std::{fmt, io};
 pub enum WireFault {
     /// The first byte begins no request: a TLS handshake on the plain port, a binary protocol.
     NotHttp,
+    /// HTTP without TLS on a port that speaks TLS.
+    PlainHttp,
     /// More blank lines before a request than are forgiven.
     LeadingLines,
     /// A line of the head or the trailers ends in LF without CR.
@@ -96,6 +98,7 @@ impl WireFault {
             WireFault::Expectation => StatusCode::EXPECTATION_FAILED,
             WireFault::HeadTimedOut => StatusCode::REQUEST_TIMEOUT,
             WireFault::NotHttp
+            | WireFault::PlainHttp
             | WireFault::LeadingLines
             | WireFault::BareLineFeed
             | WireFault::RequestLine
@@ -129,6 +132,7 @@ impl WireFault {
     pub const fn label(self) -> &'static str {
         match self {
             WireFault::NotHttp => "not-http",
+            WireFault::PlainHttp => "plain-http",
             WireFault::LeadingLines => "leading-lines",
             WireFault::BareLineFeed => "bare-line-feed",
             WireFault::RequestLine => "request-line",
@@ -172,6 +176,7 @@ impl WireFault {
     pub const fn message(self) -> &'static str {
         match self {
             WireFault::NotHttp => "This port speaks HTTP/1.1, and what arrived is not HTTP.",
+            WireFault::PlainHttp => "This port speaks TLS: use https.",
             WireFault::LeadingLines => "Too many blank lines before the request.",
             WireFault::BareLineFeed => "Every line of a request must end in CR LF.",
             WireFault::RequestLine => "The request line must be a method, a target and a version, one space apart.",

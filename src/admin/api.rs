@@ -3,7 +3,7 @@
 //! It asks for no key, so it must not be reachable by a web page in somebody's browser: a request that a page sent names
 //! another host (rebound names) or has an `Origin`. Both are refused.
 
-use super::{accounts, overrides};
+use super::{accounts, overrides, upstreams};
 use crate::gateway::Shared;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
@@ -80,12 +80,14 @@ pub(super) async fn answer(request: Request<Incoming>, shared: Arc<Shared>, peer
             elsewhere(move || overrides::delete(&shared, peer, &id)).await
         }
         ("accounts", Some(id), "GET") => accounts::show(&shared, id),
-        ("overrides" | "accounts", ..) => Reply::refuse(StatusCode::METHOD_NOT_ALLOWED, THERE_ARE),
+        ("upstreams", None, "GET") => upstreams::list(&shared),
+        ("overrides" | "accounts" | "upstreams", ..) => Reply::refuse(StatusCode::METHOD_NOT_ALLOWED, THERE_ARE),
         _ => Reply::refuse(StatusCode::NOT_FOUND, THERE_ARE),
     }
 }
 
-const THERE_ARE: &str = "there are GET and PUT /v1/overrides, DELETE /v1/overrides/ID and GET /v1/accounts/ID";
+const THERE_ARE: &str = "there are GET and PUT /v1/overrides, DELETE /v1/overrides/ID, GET /v1/accounts/ID and \
+     GET /v1/upstreams";
 
 /// Where waiting for the disk holds up nobody.
 async fn elsewhere(work: impl FnOnce() -> Reply + Send + 'static) -> Reply {

@@ -123,17 +123,26 @@ impl FormKey {
         {
             return Match::Exact;
         }
+        // To readers that keep text as C does, a NUL ends a key.
+        let before_nul = memchr(0, key).and_then(|nul| key.get(..nul));
+        let is_variant = self.is_variant(key) || before_nul.is_some_and(|key| self.is_variant(key));
+        if is_variant { Match::Variant } else { Match::No }
+    }
+
+    fn is_variant(&self, key: &[u8]) -> bool {
         let (Some(first), Some(wanted)) = (key.iter().find(|byte| !is_noise(**byte)), self.head.as_bytes().first())
         else {
-            return Match::No;
+            return false;
         };
         if !first.eq_ignore_ascii_case(wanted) {
-            return Match::No;
+            return false;
+        }
+        if self.brackets.is_empty() && is_like(key, self.head.as_bytes()) {
+            return true;
         }
         let mut runs = key.split(|&byte| is_bracket(byte)).map(trimmed).filter(|run| !run.is_empty());
         let head = runs.next().unwrap_or_default();
-        let fits = head.eq_ignore_ascii_case(self.head.as_bytes()) && fits(&self.brackets, runs);
-        if fits { Match::Variant } else { Match::No }
+        is_like(head, self.head.as_bytes()) && fits(&self.brackets, runs)
     }
 
     fn is_exact(&self, mut rest: &[u8]) -> bool {
@@ -160,6 +169,15 @@ fn fits<'k>(brackets: &[Bracket], mut runs: impl Iterator<Item = &'k [u8]> + Clo
         }
         Bracket::Any => fits(others, runs.clone()) || (runs.next().is_some() && fits(others, runs)),
     }
+}
+
+/// Whether some reader takes `head` for the name: in another case, or with a dot, a blank or a lone bracket for an underscore, as
+/// PHP has it.
+fn is_like(head: &[u8], name: &[u8]) -> bool {
+    let alike = |(byte, wanted): (&u8, &u8)| {
+        byte.eq_ignore_ascii_case(wanted) || (*wanted == b'_' && matches!(byte, b'.' | b' ' | b'['))
+    };
+    head.len() == name.len() && head.iter().zip(name).all(alike)
 }
 
 fn is_bracket(byte: u8) -> bool {

@@ -72,6 +72,9 @@ fn conditions_hold_or_do_not() {
         ("always=yes&always=no", 0b01101),
         ("always[]=yes", 0b01101),
         ("Always=yes", 0b01101),
+        // To some readers a NUL ends a key.
+        ("always%00x=yes", 0b01101),
+        ("gone%00x=1", 0b00100),
         ("items[quantity]=1", 0b01110),
         ("GONE=1", 0b00100),
     ] {
@@ -113,6 +116,17 @@ fn what_two_readers_could_read_differently_is_unclear() {
     let inspection = inspection();
     for body in [Body::Unclear, Body::Json(b"{}"), Body::Form(b"a=\xff"), Body::Form(b"\xff=1")] {
         assert_eq!(inspection.read(body, "").facts, UNCLEAR, "{body:?}");
+    }
+}
+
+#[test]
+fn what_php_reads_as_an_underscore_is_a_variant_of_one() {
+    let wanted = key("payment_intent");
+    for variant in ["payment.intent", "payment intent", "Payment.Intent[]", "payment[intent", "payment_intent\0x"] {
+        assert_eq!(wanted.compare(variant.as_bytes()), form::Match::Variant, "{variant}");
+    }
+    for other in ["payment-intent", "paymentintent", "payment[intent]x", "payment.intents"] {
+        assert_eq!(wanted.compare(other.as_bytes()), form::Match::No, "{other}");
     }
 }
 

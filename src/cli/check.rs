@@ -56,6 +56,9 @@ impl Check {
             writeln!(out, "{warning}\n")?;
         }
         let files = NamedFiles::of(config);
+        for warning in &files.warnings {
+            writeln!(out, "{warning}\n")?;
+        }
         for path in &files.missing {
             writeln!(out, "{}: note: not there yet; `tollgate run` needs it\n", path.display())?;
         }
@@ -66,7 +69,7 @@ impl Check {
             writeln!(out, "{}: the files it names cannot be used", self.config.display())?;
             return Ok(Verdict::Errors);
         }
-        let warnings = config.warnings.len();
+        let warnings = config.warnings.len() + files.warnings.len();
         let counts = format!(
             "{}, {}, {}, {}",
             count(config.upstreams.len(), "upstream"),
@@ -151,9 +154,26 @@ mod tests {
         put("k", "[[keys]]\nid = 'k'\n");
         let (verdict, out) = check();
         assert_eq!(verdict, Verdict::Errors, "{out}");
-        for told in ["k:1:1: ", "cannot read the private key", "authorities in"] {
+        for told in ["k:1:1: ", "cannot read the certificate", "authorities in"] {
             assert!(out.contains(told), "{told}: {out}");
         }
+    }
+
+    #[test]
+    fn a_certificate_that_works_but_not_for_long_is_a_warning() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        let mut params = rcgen::CertificateParams::new(["a.test".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2001, 1, 1);
+        let key = rcgen::KeyPair::generate().unwrap();
+        put("c.pem", &params.self_signed(&key).unwrap().pem());
+        put("k.pem", &key.serialize_pem());
+        put("t.toml", &format!("{GOOD}[server]\ntls = {{ certificate = 'c.pem', private_key = 'k.pem' }}\n"));
+        let mut out = Vec::new();
+        let verdict = Check { config: folder.path().join("t.toml"), strict: true }.run(&mut out).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(verdict, Verdict::Warnings, "{out}");
+        assert!(out.contains("c.pem: warning: the certificate has expired (2001-01-01T00:00:00Z)"), "{out}");
     }
 
     #[test]

@@ -10,8 +10,10 @@ mod limits;
 mod locks;
 mod overrides;
 mod partitions;
+mod resilience;
 mod routes;
 mod settings;
+mod tls;
 mod upstreams;
 
 pub(super) use endpoints::EndpointTable;

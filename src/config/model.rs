@@ -1,5 +1,13 @@
 //! The compiled settings: plain values, all present, all within their bounds.
 
+mod tls;
+mod upstream;
+
+pub use tls::{Clients, Pair, Tls, TlsVersion};
+pub use upstream::{
+    Balance, Ejection, HealthCheck, Protocol, Retries, RetryOn, Scheme, Share, Upstream, UpstreamBounds, UpstreamServer,
+};
+
 use crate::body::{FormKey, JsonPath};
 use crate::endpoints::Template;
 use crate::engine::{Access, Id};
@@ -20,6 +28,10 @@ pub struct Server {
     pub max_connections: usize,
     /// Time for a request's head to arrive.
     pub header_timeout: Duration,
+    /// Time for a TLS handshake.
+    pub handshake_timeout: Duration,
+    /// TLS handshakes at once.
+    pub max_handshakes: usize,
     /// Time between two requests of one connection.
     pub idle_timeout: Duration,
     /// Time between two pieces of a request's body.
@@ -61,15 +73,6 @@ pub struct Http2 {
     pub connection_window: u32,
     /// Bytes of one response that may wait here for the socket.
     pub send_buffer: usize,
-}
-
-/// A certificate and its key, as PEM files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
-    /// The certificate chain.
-    pub certificate: PathBuf,
-    /// The private key.
-    pub private_key: PathBuf,
 }
 
 /// The admin listener.
@@ -178,62 +181,6 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
-}
-
-/// Servers that serve the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Upstream {
-    /// Its name, unique.
-    pub name: Box<str>,
-    /// Its servers; at least one.
-    pub servers: Box<[UpstreamServer]>,
-    /// Time to connect, TLS included.
-    pub connect_timeout: Duration,
-    /// Time from the request's last byte to the response's head.
-    pub response_timeout: Duration,
-    /// Time between two pieces of the response's body.
-    pub body_timeout: Duration,
-    /// Time that an unused connection is kept.
-    pub idle_timeout: Duration,
-    /// Unused connections kept per thread.
-    pub max_idle: usize,
-    /// What its servers speak.
-    pub protocol: Protocol,
-    /// PEM file of the authorities to trust; `None`: the web's.
-    pub ca: Option<PathBuf>,
-}
-
-/// One server of an upstream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpstreamServer {
-    /// Whether TLS is spoken to it.
-    pub scheme: Scheme,
-    /// Host and port as written, for a `Host` header.
-    pub authority: http::uri::Authority,
-    /// The host, an IPv6 address without its brackets.
-    pub host: Box<str>,
-    /// The port, by default the scheme's.
-    pub port: u16,
-}
-
-/// What servers speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// HTTP/1.1.
-    Http1,
-    /// HTTP/2: chosen by ALPN over TLS, by prior knowledge elsewhere.
-    Http2,
-    /// Over TLS what they choose, HTTP/1.1 elsewhere.
-    Auto,
-}
-
-/// Whether TLS is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    /// No.
-    Http,
-    /// Yes.
-    Https,
 }
 
 impl Endpoint {

@@ -5,9 +5,13 @@
 
 mod figures;
 mod lock;
+mod tls;
+mod upstream;
 
 pub(super) use figures::{RawAccount, RawAllocation, RawFigures, RawTier};
 pub(super) use lock::RawLock;
+pub(super) use tls::{RawClientAuth, RawPair, RawTls, RawTlsVersion, RawUnknownSni};
+pub(super) use upstream::{RawBalance, RawEjection, RawHealth, RawProtocol, RawRetries, RawRetryOn, RawUpstream};
 
 use super::source::{Place, SourceId};
 use super::values::{Address, AdminAddress, Dur, FormTest, Located, Network, OneOrMany, Rate, Size};
@@ -148,6 +152,10 @@ pub(super) struct RawServer {
     pub(super) max_connections: Option<Located<u32>>,
     /// Time for a request's head to arrive, from its first byte on or from the connection's opening. Default "30s".
     pub(super) header_timeout: Option<Located<Dur>>,
+    /// Time for a TLS handshake, from the connection's opening on. Default "10s".
+    pub(super) handshake_timeout: Option<Located<Dur>>,
+    /// TLS handshakes at once; further connections wait for their turn within `handshake_timeout`. Default 1,024.
+    pub(super) max_handshakes: Option<Located<u32>>,
     /// Time between two requests of one connection. Default "75s".
     pub(super) idle_timeout: Option<Located<Dur>>,
     /// Time between two pieces of a request's body. Default "30s".
@@ -186,19 +194,6 @@ pub(super) struct RawServer {
     /// Bytes of a request's body that are read ahead where limits count by it; longer ones share one partition of each such
     /// limit. Default "64KiB".
     pub(super) inspect_body_max: Option<Located<Size>>,
-}
-
-/// A certificate and its key, as PEM files; relative to this configuration's folder.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Tls")]
-pub(super) struct RawTls {
-    /// The certificate chain, the server's own first.
-    #[schemars(required)]
-    pub(super) certificate: Option<Located<String>>,
-    /// Its private key.
-    #[schemars(required)]
-    pub(super) private_key: Option<Located<String>>,
 }
 
 /// The admin listener.
@@ -339,43 +334,6 @@ pub(super) struct RawState {
     pub(super) persist_interval: Option<Located<Dur>>,
     /// Quotas whose window is at least this long are kept. Default "1m".
     pub(super) persist_min_window: Option<Located<Dur>>,
-}
-
-/// Servers that serve the same.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Upstream")]
-pub(super) struct RawUpstream {
-    /// URLs of its servers: "http://10.0.0.1:9000", "https://10.0.0.2:9443"; no path.
-    #[schemars(required)]
-    pub(super) servers: Option<Located<OneOrMany<String>>>,
-    /// Time to connect, TLS included. Default "2s".
-    pub(super) connect_timeout: Option<Located<Dur>>,
-    /// Time from the request's last byte to the response's head. Default "80s".
-    pub(super) response_timeout: Option<Located<Dur>>,
-    /// Time between two pieces of the response's body. Default "30s".
-    pub(super) body_timeout: Option<Located<Dur>>,
-    /// Time that an unused connection is kept; shorter than the server's own. Default "4s".
-    pub(super) idle_timeout: Option<Located<Dur>>,
-    /// Unused connections kept per thread. Default 256.
-    pub(super) max_idle: Option<Located<u32>>,
-    /// What its servers speak: "http1", "http2", or "auto" (default): over TLS what they choose, HTTP/1.1 elsewhere.
-    pub(super) protocol: Option<Located<RawProtocol>>,
-    /// PEM file of the authorities to trust for https, relative to this configuration's folder. Default: the web's.
-    pub(super) ca: Option<Located<String>>,
-}
-
-/// What servers speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(rename = "Protocol")]
-pub(super) enum RawProtocol {
-    /// HTTP/1.1.
-    Http1,
-    /// HTTP/2: chosen by ALPN over TLS, by prior knowledge elsewhere.
-    Http2,
-    /// Over TLS what they choose, HTTP/1.1 elsewhere.
-    Auto,
 }
 
 /// Which requests go to an upstream.

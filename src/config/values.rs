@@ -246,6 +246,30 @@ impl FromStr for Network {
     }
 }
 
+/// A range of statuses, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Statuses(pub(super) u16, pub(super) u16);
+
+text_value!(
+    Statuses,
+    "Statuses",
+    r#"a status or a range of them such as "204" or "200-399""#,
+    r"^[1-9][0-9]{2}(-[1-9][0-9]{2})?$"
+);
+
+impl FromStr for Statuses {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Statuses, String> {
+        let status = |text: &str| text.parse::<u16>().ok().filter(|status| (100..=599).contains(status));
+        let (first, last) = text.split_once('-').unwrap_or((text, text));
+        match (status(first), status(last)) {
+            (Some(first), Some(last)) if first <= last => Ok(Statuses(first, last)),
+            _ => Err("not a status from 100 to 599, nor a range of them".to_owned()),
+        }
+    }
+}
+
 /// What a condition asks of a form's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FormTest {
@@ -391,5 +415,10 @@ mod tests {
         assert!("30".parse::<Dur>().is_err());
         assert!("localhost:80".parse::<Address>().is_err());
         assert!("10.0.0.0/33".parse::<Network>().is_err());
+        assert_eq!("204".parse(), Ok(Statuses(204, 204)));
+        assert_eq!("200-399".parse(), Ok(Statuses(200, 399)));
+        for bad in ["", "99", "600", "300-200", "2xx", "200-", "-200"] {
+            assert!(bad.parse::<Statuses>().is_err(), "{bad}");
+        }
     }
 }

@@ -70,8 +70,7 @@ impl AccessLog {
 
     /// Queues one line; drops and counts it when the queue is full.
     pub fn write(&self, line: &Line<'_>) {
-        let Ok(mut bytes) = serde_json::to_vec(&Record::new(line)) else { return };
-        bytes.push(b'\n');
+        let Some(bytes) = line.to_json() else { return };
         if self.queue.try_send(Message::Line(bytes)).is_err() {
             self.dropped.inc();
         }
@@ -152,6 +151,35 @@ pub struct Line<'a> {
     pub draft: &'a Draft,
     /// When it ended.
     pub ended: Nanos,
+}
+
+impl Line<'_> {
+    /// The line as it is written: one JSON object and a line feed, the only one in it. `None` where it cannot be written as
+    /// JSON, which no line is known to do.
+    #[must_use]
+    pub fn to_json(&self) -> Option<Vec<u8>> {
+        let mut bytes = serde_json::to_vec(&Record::new(self)).ok()?;
+        if bytes.iter().any(|&byte| byte >= 0x7f) {
+            bytes = without_breaks(&bytes);
+        }
+        bytes.push(b'\n');
+        Some(bytes)
+    }
+}
+
+/// JSON with escapes for what JSON allows raw and a terminal or a reader of lines acts upon: DEL, the control characters beyond
+/// ASCII, and the line separators of Unicode. They can stand in strings only.
+fn without_breaks(json: &[u8]) -> Vec<u8> {
+    let mut escaped = String::with_capacity(json.len() + 32);
+    for letter in String::from_utf8_lossy(json).chars() {
+        if letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}') {
+            // Writing to a string does not fail.
+            let _ = std::fmt::Write::write_fmt(&mut escaped, format_args!("\\u{:04x}", u32::from(letter)));
+        } else {
+            escaped.push(letter);
+        }
+    }
+    escaped.into_bytes()
 }
 
 /// One line as JSON. What `replay` needs, and no secret.

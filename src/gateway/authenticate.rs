@@ -1,6 +1,7 @@
 //! API key -> principal. Nothing is kept of a key that nobody issued.
 
 use super::context::{Authenticated, Authority, Observed};
+use super::exchange::Peer;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, Unauthenticated};
 use super::step::Step;
@@ -19,7 +20,7 @@ impl<B> Step<Observed<B>> for Authenticate {
 
     fn take(&self, observed: Observed<B>) -> Result<Authenticated<B>, Refused> {
         let Observed { request, mut exchange } = observed;
-        let request = match acceptable(request) {
+        let request = match acceptable(request, &exchange.peer) {
             Ok(request) => request,
             Err(bad) => return Err(Refused::new(Refusal::BadRequest(bad), exchange)),
         };
@@ -40,9 +41,10 @@ impl<B> Step<Observed<B>> for Authenticate {
 }
 
 /// The request with its canonical target, when nothing about it is ambiguous.
-fn acceptable<B>(request: Request<B>) -> Result<Request<B>, BadRequest> {
+fn acceptable<B>(request: Request<B>, peer: &Peer) -> Result<Request<B>, BadRequest> {
     let (mut parts, body) = request.into_parts();
     hygiene::check(&parts)?;
+    hygiene::check_directed(&parts, peer)?;
     target::make_canonical(&mut parts)?;
     Ok(Request::from_parts(parts, body))
 }

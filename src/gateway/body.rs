@@ -1,8 +1,9 @@
 //! The response's body on its way to the client. While it lives, the request's slots are held and its record is open.
 
-use super::context::Held;
+use super::context::{Held, View};
 use super::exchange::{CLIENT_GONE, Exchange};
-use crate::upstream::{BodyError, BodyFault, Connection, ResponseBody, Tick};
+use crate::engine::Nanos;
+use crate::upstream::{BodyFault, Connection, Overload, ResponseBody, Tick, UpstreamFault};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
@@ -31,15 +32,51 @@ pub struct Forwarded<B> {
 pub struct Rest {
     /// The upstream's connection, once an answer comes on it.
     pub(super) connection: Option<Connection>,
+    /// Its place among the requests in flight to the upstream.
+    pub(super) place: Option<InFlight>,
     _held: Held,
     pub(super) exchange: Exchange,
 }
 
+/// A request in flight to an upstream, counted until this is dropped.
+pub(super) struct InFlight {
+    view: Rc<View>,
+    upstream: usize,
+}
+
+impl InFlight {
+    /// One more, if the upstream takes it.
+    pub(super) fn enter(view: &Rc<View>, upstream: usize, now: Nanos) -> Result<InFlight, Overload> {
+        if let Some(group) = view.snapshot.upstreams.get(upstream) {
+            group.enter(now)?;
+        }
+        Ok(InFlight { view: Rc::clone(view), upstream })
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if let Some(group) = self.view.snapshot.upstreams.get(self.upstream) {
+            group.leave();
+        }
+    }
+}
+
 impl Rest {
+    /// The server that answers has broken off.
+    fn blame_server(&self) {
+        let server = self.connection.as_ref().and_then(Connection::server);
+        if let (Some(server), Some(place)) = (server, &self.place)
+            && let Some(group) = place.view.snapshot.upstreams.get(place.upstream)
+        {
+            group.note(server, false, self.exchange.home.now());
+        }
+    }
+
     /// The end of an exchange that holds `held`.
     #[must_use]
     pub fn new(held: Held, exchange: Exchange) -> Box<Rest> {
-        Box::new(Rest { connection: None, _held: held, exchange })
+        Box::new(Rest { connection: None, place: None, _held: held, exchange })
     }
 
     /// The upstream's connection is fit for another request, now that the answer is whole.
@@ -79,9 +116,9 @@ impl<B: UpstreamBody> GatewayBody<B> {
 }
 
 /// What an upstream's body must be.
-pub trait UpstreamBody: Body<Data = Bytes, Error: Into<BodyError>> + Unpin {}
+pub trait UpstreamBody: Body<Data = Bytes, Error: Into<UpstreamFault>> + Unpin {}
 
-impl<B: Body<Data = Bytes, Error: Into<BodyError>> + Unpin> UpstreamBody for B {}
+impl<B: Body<Data = Bytes, Error: Into<UpstreamFault>> + Unpin> UpstreamBody for B {}
 
 impl<B: UpstreamBody> Forwarded<B> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
@@ -128,7 +165,9 @@ impl<B: UpstreamBody> Forwarded<B> {
     /// The body breaks off: the client's connection is aborted, never ended cleanly, so that it cannot take part for whole.
     fn fail(&mut self, fault: BodyFault) -> BodyFault {
         tracing::debug!(%fault, "a response broke off");
-        self.rest = None;
+        if let Some(rest) = self.rest.take() {
+            rest.blame_server();
+        }
         fault
     }
 }

@@ -14,7 +14,8 @@ use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, Rout
 use crate::keys::{Keyring, Passthrough, Principal};
 use crate::locks::{Lock, Locks};
 use crate::metrics::{LimitCounters, Metrics, RouteTimers};
-use crate::upstream::{Pool, ServerId, Servers};
+use crate::tls::{self, Acceptor};
+use crate::upstream::{Group, Pool, Servers, UpstreamTls};
 use arc_swap::ArcSwap;
 use http::Request;
 use prometheus::IntCounter;
@@ -22,7 +23,6 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use tokio_rustls::TlsAcceptor;
 
 /// What all threads share.
 pub struct Shared {
@@ -34,7 +34,7 @@ pub struct Shared {
     pub time: Time,
     /// All metrics.
     pub metrics: Arc<Metrics>,
-    /// Every upstream server ever configured, so that a reload keeps its connections.
+    /// The upstreams as they run: a reload keeps what stays.
     pub servers: Servers,
     /// Client connections open now.
     pub connections: AtomicUsize,
@@ -93,16 +93,34 @@ pub struct Snapshot {
     pub config: Config,
     /// The keys, or none needed.
     pub authority: Arc<Authority>,
-    /// The servers of each upstream of the configuration.
-    pub upstreams: Box<[Box<[ServerId]>]>,
+    /// The upstreams of the configuration as they run, in its order.
+    pub upstreams: Box<[Arc<Group>]>,
     /// The counters of each limit.
     pub limits: Box<[LimitCounters]>,
     /// The timers of each route.
     pub routes: Box<[RouteTimers]>,
     /// The access log, when one is configured.
     pub access_log: Option<Arc<AccessLog>>,
-    /// TLS to clients, when it is configured.
-    pub tls: Option<TlsAcceptor>,
+    /// TLS on both sides.
+    pub tls: TlsParts,
+}
+
+/// TLS on both sides, loaded.
+#[derive(Clone, Default)]
+pub struct TlsParts {
+    /// To clients, when it is configured.
+    pub clients: Option<Arc<Acceptor>>,
+    /// To the servers of each upstream of the configuration.
+    pub upstreams: Vec<Arc<UpstreamTls>>,
+}
+
+impl TlsParts {
+    /// When the certificates in use expire.
+    #[must_use]
+    pub fn expiries(&self) -> Vec<tls::Expiry> {
+        let own = self.clients.iter().flat_map(|acceptor| acceptor.certificates().iter());
+        tls::expiries(own.chain(self.upstreams.iter().filter_map(|upstream| upstream.certificate())))
+    }
 }
 
 impl Snapshot {
@@ -114,9 +132,10 @@ impl Snapshot {
         metrics: &Metrics,
         servers: &Servers,
         access_log: Option<Arc<AccessLog>>,
-        tls: Option<TlsAcceptor>,
+        mut tls: TlsParts,
     ) -> Snapshot {
-        let upstreams = config.upstreams.iter().map(|upstream| servers.intern(upstream)).collect();
+        tls.upstreams.resize_with(config.upstreams.len(), Arc::default);
+        let upstreams = servers.replace(&config.upstreams, &tls.upstreams, &metrics.upstreams);
         let limits = metrics.limits(&config.policy);
         let routes = config.routes.iter().map(|route| metrics.route(&route.name)).collect();
         let authority = Arc::new(authority);

@@ -6,6 +6,7 @@ use super::context::{Home, RequestLabels, View};
 use crate::engine::{Access, EndpointId, Mode, Nanos, Rejection, RequestClass, RouteId};
 use crate::keys::Principal;
 use crate::metrics::seconds;
+use crate::tls::Handshake;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -67,6 +68,8 @@ pub struct Peer {
     pub secure: bool,
     /// Whether it carries many requests at once, each with a window of its own.
     pub is_http2: bool,
+    /// What its handshake told, where it was with us.
+    handshake: Option<Handshake>,
     /// Exchanges of its that have not ended.
     open: Cell<usize>,
     /// When the last one ended.
@@ -87,16 +90,35 @@ impl Peer {
             header,
             secure,
             is_http2: false,
+            handshake: None,
             open: Cell::new(0),
             idle_since: Cell::new(Nanos::ZERO),
             parting: RefCell::default(),
         }
     }
 
+    /// The same after a handshake.
+    #[must_use]
+    pub fn over_tls(address: IpAddr, handshake: Handshake) -> Peer {
+        Peer { handshake: Some(handshake), ..Peer::new(address, true) }
+    }
+
     /// The same over HTTP/2.
     #[must_use]
     pub fn over_http2(self) -> Peer {
         Peer { is_http2: true, ..self }
+    }
+
+    /// Whether requests for this host may come from it: see [`Handshake::serves`].
+    #[must_use]
+    pub fn serves(&self, host: &str) -> bool {
+        self.handshake.as_ref().is_none_or(|handshake| handshake.serves(host))
+    }
+
+    /// The fingerprint of its certificate, which was verified.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&HeaderValue> {
+        self.handshake.as_ref().and_then(|handshake| handshake.client_certificate.as_ref())
     }
 
     /// Since when it has had no request in flight. `None` while it has one.

@@ -3,18 +3,20 @@
 //! From here on the request's tokens are spent, whatever the upstream does: it was admitted. Its slots are held until the last
 //! byte of the answer has been handed on, the client has gone, or the exchange has failed.
 
-use super::body::{GatewayBody, Rest};
+use super::body::{GatewayBody, InFlight, Rest};
 use super::context::{Classified, View};
 use super::exchange::Exchange;
 use super::headers;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, UpstreamFailure};
+use super::tries::{Cause, Tries};
 use crate::clock::timer_now;
 use crate::config::{Scheme, Upstream};
+use crate::engine::Nanos;
 use crate::keys::Principal;
 use crate::upstream::{
-    BodyFault, ClientBody, ConnectError, Connection, Deadline, ReadAhead, RequestBody, ResponseBody, SendFault,
-    ServerId, Tick, Unsent,
+    AtHand, BodyFault, ClientBody, ConnectError, Connection, Deadline, Group, ReadAhead, RequestBody, ResponseBody,
+    SendFault, Tick, Unreached, Unsent,
 };
 use crate::wire_fault::fault_of;
 use http::request::Parts;
@@ -68,12 +70,8 @@ fn outgoing(
     (Request::from_parts(parts, body), progress)
 }
 
-/// How often HTTP/2 servers may hand a request back untouched (REFUSED_STREAM, or a GOAWAY before it) and have it sent again.
-const MAX_UNSENT: u32 = 3;
-
-/// Sends on a pooled connection where one is fit, else on a new one, and takes the head of the answer. A connection that turns
-/// out to be closed before anything was written gives the request back, and the next one is tried: never the same request
-/// twice.
+/// Sends to a server of the upstream and takes the head of its answer; where that fails and [`Tries`] has another try, to another
+/// server. A pooled connection that turns out to be closed before anything was written is replaced without further ado.
 #[expect(
     clippy::manual_async_fn,
     reason = "an `async fn` has room for its arguments twice: as they came and as they are used"
@@ -81,87 +79,199 @@ const MAX_UNSENT: u32 = 3;
 fn converse(
     place: Option<usize>,
     mut outgoing: Request<RequestBody>,
-    progress: Progress,
+    mut progress: Progress,
     mut rest: Box<Rest>,
 ) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
     async move {
         let refused = |refusal, rest: Box<Rest>| Err(Refused::new(refusal, rest.into_exchange()));
         let view = Rc::clone(&rest.exchange.view);
-        let Some(route) = Route::new(&view, place) else {
-            return refused(Refusal::Upstream(UpstreamFailure::Unreachable), rest);
+        let mut route = match Route::enter(&view, place, &outgoing, &mut rest) {
+            Ok(route) => route,
+            Err(failure) => return refused(Refusal::Upstream(failure), rest),
         };
-        let mut tries_left = MAX_UNSENT;
+        if route.tries.wants_body()
+            && let Err(fault) = Box::pin(route.tries.keep_body(&mut outgoing)).await
+        {
+            return refused(client_fault(&fault), rest);
+        }
         loop {
             let mut connection = match route.connection(&rest.exchange).await {
-                Ok(connection) => connection,
+                Ok(Some(connection)) => connection,
+                Ok(None) => continue,
                 Err(failure) => return refused(Refusal::Upstream(failure), rest),
             };
             rest.exchange.sent = Some(rest.exchange.home.now());
             let sent = connection.sender.send(outgoing);
             let outcome = tokio::select! {
                 biased;
-                outcome = sent => outcome,
-                () = route.too_long(&mut connection.deadline, &progress) => {
+                outcome = sent => Some(outcome),
+                () = route.too_long(&mut connection.deadline, &progress) => None,
+            };
+            let now = rest.exchange.home.now();
+            let (failed, cause) = match outcome {
+                Some(Ok(response)) => {
+                    match route.judge(&response, &connection, now) {
+                        Some(again) => outgoing = again,
+                        None => {
+                            rest.exchange.answered = Some(now);
+                            rest.connection = Some(connection);
+                            return accept(response, route.upstream, rest);
+                        }
+                    }
+                    continue;
+                }
+                Some(Err(Unsent { fault, request })) => match request {
+                    // There are only so many idle connections that may turn out to be closed.
+                    Some(unsent) if connection.reused && !connection.sender.is_shared() => {
+                        outgoing = unsent;
+                        continue;
+                    }
+                    Some(unsent) => match route.unsent(&connection, now) {
+                        true => {
+                            outgoing = unsent;
+                            continue;
+                        }
+                        false => (failure(&fault), None),
+                    },
+                    None => (failure(&fault), Some(Cause::of_break(connection.reused))),
+                },
+                None => {
                     connection.sender.distrust();
-                    return refused(Refusal::Upstream(UpstreamFailure::TimedOut), rest);
+                    (Refusal::Upstream(UpstreamFailure::TimedOut), Some(Cause::Timeout))
                 }
             };
-            match outcome {
-                Ok(response) => {
-                    rest.exchange.answered = Some(rest.exchange.home.now());
-                    rest.connection = Some(connection);
-                    return accept(response, route.upstream, rest);
-                }
-                Err(Unsent { fault, request }) => match (request, &fault) {
-                    // There are only so many idle connections that may turn out to be closed.
-                    (Some(unsent), SendFault::Http1(_)) if connection.reused => outgoing = unsent,
-                    (Some(unsent), SendFault::Http2(_)) if tries_left > 0 => {
-                        tries_left -= 1;
-                        outgoing = unsent;
-                    }
-                    _ => return refused(failure(&fault), rest),
-                },
+            match route.again(&failed, cause, &connection, now) {
+                Some(again) => (outgoing, progress) = (again, None),
+                None => return refused(failed, rest),
             }
         }
     }
 }
 
-/// An upstream and its servers.
+/// An upstream, and what a request has still to try there.
 struct Route<'a> {
     upstream: &'a Upstream,
-    servers: &'a [ServerId],
+    group: &'a Group,
+    tries: Tries<'a>,
+    /// When the answer must have begun, whatever was tried; known from the first try on.
+    end: Option<Instant>,
 }
 
 impl<'a> Route<'a> {
-    fn new(view: &'a View, place: Option<usize>) -> Option<Route<'a>> {
-        let (place, snapshot) = (place?, &view.snapshot);
-        Some(Route { upstream: snapshot.config.upstreams.get(place)?, servers: snapshot.upstreams.get(place)? })
+    /// One more request for the upstream, if it takes any.
+    fn enter(
+        view: &'a Rc<View>,
+        place: Option<usize>,
+        outgoing: &Request<RequestBody>,
+        rest: &mut Rest,
+    ) -> Result<Route<'a>, UpstreamFailure> {
+        let place = place.ok_or(UpstreamFailure::Unreachable)?;
+        let group = view.snapshot.upstreams.get(place).ok_or(UpstreamFailure::Unreachable)?;
+        let entered = InFlight::enter(view, place, rest.exchange.started);
+        rest.place = Some(entered.map_err(|_| UpstreamFailure::Overloaded)?);
+        let idle = view.snapshot.config.server.body_timeout;
+        Ok(Route { upstream: group.settings(), group, tries: Tries::new(group, outgoing, idle), end: None })
     }
 
-    async fn connection(&self, exchange: &Exchange) -> Result<Connection, UpstreamFailure> {
+    /// A connection, or nothing where the next try should be made.
+    async fn connection(&mut self, exchange: &Exchange) -> Result<Option<Connection>, UpstreamFailure> {
         let pool = &exchange.home.pool;
-        let mut failure = UpstreamFailure::Unreachable;
-        for server in pool.order(self.servers) {
-            if let Some(connection) = pool.take(server, self.upstream.idle_timeout, exchange.started) {
-                return Ok(connection);
+        let now = if self.tries.is_first() { exchange.started } else { exchange.home.now() };
+        let at_hand = pool.choose(self.group, self.tries.tried(), now, self.tries.is_fresh());
+        if let AtHand::Ready(connection) = at_hand {
+            return Ok(Some(connection));
+        }
+        let reached = Box::pin(async {
+            self.tries.pause(pool.dice()).await;
+            pool.reach(self.group, at_hand, self.tries.tried(), now).await
+        });
+        match reached.await {
+            Ok(connection) => Ok(Some(connection)),
+            Err(Unreached::Overloaded(_)) => {
+                self.tries.end(false);
+                Err(UpstreamFailure::Overloaded)
             }
-            let servers = &exchange.home.shared.servers;
-            match Box::pin(pool.connect(servers, server, self.upstream.connect_timeout)).await {
-                Ok(connection) => return Ok(connection),
-                Err(ConnectError::Unreachable) => failure = UpstreamFailure::Unreachable,
-                Err(ConnectError::TimedOut) => failure = UpstreamFailure::ConnectTimedOut,
+            Err(Unreached::NoServer) => {
+                self.tries.end(false);
+                Err(UpstreamFailure::Unreachable)
+            }
+            Err(Unreached::Failed(error, server)) => {
+                let now = exchange.home.now();
+                self.group.note(&server, false, now);
+                match (self.tries.take(Cause::Connect, &server, now), error) {
+                    (true, _) => Ok(None),
+                    (false, ConnectError::Unreachable) => Err(UpstreamFailure::Unreachable),
+                    (false, ConnectError::TimedOut) => Err(UpstreamFailure::ConnectTimedOut),
+                }
             }
         }
-        Err(failure)
     }
 
-    /// Ends when the upstream has been silent for `response_timeout` since it was given the last byte there was.
-    async fn too_long(&self, deadline: &mut Deadline, progress: &Progress) {
+    /// What to make of an answer: a request to send instead of passing it on, where it says that the server is unfit.
+    fn judge(
+        &mut self,
+        response: &Response<ResponseBody>,
+        connection: &Connection,
+        now: Nanos,
+    ) -> Option<Request<RequestBody>> {
+        let cause = Cause::of_status(response.status());
+        let server = connection.server()?;
+        self.group.note(server, cause.is_none(), now);
+        let again = cause.is_some_and(|cause| self.tries.can_repeat() && self.tries.take(cause, server, now));
+        if again {
+            return self.tries.repeat();
+        }
+        self.tries.end(cause.is_none());
+        None
+    }
+
+    /// A new connection took nothing, or one that is shared gave the request back: whether to try once more with it, since it is
+    /// untouched.
+    fn unsent(&mut self, connection: &Connection, now: Nanos) -> bool {
+        let Some(server) = connection.server() else { return false };
+        if connection.sender.is_shared() {
+            // The server leaves, or has enough on this connection, which says nothing against it.
+            return self.tries.take(Cause::Stale, server, now);
+        }
+        self.group.note(server, false, now);
+        self.tries.take(Cause::Connect, server, now)
+    }
+
+    /// A request to send after one that failed on its way.
+    fn again(
+        &mut self,
+        failed: &Refusal,
+        cause: Option<Cause>,
+        connection: &Connection,
+        now: Nanos,
+    ) -> Option<Request<RequestBody>> {
+        let (Refusal::Upstream(_), Some(server)) = (failed, connection.server()) else { return None };
+        let cause = cause?;
+        let is_over = self.end.is_some_and(|end| timer_now() >= end);
+        // That a server closes what it keeps open says nothing against it.
+        if cause != Cause::Stale {
+            self.group.note(server, false, now);
+        }
+        if !is_over && self.tries.can_repeat() && self.tries.take(cause, server, now) {
+            return self.tries.repeat();
+        }
+        self.tries.end(false);
+        None
+    }
+
+    /// Ends when the upstream has been silent for `response_timeout` since it was given the last byte there was, for
+    /// `per_try_timeout` where another try is possible, or when `request_timeout` is over.
+    async fn too_long(&mut self, deadline: &mut Deadline, progress: &Progress) {
         let mut since = timer_now();
+        let mut end = *self.end.get_or_insert(since + self.upstream.request_timeout);
+        if let Some(per_try) = self.tries.timeout() {
+            end = end.min(since + per_try);
+        }
         loop {
-            deadline.wait_until(since + self.upstream.response_timeout).await;
+            let silent = since + self.upstream.response_timeout;
+            deadline.wait_until(silent.min(end)).await;
             match progress {
-                Some(progress) if progress.get() > since => since = progress.get(),
+                Some(progress) if silent < end && progress.get() > since => since = progress.get(),
                 _ => return,
             }
         }
@@ -207,15 +317,21 @@ fn failure(error: &SendFault) -> Refusal {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         match error.downcast_ref::<BodyFault>() {
-            Some(BodyFault::Client(error)) => return Refusal::BadRequest(unreadable(error)),
-            Some(BodyFault::ClientIdle) => {
-                return Refusal::BadRequest(BadRequest::LATE_BODY);
-            }
+            Some(fault @ (BodyFault::Client(_) | BodyFault::ClientIdle)) => return client_fault(fault),
             _ => cause = error.source(),
         }
     }
     tracing::debug!(%error, "an upstream exchange failed");
     Refusal::Upstream(UpstreamFailure::Broken)
+}
+
+/// What is wrong with a client's body.
+fn client_fault(fault: &BodyFault) -> Refusal {
+    match fault {
+        BodyFault::Client(error) => Refusal::BadRequest(unreadable(error)),
+        BodyFault::ClientIdle => Refusal::BadRequest(BadRequest::LATE_BODY),
+        BodyFault::Upstream(_) | BodyFault::UpstreamIdle => Refusal::Upstream(UpstreamFailure::Broken),
+    }
 }
 
 /// Why a body could not be read: what the wire guard found, or that it ended early.

@@ -26,6 +26,7 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const TOLLGATE_ACCOUNT: HeaderName = HeaderName::from_static("tollgate-account");
 const TOLLGATE_MODE: HeaderName = HeaderName::from_static("tollgate-mode");
 const TOLLGATE_KEY_ID: HeaderName = HeaderName::from_static("tollgate-key-id");
+const TOLLGATE_CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("tollgate-client-certificate-sha256");
 
 /// Hop-by-hop (RFC 9110 §7.6.1), in either direction. `Connection` itself, which names more of them, goes first.
 const HOP_BY_HOP: [&str; 6] =
@@ -73,6 +74,9 @@ pub fn forward_request(
     headers.insert(TOLLGATE_ACCOUNT, principal.account_header.clone());
     headers.insert(TOLLGATE_MODE, HeaderValue::from_static(principal.mode.as_str()));
     headers.insert(TOLLGATE_KEY_ID, principal.id_header.clone());
+    if let Some(certificate) = exchange.peer.certificate() {
+        headers.insert(TOLLGATE_CLIENT_CERTIFICATE, certificate.clone());
+    }
 }
 
 /// Makes an upstream's head fit for the client.

@@ -2,6 +2,7 @@
 //!
 //! The connection's own scanner refuses most of this on HTTP/1 already; here it holds whatever the request came over.
 
+use super::exchange::Peer;
 use super::headers::DECIDING;
 use super::refusal::BadRequest;
 use http::request::Parts;
@@ -25,6 +26,20 @@ pub fn check(parts: &Parts) -> Result<(), BadRequest> {
     }
     check_expect(&parts.headers)?;
     check_host(parts)
+}
+
+/// Refuses a request for a host that its connection was not opened for: the client asked for one name in its handshake and
+/// for another one now, which the certificate it was shown does not cover (RFC 9110 §15.5.20).
+///
+/// # Errors
+/// 421: the client may try again on another connection.
+pub fn check_directed(parts: &Parts, peer: &Peer) -> Result<(), BadRequest> {
+    let host = host(parts);
+    if host.is_empty() || peer.serves(host) {
+        return Ok(());
+    }
+    let message = "This connection was opened for another host.";
+    Err(BadRequest { status: StatusCode::MISDIRECTED_REQUEST, message })
 }
 
 /// The host a request is for, without port; empty where HTTP/1.0 names none.

@@ -12,8 +12,8 @@ use super::context::Classified;
 use super::forward::unreadable;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal};
-use crate::body::{Body as Said, Inspection, Kind, Values};
-use crate::engine::{Id, IdKind, Seed};
+use crate::body::{Body as Said, Inspection, Kind};
+use crate::classification;
 use crate::upstream::{Reach, ReadAhead, ReadFault, Tick};
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
@@ -115,36 +115,13 @@ where
 fn note<B>(inspection: &Inspection, classified: &mut Classified<ReadAhead<B>>, said: Said<'_>) {
     let Classified { request, exchange, class, .. } = classified;
     let findings = inspection.read(said, request.uri().query().unwrap_or_default());
-    let seed = exchange.home.shared.engine.seed();
-    class.facts = findings.facts;
-    for (id, value) in class.values.iter_mut().zip(&findings.values) {
-        if let Some(value) = value {
-            *id = id_of(&seed, value);
-        }
-    }
+    classification::take(class, &findings, &exchange.home.shared.engine.seed());
     let view = Rc::clone(&exchange.view);
     let config = &view.snapshot.config;
     if let Some(draft) = &mut exchange.draft {
-        let known = &config.policy.endpoint(class.endpoint).extractors;
-        draft.values.extend(named(&findings.values).filter_map(|(slot, value)| {
-            let extractor = config.extractors.get(known.get(slot)?.0 as usize)?;
-            Some((extractor.to_string().into(), value))
-        }));
-        draft.facts = inspection.holding(findings.facts).map(|test| test.name().into()).collect();
+        draft.values.extend(classification::named_findings(config, class.endpoint, &findings, FIELD_BYTES));
+        draft.facts = classification::named_facts(inspection, &findings).collect();
     }
-}
-
-/// The id of a value that limits count by.
-fn id_of(seed: &Seed, value: &str) -> Id {
-    seed.id(IdKind::Value, value.as_bytes())
-}
-
-/// Values with their slots, cut to what the access log takes.
-fn named(values: &Values<'_>) -> impl Iterator<Item = (usize, Box<str>)> {
-    values.iter().enumerate().filter_map(|(slot, value)| {
-        let value = value.as_deref()?;
-        Some((slot, value.get(..value.floor_char_boundary(FIELD_BYTES))?.into()))
-    })
 }
 
 /// A request whose body is being read.

@@ -128,6 +128,8 @@ pub enum UpstreamFailure {
     Unreachable,
     /// No server took the connection within `connect_timeout`: nothing was sent.
     ConnectTimedOut,
+    /// It takes no more: `max_in_flight`, `max_pending` or `max_connections` is reached. Nothing was sent.
+    Overloaded,
     /// The connection broke, or what came was not HTTP: whether the request took effect is unknown.
     Broken,
     /// No answer within `response_timeout`: whether the request took effect is unknown.
@@ -135,11 +137,12 @@ pub enum UpstreamFailure {
 }
 
 impl UpstreamFailure {
-    /// 502 where the upstream is down or broke off, 504 where it was too slow.
+    /// 502 where the upstream is down or broke off, 503 where it takes no more, 504 where it was too slow.
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
             UpstreamFailure::Unreachable | UpstreamFailure::Broken => StatusCode::BAD_GATEWAY,
+            UpstreamFailure::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             UpstreamFailure::ConnectTimedOut | UpstreamFailure::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         }
     }

@@ -4,7 +4,7 @@ use super::body::GatewayBody;
 use super::context::{Home, RequestLabels};
 use super::headers::REQUEST_ID;
 use super::observe::Refused;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, UpstreamFailure};
 use super::texts::Text;
 use super::words;
 use crate::config::{Responses, ShouldRetry};
@@ -151,6 +151,9 @@ fn answer<R>(refused: &Refused) -> Response<GatewayBody<R>> {
         Refusal::Upstream(failure) => {
             if failure.outcome_is_unknown() && exchange.access == Some(Access::Write) {
                 headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+            }
+            if *failure == UpstreamFailure::Overloaded {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
         }
         Refusal::Forbidden(_) | Refusal::NoRoute { .. } | Refusal::Rejected(_) | Refusal::Internal => {}

@@ -76,6 +76,9 @@ pub fn of(refusal: &Refusal, config: Option<&Config>) -> Words {
             UpstreamFailure::ConnectTimedOut => {
                 "The API behind this gateway did not take a connection in time. The request was not sent."
             }
+            UpstreamFailure::Overloaded => {
+                "The API behind this gateway takes no more requests right now. The request was not sent."
+            }
             UpstreamFailure::Broken => {
                 "The API behind this gateway broke off before it answered. Whether the request took effect is unknown."
             }

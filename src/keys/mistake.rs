@@ -1,6 +1,6 @@
 //! What is wrong in a keys file, and where. No message repeats a secret.
 
-use crate::keys::secret::{looks_secret, masked};
+use crate::keys::secret::{holds_secret, masked};
 use std::fmt;
 
 /// Something wrong in a keys file.
@@ -27,7 +27,7 @@ impl std::error::Error for KeysMistake {}
 
 /// What a message may repeat of the file: a secret in the wrong place is masked, a long text is cut.
 pub(super) fn shown(text: &str) -> String {
-    if looks_secret(text) { masked(text) } else { text.chars().take(64).flat_map(char::escape_debug).collect() }
+    if holds_secret(text) { masked(text) } else { text.chars().take(64).flat_map(char::escape_debug).collect() }
 }
 
 /// The candidate that is likely meant by a misspelled word.

@@ -200,3 +200,9 @@ fn prefix_length(text: &str) -> usize {
 pub(crate) fn looks_secret(text: &str) -> bool {
     prefix_length(text) > 0
 }
+
+/// Whether a secret may stand anywhere in a text: with a quote or a blank before it, it is one all the same.
+pub(super) fn holds_secret(text: &str) -> bool {
+    let begins = |at: usize| text.get(at..).is_some_and(looks_secret);
+    text.match_indices('_').any(|(at, _)| at.checked_sub(2).is_some_and(begins))
+}

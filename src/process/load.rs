@@ -1,17 +1,17 @@
 //! Configuration, keys, certificate and access log: all that a snapshot is made of, loaded together or not at all.
 
+use crate::clock::Marks;
 use crate::config::{self, AuthMode, Config, ConfigErrors};
 use crate::engine::Seed;
-use crate::gateway::Authority;
 use crate::gateway::access_log::AccessLog;
+use crate::gateway::{Authority, TlsParts};
 use crate::keys::{self, Keyring, KeysMistake, Passthrough};
 use crate::metrics::Metrics;
-use crate::server::tls::{self, TlsError};
-use crate::upstream::{self, CaError};
+use crate::tls::{Acceptor, Certificate, ClientTrust, Lasting, Protocol, TlsErrors};
+use crate::upstream::UpstreamTls;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio_rustls::TlsAcceptor;
 
 /// Where the configuration comes from.
 #[derive(Clone, Debug)]
@@ -49,12 +49,9 @@ pub enum LoadError {
         /// All of them.
         mistakes: Vec<KeysMistake>,
     },
-    /// The certificate or its key.
+    /// Certificates, keys, authorities: all of them that cannot be used.
     #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The authorities that an upstream is verified against.
-    #[error(transparent)]
-    Ca(#[from] CaError),
+    Tls(#[from] TlsErrors),
     /// The access log.
     #[error("{path}: cannot be written: {why}")]
     AccessLog {
@@ -74,17 +71,23 @@ pub(super) struct Loaded {
     pub(super) config: Config,
     pub(super) authority: Authority,
     pub(super) access_log: Option<Arc<AccessLog>>,
-    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) tls: TlsParts,
+    /// What works, but is surely not meant, of the files besides the configuration.
+    pub(super) warnings: Vec<String>,
 }
+
+/// What is offered to clients by ALPN.
+const PROTOCOLS: &[Protocol] = &[Protocol::Http2, Protocol::Http1];
 
 pub(super) struct Loader {
     source: Source,
     seed: Seed,
+    lasting: Lasting,
 }
 
 impl Loader {
     pub(super) fn new(source: Source, seed: Seed) -> Loader {
-        Loader { source, seed }
+        Loader { source, seed, lasting: Lasting::default() }
     }
 
     /// The seed of all ids.
@@ -109,11 +112,33 @@ impl Loader {
             Source::Text { config, .. } => config::parse(config, Path::new("tollgate.toml"), &self.seed)?,
         };
         let authority = self.authority(&config)?;
-        let tls =
-            config.server.tls.as_ref().map(|pair| tls::acceptor(pair, config.server.http2.is_some())).transpose()?;
-        config.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref()).try_for_each(upstream::check_ca)?;
+        let mut warnings = Vec::new();
+        let tls = self.tls(&config, &mut warnings)?;
         let access_log = config.log.access.as_ref().map(|place| open_log(place, log, metrics)).transpose()?;
-        Ok(Loaded { config, authority, access_log, tls })
+        Ok(Loaded { config, authority, access_log, tls, warnings })
+    }
+
+    /// TLS on both sides, past every mistake.
+    fn tls(&mut self, config: &Config, warnings: &mut Vec<String>) -> Result<TlsParts, TlsErrors> {
+        let now = Marks::of_machine().wall;
+        let mut errors = Vec::new();
+        let server = &config.server;
+        let clients = server.tls.as_ref().and_then(|tls| {
+            let protocols = if server.http2.is_some() { PROTOCOLS } else { &[Protocol::Http1][..] };
+            let loaded = Acceptor::load(tls, server, protocols, &mut self.lasting, now, warnings);
+            loaded.map(Arc::new).map_err(|TlsErrors(more)| errors.extend(more)).ok()
+        });
+        let mut upstreams = Vec::new();
+        for upstream in &config.upstreams {
+            match UpstreamTls::load(upstream, now, warnings) {
+                Ok(loaded) => upstreams.push(Arc::new(loaded)),
+                Err(TlsErrors(more)) => errors.extend(more),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(TlsErrors(errors));
+        }
+        Ok(TlsParts { clients, upstreams })
     }
 
     fn authority(&self, config: &Config) -> Result<Authority, LoadError> {
@@ -150,10 +175,12 @@ pub struct NamedFiles {
     pub missing: Vec<PathBuf>,
     /// What is wrong with those that are, all of it.
     pub errors: Vec<LoadError>,
+    /// What works, but is surely not meant.
+    pub warnings: Vec<String>,
 }
 
 impl NamedFiles {
-    /// Looks at the keys, the certificate with its key, and the authorities of upstreams.
+    /// Looks at the keys, at certificates with their keys, and at authorities.
     #[must_use]
     pub fn of(config: &Config) -> NamedFiles {
         let mut files = NamedFiles::default();
@@ -163,13 +190,30 @@ impl NamedFiles {
         if let Some(path) = keys {
             files.look(&[path], || read_keys(path, &seed).map(drop));
         }
-        if let Some(pair) = &config.server.tls {
-            files.look(&[&pair.certificate, &pair.private_key], || Ok(tls::acceptor(pair, false).map(drop)?));
-        }
-        for path in config.upstreams.iter().filter_map(|upstream| upstream.ca.as_ref()) {
-            files.look(&[path], || Ok(upstream::check_ca(path)?));
-        }
+        files.look_at_tls(config);
         files
+    }
+
+    fn look_at_tls(&mut self, config: &Config) {
+        let now = Marks::of_machine().wall;
+        let mut warnings = Vec::new();
+        let clients = config.server.tls.iter();
+        for pair in clients.clone().flat_map(|tls| &tls.certificates) {
+            let files = [&pair.certificate, &pair.private_key];
+            self.look(&files, || Ok(Certificate::load(pair, now, &mut warnings).map(drop).map_err(TlsErrors::from)?));
+        }
+        for clients in clients.filter_map(|tls| tls.clients.as_ref()) {
+            let files: Vec<_> = [Some(&clients.ca), clients.crl.as_ref()].into_iter().flatten().collect();
+            self.look(&files, || {
+                Ok(ClientTrust::load(clients, now, &mut warnings).map(drop).map_err(TlsErrors::from)?)
+            });
+        }
+        for upstream in &config.upstreams {
+            let own = upstream.client_certificate.as_ref().map(|pair| [&pair.certificate, &pair.private_key]);
+            let files: Vec<_> = upstream.ca.iter().chain(own.into_iter().flatten()).collect();
+            self.look(&files, || Ok(UpstreamTls::load(upstream, now, &mut warnings).map(drop)?));
+        }
+        self.warnings = warnings;
     }
 
     fn look(&mut self, paths: &[&PathBuf], check: impl FnOnce() -> Result<(), LoadError>) {

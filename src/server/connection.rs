@@ -1,35 +1,24 @@
-//! One client connection: TLS where configured, the protocol that the client chooses, the stack. HTTP/1.1 goes through the wire
-//! guard; HTTP/2 is [`super::http2`]'s.
+//! One client connection: TLS where configured, the protocol that the client chooses, the stack.
 
-use super::date::Dates;
 use super::guests::Guests;
-use super::lent::Lent;
-use super::wire::{self, Answers, Followed, Guarded, WireFault, WireLimits};
+use super::http1::{Bounds, Connection, Ended, Spares};
+use super::wire::{self, WireFault, WireLimits};
 use super::{Phase, http2, sniff};
 use crate::gateway::context::{RequestLabels, View};
-use crate::gateway::{GatewayBody, Home, Peer, forward, stack, words};
-use crate::upstream::{self, ClientBody, Gather, Leftover};
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::TokioIo;
-use pin_project_lite::pin_project;
-use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
+use crate::gateway::{Home, Peer, forward, stack, words};
+use crate::metrics::HandshakeResult;
+use crate::tls::{Acceptor, Handshake, HandshakeError, Protocol};
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::task::Poll;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
-use tower::Service;
-
-/// HTTP/2 as ALPN calls it.
-const HTTP2: &[u8] = b"h2";
+use tokio_rustls::server::TlsStream;
 
 /// Where a thread's connections come in, and what counts them.
 pub(super) struct Door {
@@ -37,7 +26,7 @@ pub(super) struct Door {
     phase: watch::Receiver<Phase>,
     /// Those that speak HTTP.
     pub(super) guests: Guests,
-    pub(super) dates: Dates,
+    pub(super) spares: Rc<Spares>,
     inside: Cell<usize>,
     left: Notify,
 }
@@ -47,8 +36,8 @@ struct Place(Rc<Door>);
 
 impl Door {
     pub(super) fn new(home: Rc<Home>, phase: watch::Receiver<Phase>) -> Door {
-        let (guests, dates) = (Guests::default(), Dates::default());
-        Door { home, phase, guests, dates, inside: Cell::new(0), left: Notify::new() }
+        let spares = Rc::new(Spares::new(home.shared.time.clone()));
+        Door { home, phase, guests: Guests::default(), spares, inside: Cell::new(0), left: Notify::new() }
     }
 
     pub(super) fn phase(&self) -> watch::Receiver<Phase> {
@@ -93,29 +82,55 @@ async fn serve(place: Place, socket: TcpStream, peer: SocketAddr) {
         return;
     }
     let view = place.0.home.view();
-    match &view.snapshot.tls {
+    match &view.snapshot.tls.clients {
         None => match begins_with_preface(&place, &socket, peer).await {
             None => {}
             Some(true) => serve_http2(&place, socket, Peer::new(peer.ip(), false)).await,
             Some(false) => serve_http(&place, socket, Peer::new(peer.ip(), false)).await,
         },
         Some(acceptor) => {
-            let timeout = view.snapshot.config.server.header_timeout;
-            match tokio::time::timeout(timeout, acceptor.accept(socket)).await {
-                Ok(Ok(stream)) => {
-                    let is_http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
-                    let peer = Peer::new(peer.ip(), true);
-                    if is_http2 {
-                        serve_http2(&place, stream, peer).await;
-                    } else {
-                        serve_http(&place, stream, peer).await;
-                    }
+            if let Some((stream, handshake)) = shake_hands(&place, &view, acceptor, socket).await {
+                let protocol = handshake.protocol;
+                let peer = Peer::over_tls(peer.ip(), handshake);
+                match protocol {
+                    Protocol::Http1 => serve_http(&place, stream, peer).await,
+                    Protocol::Http2 => serve_http2(&place, stream, peer).await,
                 }
-                Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                Err(_) => tracing::debug!("a TLS handshake did not end in time"),
             }
         }
     }
+}
+
+/// TLS on a connection, within `handshake_timeout`.
+async fn shake_hands(
+    place: &Place,
+    view: &View,
+    acceptor: &Acceptor,
+    socket: TcpStream,
+) -> Option<(TlsStream<TcpStream>, Handshake)> {
+    let home = &place.0.home;
+    let timeout = view.snapshot.config.server.handshake_timeout;
+    let outcome = tokio::time::timeout(timeout, acceptor.accept(socket, || home.shared.time.wall())).await;
+    let count = |result| home.shared.metrics.tls.handshake(result);
+    match outcome {
+        Ok(Ok((stream, handshake))) => {
+            count(if handshake.resumed { HandshakeResult::Resumed } else { HandshakeResult::Full });
+            return Some((stream, handshake));
+        }
+        Ok(Err(HandshakeError::PlainHttp(mut socket))) => {
+            count(HandshakeResult::PlainHttp);
+            refuse(view, home, WireFault::PlainHttp, &mut socket).await;
+        }
+        Ok(Err(error)) => {
+            count(HandshakeResult::Failed);
+            tracing::debug!(%error, "a TLS handshake failed");
+        }
+        Err(_) => {
+            count(HandshakeResult::TimedOut);
+            tracing::debug!("a TLS handshake did not end in time");
+        }
+    }
+    None
 }
 
 /// Whether the client begins with HTTP/2 on a plain connection. `None` when it left, or was asked to, before it began.
@@ -155,50 +170,21 @@ where
     let view = door.home.view();
     let server = &view.snapshot.config.server;
     let peer = Rc::new(peer);
-    let guarded = Rc::new(RefCell::new(Guarded::new(Gather(stream), limits(server))));
-    let forward = tower::service_fn(forward::forward);
-    let answers = guarded.borrow().answers();
-    let service = Adapter {
-        stack: RefCell::new(stack(&door.home, &peer, forward)),
-        answers,
-        leftover: Rc::default(),
-        body_timeout: server.body_timeout,
-    };
+    let bounds =
+        Bounds { wire: limits(server), write_timeout: server.write_timeout, body_timeout: server.body_timeout };
     let entry = door.guests.enter(&peer, door.home.now());
-    let ended = {
-        let connection = http1::Builder::new()
-            // Idle connections are the guests' business, slow heads the guard's.
-            .header_read_timeout(None)
-            .max_buf_size(server.max_header_bytes + READ_AHEAD_BYTES)
-            .max_header_size(server.max_header_bytes + READ_AHEAD_BYTES)
-            .max_headers(server.max_headers)
-            .serve_connection(TokioIo::new(Lent::new(&guarded, &peer, server.write_timeout)), service);
-        let mut connection = pin!(connection);
-        let mut leaves = false;
-        poll_fn(|cx| {
-            if !leaves && entry.guest.is_asked(cx) {
-                leaves = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            connection.as_mut().poll(cx)
-        })
-        .await
-    };
+    let guest = Rc::clone(&entry.guest);
+    let mut connection = Connection::new(stream, &peer, &door.spares, bounds, move |cx| guest.is_asked(cx));
+    let ended = connection.serve(stack(&door.home, &peer, tower::service_fn(forward::forward))).await;
     drop(entry);
-    // hyper has let go of its part, so this is the last one.
-    let Some(guarded) = Rc::into_inner(guarded).map(RefCell::into_inner) else { return };
-    let fault = guarded.unanswered();
-    let mut stream = guarded.into_inner();
-    match (fault, ended) {
-        (Some(fault), _) => refuse(&view, &door.home, fault, &mut stream).await,
-        (None, Ok(())) => wire::linger(&mut stream).await,
-        // The answer broke off: the client must see that it did, so nothing is ended cleanly.
-        (None, Err(error)) => tracing::debug!(%error, "a client connection ended"),
+    let mut stream = connection.into_inner();
+    match ended {
+        Ended::Whole => wire::linger(&mut stream).await,
+        Ended::Refused(fault) => refuse(&view, &door.home, fault, &mut stream).await,
+        // The client must see that its answer broke off, so nothing is ended cleanly.
+        Ended::Broken => {}
     }
 }
-
-/// What hyper may hold of a connection besides one whole head.
-const READ_AHEAD_BYTES: usize = 32 * 1024;
 
 fn limits(server: &crate::config::Server) -> WireLimits {
     WireLimits {
@@ -223,62 +209,5 @@ where
     let headers = [("request-id", id.to_str().unwrap_or_default())];
     if let Err(error) = wire::refuse(stream, fault, &headers, &body).await {
         tracing::debug!(%error, "a client left before it was refused");
-    }
-}
-
-/// The stack as hyper wants it: called through a shared reference. It is always ready, so nothing is cloned for a request.
-struct Adapter<S> {
-    stack: RefCell<S>,
-    answers: Answers,
-    leftover: Rc<Leftover>,
-    body_timeout: Duration,
-}
-
-impl<S, F> hyper::service::Service<Request<Incoming>> for Adapter<S>
-where
-    S: Service<Request<ClientBody>, Response = Response<GatewayBody>, Error = Infallible, Future = F>,
-    F: Future<Output = Result<Response<GatewayBody>, Infallible>>,
-{
-    type Response = Response<Followed<GatewayBody>>;
-    type Error = Infallible;
-    type Future = Following<F>;
-
-    fn call(&self, request: Request<Incoming>) -> Following<F> {
-        let request = ClientBody::of(request, &self.leftover);
-        Following {
-            future: self.stack.borrow_mut().call(request),
-            answers: self.answers.clone(),
-            leftover: Rc::clone(&self.leftover),
-            body_timeout: self.body_timeout,
-        }
-    }
-}
-
-pin_project! {
-    /// Ties an answer to the connection's count of them, and reads what a request left behind that nobody read.
-    struct Following<F> {
-        #[pin]
-        future: F,
-        answers: Answers,
-        leftover: Rc<Leftover>,
-        body_timeout: Duration,
-    }
-}
-
-impl<F> Future for Following<F>
-where
-    F: Future<Output = Result<Response<GatewayBody>, Infallible>>,
-{
-    type Output = Result<Response<Followed<GatewayBody>>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let response = ready!(this.future.poll(cx))?;
-        if let Some(body) = this.leftover.close()
-            && !response.headers().contains_key(http::header::CONNECTION)
-        {
-            tokio::task::spawn_local(upstream::drain(body, *this.body_timeout));
-        }
-        Poll::Ready(Ok(response.map(|body| this.answers.follow(body))))
     }
 }

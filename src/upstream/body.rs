@@ -1,11 +1,11 @@
 //! The request's body on its way to the upstream: streamed frame by frame, never gathered.
 
 use super::client_body::ClientBody;
-use super::http2::StreamBody;
-use super::read_ahead::ReadAhead;
+use super::http2::{StreamBody, StreamFault};
+use super::inlet::ClientFault;
+use super::read_ahead::{ReadAhead, ReadFault};
 use crate::clock::timer_now;
-use crate::wire_fault::WireFault;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::cell::Cell;
@@ -16,18 +16,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Why bytes of a body could not be read, by what it came over.
+/// Why an upstream's body could not be read, by what it comes over.
 #[derive(Debug, thiserror::Error)]
-pub enum BodyError {
+pub enum UpstreamFault {
     /// HTTP/1.
     #[error(transparent)]
     Http1(#[from] hyper::Error),
     /// HTTP/2.
     #[error(transparent)]
-    Http2(#[from] h2::Error),
-    /// Trailers that nobody may send.
-    #[error("the trailers are refused")]
-    Trailers(#[from] WireFault),
+    Http2(#[from] StreamFault),
 }
 
 /// What went wrong with a body on its way through.
@@ -35,13 +32,13 @@ pub enum BodyError {
 pub enum BodyFault {
     /// The client's framing was bad, or the client left in the middle.
     #[error("the client's body could not be read")]
-    Client(#[source] BodyError),
+    Client(#[source] ClientFault),
     /// The client sent nothing for too long.
     #[error("the client's body did not come in time")]
     ClientIdle,
     /// The upstream broke off.
     #[error("the upstream's body could not be read")]
-    Upstream(#[source] BodyError),
+    Upstream(#[source] UpstreamFault),
     /// The upstream sent nothing for too long.
     #[error("the upstream's body did not come in time")]
     UpstreamIdle,
@@ -108,6 +105,32 @@ impl RequestBody {
     }
 }
 
+impl RequestBody {
+    /// A body that was kept, for another try.
+    #[must_use]
+    pub fn again(whole: Bytes, idle: Duration) -> RequestBody {
+        RequestBody::new(ReadAhead::again(ClientBody::default(), whole), idle, None)
+    }
+
+    /// Reads the body to its end before anything of it is sent, so that it can be sent twice. `None` where it is longer than
+    /// `most` bytes or has trailers: then it goes once.
+    ///
+    /// # Errors
+    /// When the client's body is bad, or pauses for too long.
+    pub async fn keep(&mut self, most: usize) -> Result<Option<Bytes>, BodyFault> {
+        let is_long = self.inner.size_hint().lower() > most as u64;
+        if self.inner.whole().is_none() && !is_long && !self.inner.is_beyond() {
+            let (mut gathered, inner, tick) = (BytesMut::new(), &mut self.inner, &mut self.tick);
+            let read = std::future::poll_fn(|cx| inner.poll_ahead(cx, most, &mut gathered, tick)).await;
+            read.map_err(|fault| match fault {
+                ReadFault::Body(error) => BodyFault::Client(error),
+                ReadFault::Idle => BodyFault::ClientIdle,
+            })?;
+        }
+        Ok(self.inner.whole().filter(|whole| whole.len() <= most).cloned())
+    }
+}
+
 impl Body for RequestBody {
     type Data = Bytes;
     type Error = BodyFault;
@@ -147,12 +170,12 @@ pub enum ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = UpstreamFault;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamFault>>> {
         match &mut *self {
-            ResponseBody::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::from),
-            ResponseBody::Http2(body) => Pin::new(body).poll_frame(cx),
+            ResponseBody::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(UpstreamFault::from),
+            ResponseBody::Http2(body) => Pin::new(body).poll_frame(cx).map_err(UpstreamFault::from),
         }
     }
 

@@ -1,20 +1,18 @@
-//! Making a connection: resolve, connect, TLS where the URL says https, HTTP/1.1 or HTTP/2.
+//! Making a connection to an address: connect, TLS where the URL says https, HTTP/1.1 or HTTP/2.
 
 use super::gather::Gather;
-use super::http2::Shared;
+use super::http2::{Fresh, Shared};
+use super::secure::UpstreamTls;
 use super::{MAX_HEAD_BYTES, MAX_HEADERS, RequestBody, SendFault};
-use crate::clock::Time;
-use crate::config::{Protocol, Scheme, Upstream, UpstreamServer};
+use crate::config::{Protocol, Scheme, UpstreamServer};
+use crate::tls;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
-use rustls::{ClientConfig, RootCertStore};
-use std::path::{Path, PathBuf};
-use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 /// Why there is no connection. Nothing has been sent then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,25 +25,10 @@ pub enum ConnectError {
     TimedOut,
 }
 
-/// Why an upstream's `ca` cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot use the authorities in {path}: {why}")]
-pub struct CaError {
-    /// The file.
-    path: PathBuf,
-    /// What is wrong with it.
-    why: String,
-}
-
-/// Whether a file holds authorities to trust.
-///
-/// # Errors
-/// When it cannot be read, is no PEM, or holds no certificate that can be trusted.
-pub fn check_ca(path: impl AsRef<Path>) -> Result<(), CaError> {
-    let path = path.as_ref();
-    let fault = |why: &dyn std::fmt::Display| CaError { path: path.to_owned(), why: why.to_string() };
-    let pem = std::fs::read(path).map_err(|error| fault(&error))?;
-    authorities(&pem).map(drop).map_err(|why| fault(&why))
+/// A new connection, by what it speaks.
+pub(super) enum Made {
+    Http1(SendRequest<RequestBody>),
+    Http2(Fresh),
 }
 
 /// A server to connect to. Equal ones share connections.
@@ -54,23 +37,9 @@ pub(super) struct Target {
     scheme: Scheme,
     host: Box<str>,
     port: u16,
-    protocol: Protocol,
-    /// What its `ca` held, so that with another one it is another server: nobody goes on trusting what was taken out.
-    ca: Option<Arc<[u8]>>,
-    tls: Connector,
+    authority: Box<str>,
+    tls: Arc<UpstreamTls>,
 }
-
-/// HTTP/2 as ALPN calls it.
-const HTTP2: &[u8] = b"h2";
-
-/// A new connection, by what it speaks.
-pub(super) enum Made {
-    Http1(SendRequest<RequestBody>),
-    Http2(Rc<Shared>),
-}
-
-/// Made at the first connection, then kept.
-type Connector = Arc<OnceLock<Option<TlsConnector>>>;
 
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -79,58 +48,94 @@ impl std::fmt::Debug for Target {
 }
 
 impl Target {
-    pub(super) fn new(server: &UpstreamServer, upstream: &Upstream) -> Target {
+    pub(super) fn new(server: &UpstreamServer, tls: &Arc<UpstreamTls>) -> Target {
         Target {
             scheme: server.scheme,
             host: server.host.clone(),
             port: server.port,
-            protocol: upstream.protocol,
-            // Read a moment after it was checked: what cannot be read now is trusted in nothing.
-            ca: upstream.ca.as_ref().map(|path| std::fs::read(path).unwrap_or_default().into()),
-            tls: Arc::default(),
+            authority: server.authority.as_str().into(),
+            tls: Arc::clone(tls),
         }
     }
 
-    fn identity(&self) -> (bool, &str, u16, Protocol, Option<&[u8]>) {
-        (self.scheme == Scheme::Https, &self.host, self.port, self.protocol, self.ca.as_deref())
+    /// With other TLS it is another server: nobody goes on trusting what was taken out. And so it is with another protocol.
+    fn identity(&self) -> (Option<[u8; 32]>, Protocol, &str, u16) {
+        let digest = (self.scheme == Scheme::Https).then(|| self.tls.digest());
+        (digest, self.tls.protocol(), &self.host, self.port)
+    }
+
+    pub(super) fn scheme(&self) -> Scheme {
+        self.scheme
     }
 
     /// Whether a connection to it may speak HTTP/2.
     pub(super) fn may_share(&self) -> bool {
-        match self.protocol {
+        match self.tls.protocol() {
             Protocol::Http1 => false,
             Protocol::Http2 => true,
             Protocol::Auto => self.scheme == Scheme::Https,
         }
     }
 
-    pub(super) async fn connect(&self, time: &Time) -> Result<Made, ConnectError> {
-        let unreachable = |error: &dyn std::fmt::Display| {
-            tracing::warn!(host = %self.host, port = self.port, %error, "cannot connect to an upstream server");
-            ConnectError::Unreachable
-        };
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        let socket = TcpStream::connect((host, self.port)).await.map_err(|error| unreachable(&error))?;
-        socket.set_nodelay(true).map_err(|error| unreachable(&error))?;
+    /// Whether it is spoken HTTP/2 to, unasked.
+    pub(super) fn is_http2(&self) -> bool {
+        self.tls.protocol() == Protocol::Http2
+    }
+
+    /// The host, an IPv6 address without its brackets.
+    pub(super) fn host(&self) -> &str {
+        self.host.trim_start_matches('[').trim_end_matches(']')
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Host and port, as a `Host` has them.
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The URL it is configured by.
+    pub(super) fn url(&self) -> String {
+        let scheme = if self.scheme == Scheme::Https { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority)
+    }
+
+    /// Connects to it at one of its addresses.
+    pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<Made> {
+        let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
         match self.scheme {
-            Scheme::Http if self.protocol == Protocol::Http2 => share(socket, self.scheme, time).await,
+            Scheme::Http if self.is_http2() => share(socket).await,
             Scheme::Http => handshake(socket).await,
             Scheme::Https => {
-                let tls = self.tls.get_or_init(|| connector(self.ca.as_deref(), self.protocol));
-                let tls = tls.as_ref().ok_or_else(|| unreachable(&"no usable root certificates"))?;
-                let name = ServerName::try_from(host.to_owned()).map_err(|error| unreachable(&error))?;
-                let stream = tls.connect(name, socket).await.map_err(|error| unreachable(&error))?;
-                let chosen = stream.get_ref().1.alpn_protocol();
-                match self.protocol {
-                    _ if chosen == Some(HTTP2) => share(stream, self.scheme, time).await,
-                    Protocol::Http2 => return Err(unreachable(&"it does not speak HTTP/2")),
+                let stream = self.tls.connect(self.host(), socket).await?;
+                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::Protocol::Http2.id());
+                match self.tls.protocol() {
+                    _ if is_http2 => share(stream).await,
+                    Protocol::Http2 => return Err(io::Error::other("it does not speak HTTP/2")),
                     Protocol::Http1 | Protocol::Auto => handshake(stream).await,
                 }
             }
         }
-        .map_err(|error| unreachable(&error))
+        .map_err(io::Error::other)
+    }
+
+    /// A bare connection, for a health check.
+    pub(super) async fn stream(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
+        let socket = TcpStream::connect(address).await?;
+        Ok(match self.scheme {
+            Scheme::Http => Box::new(socket),
+            Scheme::Https => Box::new(self.tls.connect_to_ask(self.host(), socket).await?),
+        })
     }
 }
+
+/// What a health check speaks over.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl PartialEq for Target {
     fn eq(&self, other: &Target) -> bool {
@@ -163,41 +168,9 @@ where
 }
 
 /// Puts HTTP/2 on a stream.
-async fn share<IO>(stream: IO, scheme: Scheme, time: &Time) -> Result<Made, SendFault>
+async fn share<IO>(stream: IO) -> Result<Made, SendFault>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    Shared::handshake(stream, scheme, time).await.map(Made::Http2).map_err(SendFault::Http2)
-}
-
-/// Verification is always on: against the given CA alone, or against the system's roots.
-fn connector(ca: Option<&[u8]>, protocol: Protocol) -> Option<TlsConnector> {
-    let roots = match ca {
-        Some(pem) => authorities(pem).ok()?,
-        None => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            roots
-        }
-    };
-    if roots.is_empty() {
-        return None;
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
-    let mut config = config.with_root_certificates(roots).with_no_client_auth();
-    config.alpn_protocols = match protocol {
-        Protocol::Http1 => Vec::new(),
-        Protocol::Http2 => vec![HTTP2.to_vec()],
-        Protocol::Auto => vec![HTTP2.to_vec(), b"http/1.1".to_vec()],
-    };
-    Some(TlsConnector::from(Arc::new(config)))
-}
-
-/// The certificates of a PEM text, at least one.
-fn authorities(pem: &[u8]) -> Result<RootCertStore, String> {
-    let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(certificates.map_err(|error| error.to_string())?);
-    if roots.is_empty() { Err("it holds no certificate of an authority".to_owned()) } else { Ok(roots) }
+    Shared::handshake(stream).await.map(Made::Http2).map_err(SendFault::Http2)
 }

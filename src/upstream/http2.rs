@@ -3,8 +3,8 @@
 //! Bounds of a connection: the upstream's own bound on streams, at most [`MAX_STREAMS`]; [`STREAM_WINDOW`] bytes of answers wait
 //! for each, [`CONNECTION_WINDOW`] for all; heads are at most [`MAX_HEAD_BYTES`](super::MAX_HEAD_BYTES) long.
 
-use super::body::BodyError;
 use super::pipe::{Broken, Pipe};
+use super::server::{Open, Server};
 use super::watched::Watched;
 use super::{MAX_HEAD_BYTES, MAX_HEADERS, RequestBody, ResponseBody, SendFault, Unsent};
 use crate::clock::Time;
@@ -21,6 +21,7 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -34,6 +35,17 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Bytes of a request's body that may wait for the upstream's socket.
 const SEND_BUFFER: usize = 64 * 1024;
+
+/// Why a stream's body could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamFault {
+    /// The stream or its connection broke off.
+    #[error(transparent)]
+    Broken(#[from] h2::Error),
+    /// Trailers that nobody may send.
+    #[error("the trailers are refused")]
+    Trailers(#[source] WireFault),
+}
 
 /// What one end of a stream sends, as a body.
 pub struct StreamBody {
@@ -100,9 +112,9 @@ impl Drop for StreamBody {
 
 impl Body for StreamBody {
     type Data = Bytes;
-    type Error = BodyError;
+    type Error = StreamFault;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, StreamFault>>> {
         if let Some(wanted) = self.wanted.take() {
             wanted.ask();
         }
@@ -123,7 +135,7 @@ impl Body for StreamBody {
         Poll::Ready(match ready!(self.stream.poll_trailers(cx)) {
             Ok(Some(trailers)) => match (self.check)(&trailers) {
                 Ok(()) => Some(Ok(Frame::trailers(trailers))),
-                Err(fault) => Some(Err(BodyError::Trailers(fault))),
+                Err(fault) => Some(Err(StreamFault::Trailers(fault))),
             },
             Ok(None) => None,
             // All data was there, and the other end has ended its side of the stream since.
@@ -141,13 +153,21 @@ impl Body for StreamBody {
     }
 }
 
+/// A new connection that has no place yet.
+pub(super) struct Fresh {
+    sender: SendRequest<Bytes>,
+    watched: Rc<Watched>,
+}
+
 /// A connection that many requests share.
 pub(super) struct Shared {
     sender: SendRequest<Bytes>,
     scheme: Scheme,
     /// What the connection's bytes tell that the library does not.
     watched: Rc<Watched>,
-    open: Cell<usize>,
+    /// Its place among the connections to its server.
+    place: Open,
+    streams: Cell<usize>,
     /// When the last stream ended.
     since: Cell<Nanos>,
     time: Time,
@@ -155,7 +175,7 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Puts HTTP/2 on a stream and lets a task of this thread drive it.
-    pub(super) async fn handshake<IO>(stream: IO, scheme: Scheme, time: &Time) -> Result<Rc<Shared>, h2::Error>
+    pub(super) async fn handshake<IO>(stream: IO) -> Result<Fresh, h2::Error>
     where
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -176,43 +196,54 @@ impl Shared {
             }
             ended.retire();
         });
-        let since = Cell::new(time.now());
-        Ok(Rc::new(Shared { sender, scheme, watched, open: Cell::new(0), since, time: time.clone() }))
+        Ok(Fresh { sender, watched })
+    }
+
+    /// The connection, in its place.
+    pub(super) fn new(fresh: Fresh, place: Open, time: &Time) -> Rc<Shared> {
+        let Fresh { sender, watched } = fresh;
+        let (scheme, since) = (place.server().target.scheme(), Cell::new(time.now()));
+        Rc::new(Shared { sender, scheme, watched, place, streams: Cell::new(0), since, time: time.clone() })
     }
 
     /// Whether new requests may go on it.
     pub(super) fn is_fit(&self) -> bool {
-        !self.watched.is_retired()
+        !self.watched.is_retired() && self.place.server().is_listed()
     }
 
     /// Whether one more request may go on it now.
     pub(super) fn has_room(&self) -> bool {
-        self.is_fit() && self.open.get() < self.sender.current_max_send_streams().min(MAX_STREAMS)
+        self.is_fit() && self.streams.get() < self.sender.current_max_send_streams().min(MAX_STREAMS)
     }
 
     /// Since when nothing is in flight on it; `None` while something is.
     pub(super) fn idle_since(&self) -> Option<Nanos> {
-        (self.open.get() == 0).then(|| self.since.get())
+        (self.streams.get() == 0).then(|| self.since.get())
     }
 
     /// A place for one request.
     pub(super) fn join(self: &Rc<Self>) -> Lane {
-        self.open.set(self.open.get() + 1);
+        self.streams.set(self.streams.get() + 1);
         Lane(Rc::clone(self))
     }
 }
 
 /// A request's place on a shared connection.
-pub(super) struct Lane(Rc<Shared>);
+pub struct Lane(Rc<Shared>);
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        self.0.open.set(self.0.open.get().saturating_sub(1));
+        self.0.streams.set(self.0.streams.get().saturating_sub(1));
         self.0.since.set(self.0.time.now());
     }
 }
 
 impl Lane {
+    /// The server at the other end.
+    pub(super) fn server(&self) -> &Arc<Server> {
+        self.0.place.server()
+    }
+
     /// No new request goes on this connection.
     pub(super) fn retire(&self) {
         self.0.watched.retire();

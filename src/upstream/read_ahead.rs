@@ -45,6 +45,24 @@ impl<B> ReadAhead<B> {
         ReadAhead { inner, front: Bytes::new(), next: None, ended: false }
     }
 
+    /// A body that was read before, whole. `inner` has nothing.
+    #[must_use]
+    pub fn again(inner: B, whole: Bytes) -> ReadAhead<B> {
+        ReadAhead { inner, front: whole, next: None, ended: true }
+    }
+
+    /// The whole body, if it was read to its end and has no trailers.
+    #[must_use]
+    pub fn whole(&self) -> Option<&Bytes> {
+        (self.ended && self.next.is_none()).then_some(&self.front)
+    }
+
+    /// Whether it was found to be longer than the bound, or to have trailers.
+    #[must_use]
+    pub fn is_beyond(&self) -> bool {
+        self.next.is_some()
+    }
+
     /// What was read so far.
     #[must_use]
     pub fn front(&self) -> &Bytes {

@@ -8,10 +8,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Connections kept for one server. One more request than fits on all of them waits within the library of the last one.
-const MAX_CONNECTIONS: usize = 64;
-
-/// All of them. Servers that never shared a connection leave nothing here.
+/// All of them, at most `max_connections` a server. Servers that never shared a connection leave nothing here.
 #[derive(Default)]
 pub(super) struct SharedConnections {
     servers: RefCell<HashMap<ServerId, Server>>,
@@ -36,12 +33,7 @@ impl SharedConnections {
     pub(super) fn join(&self, server: ServerId) -> Option<Lane> {
         let servers = self.servers.borrow();
         let known = servers.get(&server)?;
-        let found = known.connections.iter().find(|connection| connection.has_room()).or_else(|| {
-            // At the bound they queue, on the first that is fit.
-            let is_full = known.connections.len() >= MAX_CONNECTIONS;
-            known.connections.iter().filter(|_| is_full).find(|connection| connection.is_fit())
-        });
-        found.map(Shared::join)
+        known.connections.iter().find(|connection| connection.has_room()).map(Shared::join)
     }
 
     /// The turn to make a connection to a server, once nobody else has it; `None` where connections are not shared.

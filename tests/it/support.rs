@@ -5,6 +5,7 @@ mod clocks;
 pub(crate) mod frames;
 pub(crate) mod h2;
 pub(crate) mod running;
+pub(crate) mod secure;
 pub(crate) mod stub;
 pub(crate) mod upstream;
 pub(crate) mod wait;

@@ -3,14 +3,14 @@
 use super::super::error::Finding;
 use super::super::model::{
     AccessLog, Admin, Auth, AuthMode, Charge, Connect, Http2, Level, Log, LogFormat, Responses, Server, ShouldRetry,
-    State, Tls,
+    State,
 };
 use super::super::raw::{
     Item, RawAdmin, RawAuth, RawAuthMode, RawCharge, RawConnect, RawLevel, RawLog, RawLogFormat, RawResponses,
-    RawServer, RawShouldRetry, RawState, RawTls,
+    RawServer, RawShouldRetry, RawState,
 };
 use super::super::values::{Dur, Located, Size};
-use super::{Context, value};
+use super::{Context, tls, value};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -45,7 +45,7 @@ impl Context<'_> {
         *given
     }
 
-    fn size<T>(
+    pub(super) fn size<T>(
         &mut self,
         item: &Item<T>,
         field: Option<&Located<Size>>,
@@ -89,10 +89,12 @@ pub(super) fn server(context: &mut Context<'_>, raw: Option<Item<RawServer>>) ->
     let connections = context.number(&item, raw.max_connections.as_ref(), 0, 0..=u32::MAX);
     Server {
         listen: listen(context, &item),
-        tls: raw.tls.as_ref().and_then(|raw| tls(context, &item, raw)),
+        tls: raw.tls.as_ref().and_then(|raw| tls::server(context, &item, raw)),
         threads: context.number(&item, raw.threads.as_ref(), 0, 0..=1024),
         max_connections: if connections == 0 { MAX_CONNECTIONS as usize } else { connections },
         header_timeout: context.duration(&item, raw.header_timeout.as_ref(), seconds(30), TIMEOUT),
+        handshake_timeout: context.duration(&item, raw.handshake_timeout.as_ref(), seconds(10), TIMEOUT),
+        max_handshakes: context.number(&item, raw.max_handshakes.as_ref(), 1_024, 1..=1_000_000),
         idle_timeout: context.duration(&item, raw.idle_timeout.as_ref(), seconds(75), TIMEOUT),
         body_timeout: context.duration(&item, raw.body_timeout.as_ref(), seconds(30), TIMEOUT),
         write_timeout: context.duration(&item, raw.write_timeout.as_ref(), seconds(30), TIMEOUT),
@@ -150,18 +152,6 @@ fn listen(context: &mut Context<'_>, item: &Item<RawServer>) -> Vec<SocketAddr> 
 fn clash(a: SocketAddr, b: SocketAddr) -> bool {
     let all = a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || (all && a.is_ipv4() == b.is_ipv4()))
-}
-
-fn tls(context: &mut Context<'_>, item: &Item<RawServer>, raw: &Located<RawTls>) -> Option<Tls> {
-    let fields = [("certificate", &raw.value.certificate), ("private_key", &raw.value.private_key)];
-    for (key, field) in fields {
-        if field.is_none() && !item.damaged {
-            let finding = Finding::error(item.at(&raw.span), format!("`tls` lacks `{key}`"));
-            context.tell(finding.expected(r#"tls = { certificate = "cert.pem", private_key = "key.pem" }"#));
-        }
-    }
-    let (certificate, private_key) = (raw.value.certificate.as_ref()?, raw.value.private_key.as_ref()?);
-    Some(Tls { certificate: context.file(&certificate.value), private_key: context.file(&private_key.value) })
 }
 
 pub(super) fn admin(context: &mut Context<'_>, raw: Option<Item<RawAdmin>>, server: &Server) -> Admin {

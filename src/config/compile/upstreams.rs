@@ -1,12 +1,12 @@
 //! Upstreams and their servers.
 
 use super::super::error::Finding;
-use super::super::model::{Protocol, Scheme, Upstream, UpstreamServer};
-use super::super::raw::{Item, Named, RawProtocol, RawUpstream};
+use super::super::model::{Balance, Protocol, Scheme, Upstream, UpstreamBounds, UpstreamServer};
+use super::super::raw::{Item, Named, RawBalance, RawProtocol, RawUpstream};
 use super::super::source::Place;
 use super::super::values::Located;
-use super::Context;
 use super::settings::TIMEOUT;
+use super::{Context, resilience, tls, value};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ fn upstream(
 ) -> Upstream {
     let raw = &item.raw;
     let seconds = Duration::from_secs;
+    let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     Upstream {
         name: name.value.as_str().into(),
         servers: servers(context, name, item, own),
@@ -46,12 +47,43 @@ fn upstream(
         body_timeout: context.duration(item, raw.body_timeout.as_ref(), seconds(30), TIMEOUT),
         idle_timeout: context.duration(item, raw.idle_timeout.as_ref(), seconds(4), TIMEOUT),
         max_idle: context.number(item, raw.max_idle.as_ref(), 256, 0..=65_536),
-        protocol: match raw.protocol.as_ref().map(|given| given.value) {
-            Some(RawProtocol::Http1) => Protocol::Http1,
-            Some(RawProtocol::Http2) => Protocol::Http2,
-            Some(RawProtocol::Auto) | None => Protocol::Auto,
+        request_timeout: context.duration(item, raw.request_timeout.as_ref(), seconds(15 * 60), TIMEOUT),
+        balance: match value(&raw.balance, RawBalance::LeastLoaded) {
+            RawBalance::LeastLoaded => Balance::LeastLoaded,
+            RawBalance::RoundRobin => Balance::RoundRobin,
+        },
+        resolve_interval: context.duration(
+            item,
+            raw.resolve_interval.as_ref(),
+            seconds(30),
+            seconds(1)..=seconds(24 * 3600),
+        ),
+        bounds: UpstreamBounds {
+            max_connections: narrow(context.number(item, raw.max_connections.as_ref(), 1_024, 1..=1_000_000)),
+            max_pending: narrow(context.number(item, raw.max_pending.as_ref(), 1_024, 0..=1_000_000)),
+            max_in_flight: narrow(context.number(item, raw.max_in_flight.as_ref(), 16_384, 1..=1_000_000)),
+        },
+        health: raw.health.as_ref().and_then(|health| resilience::health(context, item, health)),
+        ejection: resilience::ejection(context, item),
+        retries: resilience::retries(context, item),
+        protocol: match value(&raw.protocol, RawProtocol::Auto) {
+            RawProtocol::Http1 => Protocol::Http1,
+            RawProtocol::Http2 => Protocol::Http2,
+            RawProtocol::Auto => Protocol::Auto,
         },
         ca: raw.ca.as_ref().map(|path| context.file(&path.value)),
+        client_certificate: raw.client_certificate.as_ref().and_then(|given| {
+            let pair = &given.value;
+            let place = item.at(&given.span);
+            tls::pair(
+                context,
+                "client_certificate",
+                (!item.damaged).then_some(place),
+                &pair.certificate,
+                &pair.private_key,
+            )
+        }),
+        server_name: raw.server_name.as_ref().and_then(|name| tls::server_name(context, item, name)),
     }
 }
 

@@ -134,3 +134,14 @@ proptest! {
         prop_assert!(shown.trim_start_matches("sk_live_").trim_matches('*').len() <= 4);
     }
 }
+
+#[test]
+fn a_secret_in_a_text_is_noticed() {
+    let holds = crate::keys::secret::holds_secret;
+    for text in ["sk_live_x", " sk_live_x", "]rk_test_x", "key: pk_live_x"] {
+        assert!(holds(text), "{text}");
+    }
+    for text in ["", "_", "live_x", "sk_living", "S_live_x", "\u{e9}_live_x"] {
+        assert!(!holds(text), "{text}");
+    }
+}

@@ -4,9 +4,7 @@
 //! name has; CR, LF and NUL in values; `Connection` and what belongs to it; `TE` other than `trailers`; a `Content-Length` that
 //! is no number, or differs from the body.
 
-use crate::server::wire::{
-    WireFault, WireLimits, check_authority, check_target, is_never_trailer_name, is_shadow_name,
-};
+use crate::server::wire::{WireFault, WireLimits, check_authority, check_target, is_never_trailer, is_shadow_name};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
@@ -67,7 +65,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 /// # Errors
 /// When there is one.
 pub(super) fn check_trailers(trailers: &HeaderMap) -> Result<(), WireFault> {
-    let bad = trailers.keys().any(|name| is_never_trailer_name(name.as_str().as_bytes()));
+    let bad = trailers.keys().any(|name| is_never_trailer(name.as_str().as_bytes()));
     if bad { Err(WireFault::TrailerName) } else { Ok(()) }
 }
 

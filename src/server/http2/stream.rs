@@ -75,7 +75,7 @@ where
                 Some(wanted) => body.telling(Rc::clone(wanted)),
                 None => body,
             };
-            let request = Request::from_parts(parts, ClientBody::of_stream(body));
+            let request = Request::from_parts(parts, ClientBody::Http2(body));
             let future = desk.stack.borrow_mut().call(request);
             match unless_reset(future, &mut respond, wanted.as_deref()).await {
                 Some(response) => response,
@@ -116,11 +116,17 @@ where
     .await
 }
 
+/// The date of this second.
+fn date<S>(desk: &Desk<S>) -> Option<HeaderValue> {
+    let mut date = Vec::new();
+    desk.door.spares.put_date(&mut date);
+    HeaderValue::try_from(date).ok()
+}
+
 /// Sends an answer until its last byte has been taken by the client's windows.
 async fn send<S>(desk: &Desk<S>, mut response: Response<GatewayBody>, mut respond: SendResponse<Bytes>, is_head: bool) {
-    let home = desk.home();
     let length = response.body().size_hint().exact();
-    head::finish(&mut response, length, || desk.door.dates.at(home.shared.time.wall()));
+    head::finish(&mut response, length, || date(desk));
     let (parts, body) = response.into_parts();
     let has_body = !(is_head || head::is_bodiless(parts.status) || body.is_end_stream());
     let Ok(stream) = respond.send_response(Response::from_parts(parts, ()), !has_body) else {

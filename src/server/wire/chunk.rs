@@ -3,6 +3,7 @@
 use super::WireLimits;
 use super::field::{self, Lines};
 use crate::wire_fault::WireFault;
+use std::ops::Range;
 
 /// Where in a chunked body the next byte stands. Chunks pass byte by byte: every prefix of a good chunk is good, so nothing is
 /// held back.
@@ -42,14 +43,20 @@ impl Chunks {
         Chunks { place: Place::Size { digits: 0, size: 0 }, extension_bytes: 0 }
     }
 
-    /// Reads on in `bytes`, the next ones of the body.
-    pub(super) fn advance(&mut self, bytes: &[u8], limits: &WireLimits) -> Reached {
+    /// Reads on in `bytes`, the next ones of the body, and tells `data` where the chunks' own bytes stand in them.
+    pub(super) fn advance(
+        &mut self,
+        bytes: &[u8],
+        limits: &WireLimits,
+        data: &mut impl FnMut(Range<usize>),
+    ) -> Reached {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
             if let Place::Data { left } = self.place {
                 let here = left.min((bytes.len() - at) as u64);
                 self.place = if left == here { Place::DataReturn } else { Place::Data { left: left - here } };
                 // `here` is at most the length of a slice.
+                data(at..at + here as usize);
                 at += here as usize;
                 continue;
             }
@@ -120,7 +127,7 @@ impl TrailerScan {
             if self.trailers > limits.max_headers {
                 return Err(WireFault::TooManyHeaders);
             }
-            if field::is_never_trailer(&field::split(line)?) {
+            if field::is_never_trailer(field::split(line)?.name) {
                 return Err(WireFault::TrailerName);
             }
         }

@@ -36,15 +36,15 @@ impl Lines {
 }
 
 /// A header line in its parts, the bytes of both checked.
-pub(super) struct Field<'a> {
-    pub(super) name: &'a [u8],
+pub(in crate::server) struct Field<'a> {
+    pub(in crate::server) name: &'a [u8],
     /// Without the blanks around it.
-    pub(super) value: &'a [u8],
+    pub(in crate::server) value: &'a [u8],
     has_underscore: bool,
 }
 
 /// Splits a header line in its name and its value.
-pub(super) fn split(line: &[u8]) -> Result<Field<'_>, WireFault> {
+pub(in crate::server) fn split(line: &[u8]) -> Result<Field<'_>, WireFault> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(WireFault::Folded);
     }
@@ -67,7 +67,7 @@ impl Field<'_> {
 }
 
 /// Without the spaces and tabs at both ends, and no other kind of blank.
-pub(super) fn trim(mut value: &[u8]) -> &[u8] {
+pub(in crate::server) fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }
@@ -213,17 +213,11 @@ pub(in crate::server) fn is_shadow_name(name: &[u8]) -> bool {
     name.contains(&b'_') && shadows(name)
 }
 
-/// The same as [`is_never_trailer`] for a name that came otherwise than in a line.
-pub(in crate::server) fn is_never_trailer_name(name: &[u8]) -> bool {
-    is_never_trailer(&Field { name, value: b"", has_underscore: name.contains(&b'_') })
-}
-
 /// Whether a trailer of this name frames, routes, conditions or authenticates a message.
-pub(super) fn is_never_trailer(field: &Field<'_>) -> bool {
-    let name = field.name;
+pub(in crate::server) fn is_never_trailer(name: &[u8]) -> bool {
     let begins = |family: &&[u8]| name.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family));
     Deciding::of(name).is_some()
-        || field.is_shadow()
+        || (name.contains(&b'_') && shadows(name))
         || NEVER_TRAILERS.iter().any(|known| known.eq_ignore_ascii_case(name))
         || NEVER_TRAILER_FAMILIES.iter().any(begins)
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 /// How the body after a head is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
+pub enum Framing {
     /// This many bytes, perhaps none.
     Length(u64),
     /// Chunks, then trailers.

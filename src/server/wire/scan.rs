@@ -1,17 +1,18 @@
-//! The framing of a connection: head, body, answer, head, body, answer.
+//! The framing of a connection: head, body, head, body.
 
 use super::WireLimits;
 use super::chunk::{Chunks, Reached, TrailerScan};
-use super::head::{Framing, HeadScan};
+use super::head::HeadScan;
 use crate::wire_fault::WireFault;
+use std::ops::Range;
+
+pub use super::head::Framing;
 
 /// Follows the requests of one connection through its bytes. The same bytes give the same answer in any pieces.
 #[derive(Debug)]
-pub(super) struct Scanner {
+pub struct Scanner {
     limits: WireLimits,
     phase: Phase,
-    heads: u64,
-    fault: Option<WireFault>,
 }
 
 #[derive(Debug)]
@@ -22,73 +23,65 @@ enum Phase {
     Trailers(TrailerScan),
 }
 
+/// One piece of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Its length in bytes, at least 1.
+    pub length: usize,
+    /// What it is.
+    pub part: Part,
+}
+
+/// What a piece of a message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A whole head, and how the body after it is framed.
+    Head(Framing),
+    /// Bytes of a body, with what frames them.
+    Body,
+    /// A whole trailer section, with which its body ends.
+    Trailers,
+}
+
+/// A bad byte, and how many good ones stand before it. A bad head or trailer section has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bad {
+    /// Good bytes before it.
+    pub good: usize,
+    /// What is wrong.
+    pub fault: WireFault,
+}
+
 impl Scanner {
     /// At the first byte of a connection.
-    pub(super) fn new(limits: WireLimits) -> Scanner {
-        Scanner { limits, phase: Phase::Head(HeadScan::default()), heads: 0, fault: None }
-    }
-
-    /// Reads `bytes` and answers how many of them, from the first, may pass. What may not stays at the front of the next call's
-    /// bytes: it is an incomplete head or trailer section, or belongs to a request whose turn has not come, because fewer than
-    /// all before it are `answered`; or it is bad, and then [`fault`](Scanner::fault) is set and nothing passes any more.
-    pub(super) fn scan(&mut self, bytes: &[u8], answered: u64) -> usize {
-        let mut passed = 0;
-        while self.fault.is_none()
-            && !self.is_waiting(answered)
-            && let Some(rest @ [_, ..]) = bytes.get(passed..)
-        {
-            match self.step(rest) {
-                Ok(0) => break,
-                Ok(length) => passed += length,
-                Err((length, fault)) => {
-                    passed += length;
-                    self.fault = Some(fault);
-                }
-            }
-        }
-        passed
-    }
-
-    /// Whether the next byte begins a request and one before it is not answered.
-    pub(super) fn is_waiting(&self, answered: u64) -> bool {
-        self.heads > answered && !self.is_in_body()
-    }
-
-    /// Refuses whatever comes next: it took too long.
-    pub(super) fn give_up(&mut self, fault: WireFault) {
-        self.fault.get_or_insert(fault);
-    }
-
-    /// What is wrong, once something is.
-    pub(super) fn fault(&self) -> Option<WireFault> {
-        self.fault
+    pub fn new(limits: WireLimits) -> Scanner {
+        Scanner { limits, phase: Phase::Head(HeadScan::default()) }
     }
 
     /// Whether the next byte belongs to a request whose head has passed.
-    pub(super) fn is_in_body(&self) -> bool {
+    pub fn is_in_body(&self) -> bool {
         !matches!(self.phase, Phase::Head(_))
     }
 
-    /// Heads that have passed.
-    pub(super) fn heads(&self) -> u64 {
-        self.heads
-    }
-
-    /// One piece of the message: its length, 0 when it is incomplete, or how much of it is good.
-    fn step(&mut self, bytes: &[u8]) -> Result<usize, (usize, WireFault)> {
+    /// The next piece of the message at the front of `bytes`. `None` while it is incomplete: the same bytes must then be there
+    /// at the next call, and more behind them. `data` is told where in `bytes` the body's own bytes stand, in order.
+    ///
+    /// # Errors
+    /// When a byte is bad. Nothing may be asked of the connection any more.
+    pub fn step(&mut self, bytes: &[u8], data: &mut impl FnMut(Range<usize>)) -> Result<Option<Step>, Bad> {
+        let whole = |fault| Bad { good: 0, fault };
+        let step = |length, part| Ok(Some(Step { length, part }));
         match &mut self.phase {
             Phase::Head(head) => {
-                let Some(accepted) = head.advance(bytes, &self.limits).map_err(|fault| (0, fault))? else {
-                    return Ok(0);
-                };
-                self.heads += 1;
+                let Some(accepted) = head.advance(bytes, &self.limits).map_err(whole)? else { return Ok(None) };
                 self.phase = match accepted.framing {
                     Framing::Length(0) => Phase::Head(HeadScan::default()),
                     Framing::Length(left) => Phase::Body { left },
                     Framing::Chunked => Phase::Chunks(Chunks::new()),
                 };
-                Ok(accepted.length)
+                step(accepted.length, Part::Head(accepted.framing))
             }
+            _ if bytes.is_empty() => Ok(None),
             Phase::Body { left } => {
                 let here = (*left).min(bytes.len() as u64);
                 *left -= here;
@@ -96,22 +89,21 @@ impl Scanner {
                     self.phase = Phase::Head(HeadScan::default());
                 }
                 // `here` is at most the length of a slice.
-                Ok(here as usize)
+                data(0..here as usize);
+                step(here as usize, Part::Body)
             }
-            Phase::Chunks(chunks) => match chunks.advance(bytes, &self.limits) {
-                Reached::More => Ok(bytes.len()),
-                Reached::Fault(good, fault) => Err((good, fault)),
+            Phase::Chunks(chunks) => match chunks.advance(bytes, &self.limits, data) {
+                Reached::More => step(bytes.len(), Part::Body),
+                Reached::Fault(good, fault) => Err(Bad { good, fault }),
                 Reached::Trailers(length) => {
                     self.phase = Phase::Trailers(TrailerScan::default());
-                    Ok(length)
+                    step(length, Part::Body)
                 }
             },
             Phase::Trailers(trailers) => {
-                let whole = trailers.advance(bytes, &self.limits).map_err(|fault| (0, fault))?;
-                if whole.is_some() {
-                    self.phase = Phase::Head(HeadScan::default());
-                }
-                Ok(whole.unwrap_or(0))
+                let Some(length) = trailers.advance(bytes, &self.limits).map_err(whole)? else { return Ok(None) };
+                self.phase = Phase::Head(HeadScan::default());
+                step(length, Part::Trailers)
             }
         }
     }

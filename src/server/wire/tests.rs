@@ -1,78 +1,59 @@
-//! The guard against scripted reads. `table` holds every bad input, `served` a real hyper behind the guard.
+//! The scanner against scripted reads. `table` holds every bad input; how a connection behaves on them is tested in
+//! [`crate::server::http1`].
 
-mod properties;
-mod served;
+pub(in crate::server) mod properties;
 mod table;
 
 use super::*;
 use crate::wire_fault::fault_of;
-use std::collections::VecDeque;
-
-/// A peer that sends the given pieces, one a read, then the end of file.
-struct Pieces {
-    pieces: VecDeque<Vec<u8>>,
-    reads: usize,
-}
-
-impl AsyncRead for Pieces {
-    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.reads += 1;
-        if let Some(piece) = self.pieces.front_mut() {
-            let length = piece.len().min(buf.remaining());
-            buf.put_slice(&piece.drain(..length).collect::<Vec<_>>());
-            if piece.is_empty() {
-                self.pieces.pop_front();
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Pieces {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
+use std::io;
 
 /// What came through the guard.
 #[derive(Debug, PartialEq, Eq)]
 struct Passed {
     bytes: Vec<u8>,
+    /// Of these, what belongs to bodies.
+    data: Vec<u8>,
     verdict: Option<WireFault>,
     requests: u64,
     error: Option<io::ErrorKind>,
 }
 
-/// Reads `pieces` through a guard to the end, `room` bytes a read, and answers every request as soon as its head has passed.
+/// Scans `pieces` to the end as a connection does: what is incomplete is kept, `room` bytes are read at once.
 fn pass<'a>(pieces: impl IntoIterator<Item = &'a [u8]>, room: usize, limits: WireLimits) -> Passed {
-    let pieces = pieces.into_iter().filter(|piece| !piece.is_empty()).map(<[u8]>::to_vec).collect();
-    let mut guard = Guarded::new(Pieces { pieces, reads: 0 }, limits);
-    let (mut bytes, mut error) = (Vec::new(), None);
-    let mut space = vec![0; room];
-    loop {
-        let mut buf = ReadBuf::new(&mut space);
-        let polled = Pin::new(&mut guard).poll_read(&mut Context::from_waker(Waker::noop()), &mut buf);
-        let bound = limits.max_head_bytes.max(limits.max_trailer_bytes) + HELD_READ_BYTES + room;
-        assert!(guard.held.len() <= bound, "{} bytes held back", guard.held.len());
-        match polled {
-            Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
-                bytes.extend_from_slice(buf.filled());
-                (guard.answers.count()..guard.requests()).for_each(|_| guard.answers.answered());
-                assert!(Pin::new(&mut guard).poll_flush(&mut Context::from_waker(Waker::noop())).is_ready());
+    let mut scanner = Scanner::new(limits);
+    let mut passed = Passed { bytes: Vec::new(), data: Vec::new(), verdict: None, requests: 0, error: None };
+    let mut held = Vec::new();
+    for fresh in pieces.into_iter().flat_map(|piece| piece.chunks(room)) {
+        held.extend_from_slice(fresh);
+        loop {
+            let is_in_body = scanner.is_in_body();
+            let mut data = Vec::new();
+            let outcome = scanner.step(&held, &mut |range| data.extend_from_slice(&held[range]));
+            passed.data.extend(data);
+            let length = match outcome {
+                Ok(Some(step)) => {
+                    assert!(step.length > 0);
+                    passed.requests += u64::from(matches!(step.part, Part::Head(_)));
+                    step.length
+                }
+                Ok(None) => 0,
+                Err(bad) => {
+                    passed.bytes.extend_from_slice(&held[..bad.good]);
+                    passed.verdict = Some(bad.fault);
+                    passed.error = is_in_body.then_some(io::ErrorKind::InvalidData);
+                    return passed;
+                }
+            };
+            if length == 0 {
+                break;
             }
-            Poll::Ready(Err(failed)) => break error = Some(failed.kind()),
-            Poll::Ready(Ok(())) | Poll::Pending => break,
+            passed.bytes.extend(held.drain(..length));
         }
+        let bound = limits.max_head_bytes.max(limits.max_trailer_bytes) + room;
+        assert!(held.len() <= bound, "{} bytes held back", held.len());
     }
-    Passed { bytes, verdict: guard.verdict(), requests: guard.requests(), error }
+    passed
 }
 
 /// Passes `bytes` whole, byte by byte, and cut in two everywhere (at 64 places, when long), and holds all answers equal.
@@ -89,40 +70,17 @@ fn pass_in_all_ways(bytes: &[u8]) -> Passed {
 }
 
 #[test]
-fn a_head_in_one_read_takes_one_read_and_is_not_moved() {
-    let mut guard = Guarded::new(
-        Pieces { pieces: [b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()].into(), reads: 0 },
-        WireLimits::default(),
-    );
-    let mut space = [0; 64];
-    let mut buf = ReadBuf::new(&mut space);
-    assert!(Pin::new(&mut guard).poll_read(&mut Context::from_waker(Waker::noop()), &mut buf).is_ready());
-    assert_eq!(buf.filled(), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!((guard.io.reads, guard.held.capacity()), (1, 0));
-    assert!(!guard.is_mid_head());
+fn half_a_head_does_not_pass() {
+    let passed = pass([&b"GET / HTTP/1.1\r\nHo"[..]], 64, WireLimits::default());
+    assert_eq!((passed.bytes.len(), passed.requests, passed.verdict), (0, 0, None));
 }
 
 #[test]
-fn half_a_head_is_held_back_and_given_up_at_the_end() {
-    let mut guard =
-        Guarded::new(Pieces { pieces: [b"GET / HTTP/1.1\r\nHo".to_vec()].into(), reads: 0 }, WireLimits::default());
-    let mut space = [0; 64];
-    let mut buf = ReadBuf::new(&mut space);
-    assert!(Pin::new(&mut guard).poll_read(&mut Context::from_waker(Waker::noop()), &mut buf).is_ready());
-    assert!(buf.filled().is_empty());
-    assert!(guard.is_mid_head());
-    assert_eq!((guard.verdict(), guard.unanswered()), (None, None));
-}
-
-#[test]
-fn an_idle_connection_holds_no_memory_after_a_split_head() {
-    let pieces = [&b"GET / HTTP/1.1\r\nHo"[..], b"st: a\r\n\r\n"].map(<[u8]>::to_vec).into();
-    let mut guard = Guarded::new(Pieces { pieces, reads: 0 }, WireLimits::default());
-    let mut space = [0; 64];
-    let mut buf = ReadBuf::new(&mut space);
-    assert!(Pin::new(&mut guard).poll_read(&mut Context::from_waker(Waker::noop()), &mut buf).is_ready());
-    assert_eq!(buf.filled(), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(guard.held.capacity(), 0);
+fn a_bodys_own_bytes_are_told_from_what_frames_them() {
+    let chunked = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n1\r\nd\r\n0\r\nX-T: e\r\n\r\n";
+    let plain = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nefg";
+    let passed = pass_in_all_ways(&[&chunked[..], plain].concat());
+    assert_eq!((&passed.data[..], passed.requests, passed.verdict), (&b"abcdefg"[..], 2, None));
 }
 
 #[test]

@@ -122,8 +122,8 @@ fn a_refused_stream_is_sent_again_and_a_begun_one_is_not() {
     assert!(matches!(refused.status(), 200 | 502), "{refused:?}");
     count.store(0, Ordering::SeqCst);
     assert_eq!(client.ask(get("/v1/always", LIVE)).status(), 502);
-    assert_eq!(count.swap(0, Ordering::SeqCst), 4, "not for ever");
-    assert_eq!(client.ask(get("/v1/begun", LIVE)).status(), 502);
+    assert_eq!(count.swap(0, Ordering::SeqCst), 4, "not for ever: once, and as often as `retries.attempts` says");
+    assert_eq!(client.ask(post("/v1/begun", LIVE)).status(), 502);
     assert_eq!(count.load(Ordering::SeqCst), 1, "it may have taken effect");
 }
 

@@ -1,5 +1,11 @@
 //! TLS on both sides: certificates made on the spot, reloads, and nobody trusted unasked.
 
+mod clients;
+mod faults;
+mod names;
+mod sessions;
+mod upstreams;
+
 use crate::support::running::{Folder, LIVE, Running, Setup, get, keys};
 use crate::support::upstream::Upstream;
 use crate::support::wait::wait_until;
@@ -11,14 +17,14 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use tollgate::process::Source;
 
-/// A certificate for `localhost` and its key, as PEM.
+/// A certificate for `localhost` and `api.test`, the host that requests name, and its key, as PEM.
 struct Pair {
     certificate: String,
     key: String,
 }
 
 fn pair() -> Pair {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "api.test".to_owned()]).unwrap();
     Pair { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() }
 }
 

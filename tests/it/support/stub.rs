@@ -18,7 +18,7 @@ use tollgate::clock::{ManualTime, Time};
 use tollgate::config::Config;
 use tollgate::engine::{Count, Engine};
 use tollgate::gateway::{
-    self, Authority, Classified, GatewayBody, Home, Peer, Refused, Rest, Shared, Snapshot, refusal::Refusal,
+    self, Authority, Classified, GatewayBody, Home, Peer, Refused, Rest, Shared, Snapshot, TlsParts, refusal::Refusal,
 };
 use tollgate::keys::Keyring;
 use tollgate::metrics::Metrics;
@@ -148,7 +148,7 @@ fn snapshot(config: Config, keys: &str, metrics: &Metrics, servers: &Servers) ->
     let mut keyring = Keyring::parse(keys, &seed()).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
     let names: Vec<&str> = config.endpoints.iter().map(|endpoint| &*endpoint.name).collect();
     keyring.bind(&names);
-    Snapshot::new(config, Authority::Keys(keyring), metrics, servers, None, None)
+    Snapshot::new(config, Authority::Keys(keyring), metrics, servers, None, TlsParts::default())
 }
 
 async fn forward(

@@ -42,7 +42,7 @@ fn scraps() -> impl Strategy<Value = Vec<u8>> {
     vec(scrap, 0..16).prop_map(|scraps| scraps.concat())
 }
 
-pub(super) fn good_request() -> impl Strategy<Value = Vec<u8>> {
+pub(in crate::server) fn good_request() -> impl Strategy<Value = Vec<u8>> {
     let header = ("X-[A-Za-z0-9-]{1,12}", "[!-~ \t\u{e0}-\u{ff}]{0,20}")
         .prop_map(|(name, value)| format!("{name}: {value}\r\n"));
     let head = (

@@ -1,0 +1,221 @@
+"""What is measured: contenders that do equal work, one load, and the figures that Tollgate has to reach beside them."""
+import math
+import statistics
+
+import loads
+from contenders import MAX_CONNECTIONS, haproxy, nginx, raw_forwarder, tollgate
+
+
+class Case:
+    """A load that contenders take turns at. `bounds` are the highest ratios of Tollgate's CPU time a request to a peer's."""
+
+    def __init__(self, name, title, contenders, load, bounds=None, main="tollgate", beside=None):
+        self.name, self.title, self.contenders, self.load = name, title, contenders, load
+        self.bounds, self.main, self.rounds, self.notes = bounds or {}, main, {}, []
+        self.beside = beside or [contender.name for contender in contenders if contender.name != main]
+
+    def run(self, bench, arguments):
+        self.rounds = {contender.name: [] for contender in self.contenders}
+        try:
+            for contender in self.contenders:
+                contender.start(bench)
+                self.load(contender, bench, 1)
+            for turn in range(arguments.rounds):
+                for contender in self.contenders if turn % 2 == 0 else self.contenders[::-1]:
+                    self.rounds[contender.name].append(self.one_round(contender, bench, arguments))
+            self.after(bench, arguments)
+        finally:
+            for contender in self.contenders:
+                contender.stop()
+
+    def one_round(self, contender, bench, arguments):
+        before, split_before = contender.processor_seconds(), contender.system_share()
+        result = self.load(contender, bench, arguments.seconds)
+        after, split_after = contender.processor_seconds(), contender.system_share()
+        check(contender, result)
+        user, system = (b - a for a, b in zip(split_before, split_after))
+        return {**result, "cpu": (after - before) / result["requests"] * 1e6, "user": user / max(user + system, 1e-9),
+                "rss": contender.resident_kib() / 1024}
+
+    def after(self, bench, arguments):
+        """What a case measures besides, while its contenders run."""
+
+    def middle(self, name, key="cpu"):
+        return statistics.median(one[key] for one in self.rounds[name])
+
+    def ratio(self, name, peer, key="cpu"):
+        """The median of the ratios round by round: what disturbed a round disturbed both."""
+        return statistics.median(a[key] / b[key] for a, b in zip(self.rounds[name], self.rounds[peer]))
+
+    def verdicts(self):
+        """(what, figure, bound) for each bound."""
+        return [(f"CPU vs {peer}", self.ratio(self.main, peer), bound) for peer, bound in self.bounds.items()]
+
+    def render(self):
+        peers = self.beside
+        head = ["contender", "CPU µs/request", "spread", "user", "requests/s", "p50 µs", "p99 µs", "RSS MiB"]
+        lines = row(head + [f"CPU vs {peer}" for peer in peers]) + ["|---" + "|---:" * (len(head) + len(peers) - 1) + "|"]
+        for contender in self.contenders:
+            name, all_cpu = contender.name, [one["cpu"] for one in self.rounds[contender.name]]
+            cells = [name, f"{statistics.median(all_cpu):.2f}", f"{min(all_cpu):.2f}–{max(all_cpu):.2f}",
+                     f"{self.middle(name, 'user'):.0%}", f"{self.middle(name, 'rate'):.0f}", figure(self.middle(name, "p50")),
+                     figure(self.middle(name, "p99")), f"{self.middle(name, 'rss'):.1f}"]
+            lines += row(cells + [f"{self.ratio(name, peer):.2f}" for peer in peers])
+        return lines + [""] + [f"- {note}" for note in self.notes]
+
+
+def check(contender, result):
+    done, refused = result["requests"], result["refused"]
+    fine = done and (refused > 0.9 * done if contender.refuses else refused == 0)
+    if not fine or result["errors"]:
+        raise SystemExit(f"{contender.name}: {done} requests, {refused} refused, errors: {result['errors']}")
+
+
+def row(cells):
+    return ["| " + " | ".join(cells) + " |"]
+
+
+def figure(value):
+    return "" if math.isnan(value) else f"{value:.0f}"
+
+
+class Paced(Case):
+    """Open loop at half of what HAProxy can take, the same rate for all; what each adds to the bare upstream's own time."""
+
+    KEYS = ("p50", "p99", "p999")
+
+    def run(self, bench, arguments):
+        probe = haproxy()
+        try:
+            probe.start(bench)
+            self.rate = int(loads.wrk(probe, 64, 3)["rate"] / 2)
+        finally:
+            probe.stop()
+        super().run(bench, arguments)
+
+    def after(self, bench, arguments):
+        class Upstream:
+            port = bench.upstream_port
+        runs = [loads.pace(Upstream, bench, self.rate, 32, arguments.seconds) for _ in range(arguments.rounds)]
+        self.bare = {key: statistics.median(run[key] for run in runs) for key in self.KEYS}
+        self.notes.append(f"{self.rate} requests/s on 32 connections. The upstream alone: "
+                          + ", ".join(f"{key} {self.bare[key]:.0f} µs" for key in self.KEYS) + ", taken off below.")
+
+    def added(self, name, key):
+        return max(self.middle(name, key) - self.bare[key], 0.1)
+
+    def verdicts(self):
+        return [(f"added {key} vs haproxy", self.added(self.main, key) / self.added("haproxy", key), 1.0) for key in self.KEYS]
+
+    def render(self):
+        lines = row(["contender", "CPU µs/request"] + [f"added {key} µs" for key in self.KEYS] + [f"{key} vs haproxy" for key in self.KEYS])
+        lines += ["|---" + "|---:" * (1 + 2 * len(self.KEYS)) + "|"]
+        for contender in self.contenders:
+            name = contender.name
+            lines += row([name, f"{self.middle(name):.2f}"] + [f"{self.added(name, key):.0f}" for key in self.KEYS]
+                         + [f"{self.added(name, key) / self.added('haproxy', key):.2f}" for key in self.KEYS])
+        return lines + [""] + [f"- {note}" for note in self.notes]
+
+
+class Crowded(Case):
+    """Many connections that are open and idle, 64 that are not; what each idle one costs."""
+
+    def __init__(self, idle, **more):
+        super().__init__(f"connections-{idle}", f"{idle} idle connections beside 64 busy ones",
+                         [raw_forwarder(), haproxy(), nginx(), tollgate()], get, **more)
+        self.idle, self.each = idle, {}
+
+    def run(self, bench, arguments):
+        self.rounds = {contender.name: [] for contender in self.contenders}
+        # One at a time: together, they would need more descriptors than one load generator has.
+        for contender in self.contenders:
+            try:
+                contender.start(bench)
+                loads.wrk(contender, 64, 1)
+                before = contender.resident_kib()
+                with loads.Held(contender, bench, self.idle):
+                    self.each[contender.name] = (contender.resident_kib() - before) / self.idle
+                    for _ in range(arguments.rounds):
+                        self.rounds[contender.name].append(self.one_round(contender, bench, arguments))
+            finally:
+                contender.stop()
+        self.notes += [f"{name}: {kib:.2f} KiB for each idle connection" for name, kib in self.each.items()]
+
+    def verdicts(self):
+        return super().verdicts() + [("KiB an idle connection", self.each[self.main], 8.0)]
+
+
+class Accounts(Case):
+    """The same GET by one account and by many, which Tollgate tells apart by their keys alone (`mode = "passthrough"`)."""
+
+    MANY = (1, 10_000, 1_000_000)
+
+    def __init__(self):
+        contenders = [make(accounts=n, label=f"{make.__name__}, {n:,} accounts") for make in (haproxy, nginx, tollgate) for n in self.MANY]
+        super().__init__("accounts", "Accounts: 1, 10,000 and 1,000,000 keys in turn", contenders, self.by_key,
+                         main="tollgate, 1,000,000 accounts", beside=["tollgate, 1 accounts", "haproxy, 1,000,000 accounts"])
+
+    @staticmethod
+    def by_key(contender, bench, seconds):
+        return loads.wrk(contender, 64, seconds, "accounts.lua", f"{bench.keys(contender.accounts)}.secrets")
+
+    def verdicts(self):
+        return [("CPU, 1,000,000 accounts vs 1", self.ratio(self.main, "tollgate, 1 accounts"), 1.15)]
+
+
+class Cores(Case):
+    """One thread on one core, two threads on both: what a request costs then. The load generator and the upstream share the
+    second core, so throughput itself would measure them; requests per second of processor time is what is compared."""
+
+    def __init__(self):
+        contenders = [make(threads=n, label=f"{make.__name__}, {n} threads") for make in (haproxy, nginx, tollgate) for n in (1, 2)]
+        super().__init__("cores", "Two cores against one, one hot account", contenders, get, main="tollgate, 2 threads", beside=["tollgate, 1 threads", "haproxy, 2 threads"])
+
+    def verdicts(self):
+        gain = 2 / self.ratio(self.main, "tollgate, 1 threads")
+        # Turned over, so that less is better here too.
+        return [(f"1.7 / gain of a second core ({gain:.2f})", 1.7 / gain, 1.0)]
+
+
+def get(contender, _bench, seconds):
+    return loads.wrk(contender, 64, seconds)
+
+
+def post(length):
+    return lambda contender, _bench, seconds: loads.wrk(contender, 64, seconds, "post.lua", length)
+
+
+def get_h2(contender, _bench, seconds):
+    return loads.h2load(contender, 16, 4, seconds)
+
+
+def get_paced(case):
+    return lambda contender, bench, seconds: loads.pace(contender, bench, case.rate, 32, seconds)
+
+
+def peers(**options):
+    return [haproxy(**options), nginx(**options), tollgate(**options)]
+
+
+def all_cases(also):
+    """Every case. `also` are further builds of Tollgate, as (name, binary)."""
+    others = [tollgate(f"tollgate {name}", binary) for name, binary in also]
+    no_limits = tollgate("tollgate, no limits", template="tollgate-no-limits.toml")
+    paced = Paced("latency", "Latency at half load, open loop", peers(), None)
+    paced.load = get_paced(paced)
+    return [
+        Case("get", "Forwarded GET", [raw_forwarder()] + peers() + [no_limits] + others, get,
+             {"haproxy": 0.90, "nginx": 0.75, "raw forwarder": 1.25, "tollgate, no limits": 1.06}),
+        Case("refuse", "Refused with 429", peers(refuses=True) + [
+            tollgate(f"tollgate {name}", binary, refuses=True) for name, binary in also], get, {"nginx": 0.90, "haproxy": 0.85}),
+        Case("post-1k", "POST with 1 KB", [raw_forwarder()] + peers(), post(1024)),
+        Case("post-64k", "POST with 64 KB", [raw_forwarder()] + peers(), post(65536), {"haproxy": 1.0}),
+        Case("tls-h1", "TLS 1.3, HTTP/1.1", peers(tls=True), get, {"haproxy": 1.0, "nginx": 1.0}),
+        Case("tls-h2", "TLS 1.3, HTTP/2, 16 connections of 4 streams", peers(tls=True), get_h2, {"haproxy": 1.0, "nginx": 1.0}),
+        Accounts(),
+        Crowded(1_000),
+        # 10,000, or as many as descriptors allow.
+        Crowded(MAX_CONNECTIONS - 100 if MAX_CONNECTIONS < 10_200 else 10_000),
+        paced,
+        Cores(),
+    ]

@@ -1,0 +1,57 @@
+//! Small programs for `benches/peers/run`, in one binary so that nothing else has to be installed:
+//!
+//! - `peer_helper upstream ADDRESS`: answers every request with the same 200, on connections that stay open.
+//! - `peer_helper forward ADDRESS UPSTREAM`: the floor. One thread copies bytes both ways and reads none of them.
+//! - `peer_helper pace ADDRESS RATE SECONDS CONNECTIONS HEADER…`: requests at a steady rate whatever the answers do, and what
+//!   each one had to wait.
+//! - `peer_helper hold ADDRESS CONNECTIONS HEADER…`: opens connections, sends one request on each, and keeps them open until
+//!   its standard input ends.
+//! - `peer_helper keys FILE COUNT`: a keys file of that many accounts, and their secrets beside it.
+//!
+//! None is a server or a client for anything else.
+
+#![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "it measures time and prints what it saw")]
+
+mod forward;
+mod hold;
+mod keys;
+mod pace;
+mod upstream;
+
+use std::io::{Error, Result};
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let number = |text: &str| text.parse::<u32>().map_err(Error::other);
+    match &arguments[..] {
+        ["upstream", address] => threadless()?.block_on(upstream::serve(address)),
+        ["forward", address, to] => threadless()?.block_on(forward::serve(address, to)),
+        ["pace", address, rate, seconds, connections, headers @ ..] => {
+            let load = pace::Load {
+                address: (*address).to_owned(),
+                rate: number(rate)?,
+                seconds: number(seconds)?,
+                connections: number(connections)?,
+            };
+            pace::run(&load, &request(headers))
+        }
+        ["hold", address, connections, headers @ ..] => hold::run(address, number(connections)?, &request(headers)),
+        ["keys", file, count] => keys::write(file, number(count)?),
+        _ => Err(Error::other("usage: see the top of benches/peers/helper/main.rs")),
+    }
+}
+
+fn threadless() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// The one request that all cases send.
+fn request(headers: &[&str]) -> Vec<u8> {
+    let mut text = "GET /v1/charges?limit=3 HTTP/1.1\r\nHost: 127.0.0.1\r\n".to_owned();
+    for header in headers {
+        text += header;
+        text += "\r\n";
+    }
+    (text + "\r\n").into_bytes()
+}

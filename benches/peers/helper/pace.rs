@@ -1,0 +1,96 @@
+//! An open loop: requests leave at a steady rate, whether or not earlier ones have been answered.
+//!
+//! A closed loop (wrk, h2load) waits for an answer before it asks again, so a server that stops for a second is asked less
+//! often just then, and its percentiles look good ("coordinated omission"). Here a request that could not leave at its moment,
+//! because its connection still waited, counts from that moment. One that could counts from when it left: how late the
+//! kernel woke us is no fault of the server.
+//!
+//! A thread for each connection, which sleeps until its next moment: timers of an event loop are a millisecond coarse.
+
+use std::io::{Error, Read, Result, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+pub(crate) struct Load {
+    pub(crate) address: String,
+    /// Requests a second, over all connections.
+    pub(crate) rate: u32,
+    pub(crate) seconds: u32,
+    pub(crate) connections: u32,
+}
+
+/// Prints one line of JSON: the number of answers, and percentiles of the waits in microseconds.
+pub(crate) fn run(load: &Load, request: &[u8]) -> Result<()> {
+    let start = Instant::now() + Duration::from_millis(100);
+    let waits: Vec<Result<Vec<u32>>> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..load.connections).map(|place| scope.spawn(move || connection(load, place, start, request))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(Error::other("panicked")))).collect()
+    });
+    let mut all = Vec::new();
+    for one in waits {
+        all.extend(one?);
+    }
+    all.sort_unstable();
+    let at = |share: f64| all.get(((all.len() as f64 * share) as usize).min(all.len().saturating_sub(1)));
+    let of = |share| f64::from(*at(share).unwrap_or(&0)) / 10.0;
+    println!(
+        "{{\"answers\":{},\"p50\":{},\"p90\":{},\"p99\":{},\"p999\":{}}}",
+        all.len(),
+        of(0.5),
+        of(0.9),
+        of(0.99),
+        of(0.999)
+    );
+    Ok(())
+}
+
+/// The waits of one connection, in tenths of a microsecond.
+fn connection(load: &Load, place: u32, start: Instant, request: &[u8]) -> Result<Vec<u32>> {
+    let mut socket = TcpStream::connect(&load.address)?;
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let gap = Duration::from_secs_f64(f64::from(load.connections) / f64::from(load.rate));
+    // Moments are spread evenly over the connections.
+    let mut due = start + gap.mul_f64(f64::from(place) / f64::from(load.connections));
+    let end = start + Duration::from_secs(u64::from(load.seconds));
+    let mut waits = Vec::new();
+    let mut answer = [0; 4096];
+    while due < end {
+        let now = Instant::now();
+        let from = if now < due {
+            std::thread::sleep(due - now);
+            Instant::now()
+        } else {
+            due
+        };
+        socket.write_all(request)?;
+        read_answer(&mut socket, &mut answer)?;
+        waits.push(u32::try_from(from.elapsed().as_nanos() / 100).unwrap_or(u32::MAX));
+        due += gap;
+    }
+    Ok(waits)
+}
+
+/// One answer with a `content-length`; anything but a 200 is an error.
+pub(crate) fn read_answer(socket: &mut TcpStream, buffer: &mut [u8]) -> Result<()> {
+    let mut filled = 0;
+    loop {
+        let more = socket.read(&mut buffer[filled..])?;
+        if more == 0 {
+            return Err(Error::other("the connection ended in the middle of an answer"));
+        }
+        filled += more;
+        let text = &buffer[..filled];
+        let Some(head) = text.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
+        let head_text = String::from_utf8_lossy(&text[..head]).to_ascii_lowercase();
+        if !head_text.starts_with("http/1.1 200") {
+            return Err(Error::other(head_text));
+        }
+        let length =
+            head_text.split_once("content-length:").and_then(|(_, rest)| rest.lines().next()?.trim().parse().ok());
+        if filled >= head + 4 + length.unwrap_or(0usize) {
+            return Ok(());
+        }
+    }
+}

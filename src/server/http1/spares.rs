@@ -1,0 +1,137 @@
+//! What the connections of one thread lend each other, so that an idle one holds nothing: room to read into, buffers to write
+//! from, header maps, and the date.
+
+use crate::clock::Time;
+use crate::engine::{Clock, Nanos};
+use bytes::BytesMut;
+use http::HeaderMap;
+use jiff::fmt::rfc2822::DateTimePrinter;
+use std::cell::{Cell, RefCell};
+
+/// Bytes of the room that reads are made into. What is read stays where it is; the room is used again when nobody needs what
+/// was read into it any more, and made anew otherwise.
+pub(super) const ROOM_BYTES: usize = 32 * 1024;
+/// Buffers and maps kept, each. More are in use only while more requests are answered at once.
+const MAX_KEPT: usize = 64;
+/// A buffer that has grown beyond this is not kept.
+const MAX_KEPT_BYTES: usize = 32 * 1024;
+/// Fields that a new header map has room for: those of a request, and what the gateway adds.
+const FIELDS: usize = 24;
+/// Nanoseconds of a second.
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// The spares of one thread.
+pub(in crate::server) struct Spares {
+    time: Time,
+    room: RefCell<BytesMut>,
+    buffers: RefCell<Vec<Vec<u8>>>,
+    maps: RefCell<Vec<HeaderMap>>,
+    date: RefCell<String>,
+    date_until: Cell<Nanos>,
+}
+
+impl Spares {
+    pub(in crate::server) fn new(time: Time) -> Spares {
+        Spares {
+            time,
+            room: RefCell::default(),
+            buffers: RefCell::default(),
+            maps: RefCell::default(),
+            date: RefCell::default(),
+            date_until: Cell::new(Nanos::ZERO),
+        }
+    }
+
+    /// Reads with `read` into at least `least` bytes of room, and answers what was read, apart from the room.
+    pub(super) fn with_room<T>(&self, least: usize, read: impl FnOnce(&mut BytesMut) -> T) -> (T, BytesMut) {
+        let mut room = self.room.borrow_mut();
+        if room.capacity() < least {
+            // Made again as large as it was at first, in place where nobody holds a part of it.
+            room.reserve(ROOM_BYTES.max(least));
+        }
+        let result = read(&mut room);
+        let fresh = if room.is_empty() { BytesMut::new() } else { room.split() };
+        (result, fresh)
+    }
+
+    /// An empty buffer.
+    pub(super) fn buffer(&self) -> Vec<u8> {
+        self.buffers.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes a buffer back.
+    pub(super) fn keep_buffer(&self, mut buffer: Vec<u8>) {
+        let mut buffers = self.buffers.borrow_mut();
+        if buffers.len() < MAX_KEPT && buffer.capacity() <= MAX_KEPT_BYTES {
+            buffer.clear();
+            buffers.push(buffer);
+        }
+    }
+
+    /// An empty header map.
+    pub(super) fn map(&self) -> HeaderMap {
+        self.maps.borrow_mut().pop().unwrap_or_else(|| HeaderMap::with_capacity(FIELDS))
+    }
+
+    /// Takes a header map back.
+    pub(super) fn keep_map(&self, mut map: HeaderMap) {
+        let mut maps = self.maps.borrow_mut();
+        if maps.len() < MAX_KEPT && map.capacity() > 0 {
+            map.clear();
+            maps.push(map);
+        }
+    }
+
+    /// Appends the date of this second, as `Date` has it.
+    pub(in crate::server) fn put_date(&self, out: &mut Vec<u8>) {
+        let now = self.time.now();
+        let mut date = self.date.borrow_mut();
+        if now >= self.date_until.get() {
+            let wall = self.time.wall();
+            date.clear();
+            // Only years that no clock shows cannot be written; the field is left empty then.
+            let _ = DateTimePrinter::new().print_timestamp_rfc9110(&wall, &mut *date);
+            let into_ns = u64::try_from(wall.subsec_nanosecond()).unwrap_or(0).min(SECOND_NS);
+            self.date_until.set(Nanos(now.0.saturating_add(SECOND_NS - into_ns)));
+        }
+        out.extend_from_slice(date.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_date_is_that_of_the_second() {
+        let (time, hand) = Time::manual();
+        let spares = Spares::new(time);
+        let date = || {
+            let mut out = Vec::new();
+            spares.put_date(&mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(date(), "Thu, 01 Jan 1970 00:00:00 GMT");
+        hand.advance(Duration::from_millis(999));
+        assert_eq!(date(), "Thu, 01 Jan 1970 00:00:00 GMT");
+        hand.advance(Duration::from_millis(1));
+        assert_eq!(date(), "Thu, 01 Jan 1970 00:00:01 GMT");
+        hand.advance(Duration::from_millis(1_500));
+        assert_eq!(date(), "Thu, 01 Jan 1970 00:00:02 GMT");
+        hand.advance(Duration::from_millis(500));
+        assert_eq!(date(), "Thu, 01 Jan 1970 00:00:03 GMT");
+    }
+
+    #[test]
+    fn room_is_used_again_once_nobody_holds_what_was_read() {
+        let spares = Spares::new(Time::manual().0);
+        let read = |bytes: usize| spares.with_room(1024, |room| room.extend_from_slice(&vec![7; bytes])).1.freeze();
+        let first = read(1024).as_ptr();
+        let places: Vec<*const u8> = (0..100).map(|_| read(1024).as_ptr()).collect();
+        assert!(places.iter().filter(|place| **place == first).count() >= 2, "one room is read into again and again");
+        let held = read(9);
+        (0..100).for_each(|_| assert!(read(1024).iter().all(|byte| *byte == 7)));
+        assert_eq!(held, [7; 9][..]);
+    }
+}

@@ -1,0 +1,19 @@
+//! Whole connections over in-memory pipes. `served` is about what comes in and in which order, `codec` about what goes out.
+
+mod codec;
+mod served;
+
+use super::*;
+use crate::clock::Time;
+use std::net::Ipv4Addr;
+
+fn bounds() -> Bounds {
+    let second = Duration::from_secs(1);
+    Bounds { wire: WireLimits::default(), write_timeout: 30 * second, body_timeout: 10 * second }
+}
+
+/// A connection that nobody asks to end.
+fn connection<IO: AsyncRead + AsyncWrite + Unpin>(io: IO) -> Connection<IO, fn(&Context<'_>) -> bool> {
+    let peer = Rc::new(Peer::new(Ipv4Addr::LOCALHOST.into(), false));
+    Connection::new(io, &peer, &Rc::new(Spares::new(Time::manual().0)), bounds(), |_| false)
+}
