@@ -61,6 +61,8 @@ struct Row {
     status: u16,
     /// Whether the forward service also makes the head fit for the upstream.
     rewrites: bool,
+    /// The client's address.
+    address: [u8; 4],
     /// Allocations a request that are too many.
     most: f64,
 }
@@ -73,6 +75,7 @@ const CHARGES: Row = Row {
     body: "",
     status: 200,
     rewrites: false,
+    address: [127, 0, 0, 1],
     most: 0.01,
 };
 
@@ -81,7 +84,7 @@ const FORM: &str = "amount=2000&currency=usd&customer=cus_NffrFeUfNV2Hib&payment
      confirmation_method=automatic&confirm=true&description=Order%20number%206735&metadata[order_id]=6735&\
      metadata[source]=web&metadata[campaign]=autumn&receipt_email=jenny.rosen%40example.com&statement=SHOP";
 
-const ROWS: [Row; 7] = [
+const ROWS: [Row; 9] = [
     CHARGES,
     Row { name: "admitted, payouts", method: Method::POST, path: "/v1/payouts", ..CHARGES },
     // The second costs what looking into the body adds.
@@ -98,6 +101,17 @@ const ROWS: [Row; 7] = [
     Row { name: "admitted, head rewritten", rewrites: true, ..CHARGES },
     Row { name: "rejected by a limit (429)", path: "/v1/files", status: 429, most: 30.0, ..CHARGES },
     Row { name: "unknown key (401)", key: "sk_live_nobody", status: 401, most: 30.0, ..CHARGES },
+    // Its first failure used up what its address has.
+    Row {
+        name: "refused by address (429)",
+        key: "sk_live_nobody",
+        status: 429,
+        address: [192, 0, 2, 1],
+        most: 8.0,
+        ..CHARGES
+    },
+    // What the door costs those that it lets in.
+    Row { name: "admitted from a counted address", address: [192, 0, 2, 2], ..CHARGES },
 ];
 
 /// What [`stack`] makes.
@@ -107,7 +121,7 @@ impl<S: Service<Request<Full<Bytes>>, Response = Response<GatewayBody>, Error = 
 
 impl Row {
     fn print(&self, home: &Rc<Home>, rounds: usize, requests: usize) {
-        let peer = Rc::new(Peer::new([127, 0, 0, 1].into(), false));
+        let peer = Rc::new(Peer::new(self.address.into(), false));
         let rewrites = self.rewrites;
         let mut service = stack(home, &peer, tower::service_fn(move |request| forward(request, rewrites)));
         // Whatever is made once for each status, limit or partition is made here.
@@ -191,7 +205,8 @@ async fn forward(
     let Classified { mut request, mut exchange, principal, mut held, .. } = classified;
     held.commit();
     if rewrites {
-        headers::forward_request(request.headers_mut(), &exchange, &principal, None);
+        let version = request.version();
+        headers::forward_request(request.headers_mut(), version, &exchange, &principal, None);
     }
     exchange.status = 200;
     exchange.sent = Some(exchange.started);
@@ -209,6 +224,9 @@ fn gateway() -> Result<Gateway, StartError> {
         threads = 1
         [admin]
         listen = "127.0.0.1:0"
+        [addresses]
+        failed_authentications = "1/h"
+        exempt = ["127.0.0.0/8"]
         [auth]
         keys_file = "keys.toml"
         [upstreams.api]

@@ -106,6 +106,7 @@ fn answer(method: &Method, path: &str, shared: &Shared, phase: Phase) -> Respons
 fn metrics(shared: &Shared) -> Response<Full<Bytes>> {
     let policy = &shared.current().config.policy;
     shared.metrics.take_census(policy, &shared.engine.census(policy));
+    shared.metrics.addresses.take_census(shared.addresses.partitions());
     let upstreams = shared.servers.census(shared.time.now());
     shared.metrics.upstreams.take_census(upstreams.iter().map(|(name, census)| (&**name, *census)));
     shared.metrics.locks.take_census(shared.locks.waiters(), shared.locks.held());

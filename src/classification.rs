@@ -121,7 +121,7 @@ impl Classifier<'_> {
             account: principal.account_id,
             connected,
             key: principal.key_id,
-            ip: self.address(asked.client),
+            ip: address_id(&self.seed, asked.client),
             values,
             facts: 0,
             payers: self.payers(connected_account, connected),
@@ -147,14 +147,6 @@ impl Classifier<'_> {
             return Err(Unfit::Account);
         }
         Ok(self.seed.id(IdKind::Account, connected.as_bytes()))
-    }
-
-    /// An IPv6 client has a whole /64 to itself, so that is what counts as one address.
-    fn address(&self, client: IpAddr) -> Id {
-        match client {
-            IpAddr::V4(address) => self.seed.id(IdKind::Ip, &address.octets()),
-            IpAddr::V6(address) => self.seed.id(IdKind::Ip, &address.octets()[..8]),
-        }
     }
 
     fn value(
@@ -201,6 +193,18 @@ impl Classifier<'_> {
                 Extractor::Query(_) | Extractor::Form(_) | Extractor::Json(_) | Extractor::FirstOf(_) => None,
             })
             .collect()
+    }
+}
+
+/// The id that a client's address counts by. An IPv6 client has a whole /64 to itself, so that is what counts as one address.
+#[must_use]
+pub fn address_id(seed: &Seed, client: IpAddr) -> Id {
+    match client {
+        IpAddr::V4(address) => seed.id(IdKind::Ip, &address.octets()),
+        IpAddr::V6(address) => {
+            let [network @ .., _, _, _, _, _, _, _, _] = address.octets();
+            seed.id(IdKind::Ip, &network)
+        }
     }
 }
 

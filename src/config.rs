@@ -26,9 +26,10 @@ mod tests;
 pub use error::{ConfigErrors, Excerpt, MAX_MISTAKES, Mistake, Severity};
 pub use figures::{WrittenAllocation, WrittenFigures};
 pub use model::{
-    AccessLog, Admin, Auth, AuthMode, Balance, Charge, Clients, Connect, Ejection, Endpoint, Extractor, HealthCheck,
-    Http2, Level, Log, LogFormat, ObjectLock, Pair, Protocol, Responses, Retries, RetryOn, Scheme, Server, Share,
-    ShouldRetry, State, Tls, TlsVersion, Upstream, UpstreamBounds, UpstreamServer,
+    AccessLog, Addresses, Admin, Auth, AuthMode, Balance, Charge, Clients, Connect, CredentialForm, Credentials,
+    Ejection, Endpoint, Extractor, Forwarded, HeaderRules, HeaderValueRule, HealthCheck, HostRule, Http2, Level, Log,
+    LogFormat, ObjectLock, Pair, Piece, Protocol, Replacement, Responses, Retries, RetryOn, RouteOptions, Scheme,
+    SecretSource, Server, Share, ShouldRetry, State, Tls, TlsVersion, Upstream, UpstreamBounds, UpstreamServer, Via,
 };
 pub use router::{Route, Router};
 pub use schema::json_schema;
@@ -53,6 +54,8 @@ pub struct Config {
     pub server: Server,
     /// The admin listener.
     pub admin: Admin,
+    /// Limits by the client's address.
+    pub addresses: Addresses,
     /// Who may pass.
     pub auth: Auth,
     /// Calls for connected accounts.

@@ -6,13 +6,16 @@
 //! for them the whole stack is one call until [`forward`].
 
 pub mod access_log;
+pub mod addresses;
 pub mod admit;
 pub mod authenticate;
 pub mod body;
 pub mod classify;
 pub mod context;
+pub mod credentials;
 pub mod exchange;
 pub mod forward;
+mod forwarded;
 pub mod headers;
 pub mod hygiene;
 pub mod ids;
@@ -22,9 +25,12 @@ pub mod observe;
 pub mod overriding;
 pub mod refusal;
 pub mod respond;
+mod rewrite;
+mod rules;
 pub mod step;
 pub mod target;
 pub mod texts;
+mod trace;
 mod tries;
 pub mod words;
 
@@ -35,6 +41,7 @@ pub use observe::Refused;
 
 use crate::engine::Stage;
 use crate::upstream::ReadAhead;
+use addresses::AdmitAddress;
 use admit::Admit;
 use authenticate::Authenticate;
 use bytes::Bytes;
@@ -76,6 +83,8 @@ where
         .layer(RespondLayer { home: Rc::clone(home) })
         // Above everything that can refuse, so that every request is recorded.
         .layer(ObserveLayer { home: Rc::clone(home), peer: Rc::clone(peer) })
+        // By address before anything is read, hashed or looked up: what a flood or a guesser sends costs next to nothing.
+        .layer(StepLayer::<_, Observed<B>>::new(AdmitAddress))
         // First of all who it is: nothing is looked up, counted or kept for a key that nobody issued.
         .layer(StepLayer::<_, Observed<B>>::new(Authenticate))
         // Limits decide by class alone: this is the last place that reads the head.

@@ -12,6 +12,7 @@
 //! |---|---|---|
 //! | 0 | [`engine`] | the decision: pure, given the time, `std`, `dashmap` and a hasher only |
 //! | 1 | [`clock`] | the only reader of the operating system's clocks |
+//! | 1 | [`fields`] | header fields that mean something to a gateway, by what they do |
 //! | 1 | [`path`] | the one canonical path of a request |
 //! | 1 | [`body`] | what queries and bodies say, read without trust |
 //! | 1 | [`endpoints`] | method and canonical path to endpoint: a trie of templates |
@@ -41,6 +42,7 @@ pub mod clock;
 pub mod config;
 pub mod endpoints;
 pub mod engine;
+pub mod fields;
 pub mod frames;
 pub mod gateway;
 pub mod keys;

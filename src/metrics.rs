@@ -3,10 +3,12 @@
 //! No label ever holds a raw key, a path or an id: endpoints, limits and routes are named by the configuration, everything
 //! else is from a closed list. What is counted on the request path is resolved once per configuration, not per request.
 
+mod addresses;
 mod locks;
 mod tls;
 mod upstreams;
 
+pub use addresses::AddressMetrics;
 pub use locks::LockMetrics;
 pub use tls::{HandshakeResult, TlsMetrics};
 pub use upstreams::{SERVER_STATES, UpstreamCensus, UpstreamMetrics};
@@ -46,6 +48,8 @@ pub struct Metrics {
     upstream_seconds: HistogramVec,
     /// `tollgate_overhead_seconds`
     overhead_seconds: HistogramVec,
+    /// Those of limits by address.
+    pub addresses: AddressMetrics,
     /// Those of object locks.
     pub locks: LockMetrics,
     /// Those of upstreams.
@@ -188,6 +192,7 @@ impl Metrics {
                 "What the gateway added to a forwarded request before it was sent on.",
                 OVERHEAD_SECONDS,
             )?,
+            addresses: AddressMetrics::new(&make)?,
             locks: LockMetrics::new(&make)?,
             upstreams: UpstreamMetrics::new(&make)?,
             partitions: make.gauges("tollgate_partitions", "Partitions with state.", &["limit"])?,

@@ -6,7 +6,8 @@
 //! - escapes of unreserved characters (RFC 3986 §2.3) are decoded, exactly once; the others stay, in upper case;
 //! - everything that RFC 3986 does not allow raw in a path becomes an escape, raw UTF-8 too;
 //! - repeated slashes are merged and dot segments removed, after decoding; `..` above the root stays at the root. A dot
-//!   segment with matrix parameters (`..;x`) is one too, since servers that know such parameters read it so;
+//!   segment with matrix parameters (`..;x`) is one too, since servers that know such parameters read it so, and for the same
+//!   reason a segment of nothing but parameters (`;x`) is none, where others would take it for a value;
 //! - a trailing slash and `;parameters` are kept and forwarded; [`Endpoints::find`](crate::endpoints::Endpoints::find) looks
 //!   past them;
 //! - an encoded slash or backslash, a raw backslash, control characters, malformed escapes, `#`, and whatever does not decode
@@ -210,7 +211,7 @@ enum Dots {
 /// Looks at the segment that `rest` begins with. The segment may go on with matrix parameters.
 fn dots(rest: &[u8]) -> Dots {
     match rest {
-        [b'.'] | [b'.', b'/' | b';', ..] => Dots::Here,
+        [b'.'] | [b'.', b'/' | b';', ..] | [b';', ..] => Dots::Here,
         [b'.', b'.'] | [b'.', b'.', b'/' | b';', ..] => Dots::Up,
         _ => Dots::None,
     }

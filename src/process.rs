@@ -216,14 +216,14 @@ impl Control {
 }
 
 fn snapshot(loaded: Loaded, metrics: &Metrics, servers: &Servers) -> Snapshot {
-    let Loaded { config, authority, access_log, tls, warnings } = loaded;
+    let Loaded { config, authority, credentials, access_log, tls, warnings } = loaded;
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    Snapshot::new(config, authority, metrics, servers, access_log, tls)
+    Snapshot::new(config, authority, metrics, servers, access_log, tls).with_credentials(credentials)
 }
 
 /// Sets the gauges of when certificates expire.
@@ -240,6 +240,7 @@ fn warn_of_restart(current: &Snapshot, loaded: &Loaded) {
     let fixed = [
         ("server.listen", old.server.listen != new.server.listen),
         ("server.threads", old.server.threads != new.server.threads),
+        ("addresses.max_addresses", old.addresses.max_addresses != new.addresses.max_addresses),
         ("server.max_partitions", old.server.max_partitions != new.server.max_partitions),
         ("[state]", old.state != new.state),
         ("admin.listen", old.admin.listen != new.admin.listen),
@@ -315,7 +316,7 @@ async fn expire_overrides(shared: Arc<Shared>) {
 async fn sweep(shared: Arc<Shared>) {
     loop {
         tokio::time::sleep(shared.current().config.server.sweep_interval).await;
-        let forgotten = shared.engine.sweep(shared.time.now());
+        let forgotten = shared.engine.sweep(shared.time.now()) + shared.addresses.sweep(shared.time.now());
         tracing::debug!(forgotten, left = shared.engine.partitions(), "swept");
     }
 }

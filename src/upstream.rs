@@ -21,6 +21,7 @@ mod ejection;
 mod gather;
 mod group;
 mod health;
+pub mod http1;
 mod http2;
 mod inlet;
 mod pipe;
@@ -40,7 +41,7 @@ mod tests;
 
 pub use balance::Dice;
 
-pub use body::{BodyFault, Deadline, RequestBody, ResponseBody, Tick, UpstreamFault};
+pub use body::{BodyFault, Cause, Deadline, RequestBody, Tick, UpstreamBody};
 pub use client_body::ClientBody;
 pub use connect::ConnectError;
 pub use ejection::Outlier;
@@ -60,10 +61,9 @@ pub use upkeep::look_after;
 
 use crate::clock::Time;
 use crate::engine::{Clock, Nanos, time::nanos_of};
-use connect::Made;
 use http::{Request, Response};
-use http2::Shared;
-use hyper::client::conn::http1::SendRequest;
+use http1::Failure;
+use http2::{Fresh, Shared};
 use shared::SharedConnections;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -92,58 +92,24 @@ pub struct Connection {
 /// What sends a request, by what the connection speaks.
 pub enum Sender {
     /// HTTP/1.1: the connection is this request's alone.
-    Http1(SendRequest<RequestBody>),
+    Http1(http1::Sender),
     /// HTTP/2: a place on a connection that others use too.
     Http2(Lane),
-}
-
-/// Why there is no answer to a request.
-#[derive(Debug, thiserror::Error)]
-pub enum SendFault {
-    /// The connection failed, or what came was not HTTP/1.
-    #[error(transparent)]
-    Http1(hyper::Error),
-    /// The stream or its connection failed, or what came was not HTTP/2.
-    #[error(transparent)]
-    Http2(h2::Error),
-    /// The request's own body failed.
-    #[error("the request's body failed")]
-    Body(#[source] BodyFault),
-    /// The answer has more than [`MAX_HEADERS`] header fields.
-    #[error("the answer has too many headers")]
-    TooManyHeaders,
-}
-
-/// A request without an answer.
-pub struct Unsent {
-    /// Why.
-    pub fault: SendFault,
-    /// The request as it was, where the upstream has certainly not begun to act on it.
-    pub request: Option<Request<RequestBody>>,
-}
-
-impl From<SendFault> for Unsent {
-    fn from(fault: SendFault) -> Unsent {
-        Unsent { fault, request: None }
-    }
 }
 
 impl Sender {
     /// Sends a request; ready with the head of its answer. Dropped before, the exchange is given up, and its stream reset.
     ///
     /// # Errors
-    /// When no answer comes; with the request where it can be sent again.
-    pub async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<ResponseBody>, Unsent> {
+    /// When no answer comes.
+    pub async fn try_send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, Box<Failure<RequestBody>>> {
         match self {
-            Sender::Http1(sender) => match sender.try_send_request(request).await {
-                Ok(response) => Ok(response.map(ResponseBody::Http1)),
-                Err(mut failed) => {
-                    let request = failed.take_message();
-                    Err(Unsent { fault: SendFault::Http1(failed.into_error()), request })
-                }
-            },
+            Sender::Http1(sender) => Ok(sender.try_send(request).await?.map(UpstreamBody::Http1)),
             // Boxed: the future of a request over HTTP/1 is moved a lot, and must not grow by what this one holds.
-            Sender::Http2(lane) => Box::pin(lane.send(request)).await,
+            Sender::Http2(lane) => Ok(Box::pin(lane.send(request)).await?.map(UpstreamBody::Http2)),
         }
     }
 
@@ -178,12 +144,13 @@ impl Connection {
 
 /// What connecting came to.
 enum Reached {
-    New(Made),
+    Http1(http1::Stream),
+    Http2(Fresh),
     Shared(Lane),
 }
 
 struct Idle {
-    sender: SendRequest<RequestBody>,
+    sender: http1::Sender,
     deadline: Deadline,
     open: Open,
     since: Nanos,
@@ -296,11 +263,11 @@ impl Pool {
         let load = Load::new(open);
         let connected = tokio::time::timeout(timeout, self.connect_to(&server)).await;
         let (failure, error): (_, Box<dyn std::error::Error>) = match connected {
-            Ok(Ok(Reached::New(Made::Http1(sender)))) => {
-                let sender = Sender::Http1(sender);
+            Ok(Ok(Reached::Http1(stream))) => {
+                let sender = Sender::Http1(http1::Sender::new(stream));
                 return Ok(Connection { sender, load, reused: false, deadline: Deadline::default() });
             }
-            Ok(Ok(Reached::New(Made::Http2(fresh)))) => {
+            Ok(Ok(Reached::Http2(fresh))) => {
                 let Some(open) = load.end() else { return Err(ConnectError::Unreachable) };
                 let lane = self.shared.add(server.id, Shared::new(fresh, open, &self.time));
                 return Ok(Connection::on(lane, false));
@@ -327,11 +294,14 @@ impl Pool {
         {
             return Ok(Reached::Shared(lane));
         }
-        let made = server.target.connect(server.address).await?;
-        if turn.is_some() && matches!(made, Made::Http1(_)) {
+        let stream = server.target.connect(server.address).await?;
+        if server.target.speaks_http2(&stream)? {
+            return Shared::handshake(stream).await.map(Reached::Http2).map_err(std::io::Error::other);
+        }
+        if turn.is_some() {
             self.shared.speaks_http1(server.id);
         }
-        Ok(Reached::New(made))
+        Ok(Reached::Http1(stream))
     }
 
     /// Takes a connection back after a whole exchange. The oldest goes when there are more than `max_idle`.

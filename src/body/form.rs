@@ -236,9 +236,9 @@ pub(super) fn scan<'b>(fields: &[Field], tests: &[Test], form: &'b [u8]) -> Opti
     let form = std::str::from_utf8(form).ok()?;
     let (mut scan, mut equality) = (Scan::default(), Equality::default());
     for pair in pairs(form) {
-        // To some readers a semicolon parts fields as well.
+        // To some readers a semicolon parts fields as well; to others it is a part of a key.
         if memchr(b';', pair.as_bytes()).is_some() {
-            if pair.split(';').any(|piece| is_mentioned(fields, piece)) {
+            if pair.split(';').chain([pair]).any(|piece| is_mentioned(fields, piece)) {
                 return None;
             }
             continue;
@@ -262,7 +262,7 @@ pub(super) fn scan<'b>(fields: &[Field], tests: &[Test], form: &'b [u8]) -> Opti
 /// Whether a text has anything that could be taken for one of the fields, or what it has cannot be told.
 pub(super) fn mentions(fields: &[Field], text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else { return true };
-    pairs(text).flat_map(|pair| pair.split(';')).any(|piece| is_mentioned(fields, piece))
+    pairs(text).flat_map(|pair| pair.split(';').chain([pair])).any(|piece| is_mentioned(fields, piece))
 }
 
 fn is_mentioned(fields: &[Field], pair: &str) -> bool {

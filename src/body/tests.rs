@@ -103,6 +103,7 @@ fn what_two_readers_could_read_differently_is_unclear() {
         "x=1;customer=a",
         "customer=a;x",
         "x=%3B;payload%5Bid%5D=1",
+        "items[;0][quantity]=1",
         "customer=%zz",
         "customer=%",
         "%zz=1",
@@ -133,7 +134,7 @@ fn what_php_reads_as_an_underscore_is_a_variant_of_one() {
 #[test]
 fn a_forms_key_in_the_query_is_unclear_and_others_are_not() {
     let inspection = inspection();
-    for query in ["customer=a", "x;items[0][quantity]=1", "customer[]", "%zz"] {
+    for query in ["customer=a", "x;items[0][quantity]=1", "items[;0][quantity]=1", "customer[]", "%zz"] {
         assert_eq!(inspection.read(Body::Empty, query).facts, UNCLEAR, "{query}");
     }
     let found = inspection.read(Body::Form(b"customer=a"), "q=v%20w&expand[]=x");

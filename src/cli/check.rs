@@ -138,7 +138,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
         let text = "[server]\ntls = { certificate = 'c.pem', private_key = 'k.pem' }\n[auth]\nkeys_file = 'k'\n\
-                    [upstreams.a]\nservers = 'https://a'\nca = 'ca.pem'\n";
+                    [upstreams.a]\nservers = 'https://a'\nca = 'ca.pem'\ncredentials = { bearer_file = 'token' }\n";
         put("t.toml", text);
         let check = || {
             let mut out = Vec::new();
@@ -147,14 +147,14 @@ mod tests {
             (verdict, String::from_utf8(out).unwrap())
         };
         let (verdict, out) = check();
-        assert_eq!((verdict, out.matches("not there yet").count()), (Verdict::Clean, 4), "{out}");
-        for name in ["c.pem", "k.pem", "ca.pem"] {
+        assert_eq!((verdict, out.matches("not there yet").count()), (Verdict::Clean, 5), "{out}");
+        for name in ["c.pem", "k.pem", "ca.pem", "token"] {
             put(name, "");
         }
         put("k", "[[keys]]\nid = 'k'\n");
         let (verdict, out) = check();
         assert_eq!(verdict, Verdict::Errors, "{out}");
-        for told in ["k:1:1: ", "cannot read the certificate", "authorities in"] {
+        for told in ["k:1:1: ", "cannot read the certificate", "authorities in", "token: is empty"] {
             assert!(out.contains(told), "{told}: {out}");
         }
     }

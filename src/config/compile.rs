@@ -3,9 +3,12 @@
 //! The order is that of reference: upstreams before routes, routes and endpoints before limits, limits before tiers and
 //! accounts. A name whose entry is broken still counts as known: one slip must not make two mistakes.
 
+mod addresses;
 mod conditions;
+mod credentials;
 mod endpoints;
 mod facts;
+mod heads;
 mod limits;
 mod locks;
 mod overrides;
@@ -113,6 +116,7 @@ pub(super) fn compile(text: &str, file: &Path, seed: &Seed) -> Result<Config, Co
 fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets::Layers) -> Config {
     let server = settings::server(context, raw.server);
     let admin = settings::admin(context, raw.admin, &server);
+    let addresses = addresses::compile(context, raw.addresses);
     let auth = settings::auth(context, raw.auth);
     let connect = settings::connect(raw.connect);
     let responses = settings::responses(context, raw.responses);
@@ -141,6 +145,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
     Config {
         server,
         admin,
+        addresses,
         auth,
         connect,
         responses,

@@ -15,10 +15,11 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 /// The top level's keys.
-const SECTIONS: [&str; 14] = [
+const SECTIONS: [&str; 15] = [
     "presets",
     "server",
     "admin",
+    "addresses",
     "auth",
     "connect",
     "responses",
@@ -98,6 +99,7 @@ impl Reader<'_> {
             }
             "server" => self.table(&mut config.server, value),
             "admin" => self.table(&mut config.admin, value),
+            "addresses" => self.table(&mut config.addresses, value),
             "auth" => self.table(&mut config.auth, value),
             "connect" => self.table(&mut config.connect, value),
             "responses" => self.table(&mut config.responses, value),

@@ -1,8 +1,15 @@
 //! The compiled settings: plain values, all present, all within their bounds.
 
+mod addresses;
+mod heads;
 mod tls;
 mod upstream;
 
+pub use addresses::Addresses;
+pub use heads::{
+    CredentialForm, Credentials, Forwarded, HeaderRules, HeaderValueRule, HostRule, Piece, Replacement, RouteOptions,
+    SecretSource, Via,
+};
 pub use tls::{Clients, Pair, Tls, TlsVersion};
 pub use upstream::{
     Balance, Ejection, HealthCheck, Protocol, Retries, RetryOn, Scheme, Share, Upstream, UpstreamBounds, UpstreamServer,
@@ -50,6 +57,10 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// Proxies whose forwarding headers are believed.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Whether upstreams get `Forwarded`.
+    pub forwarded: Forwarded,
+    /// How the gateway names itself in `Via`.
+    pub via: Via,
     /// Requests that may wait for one object's lock.
     pub lock_queue_max: u32,
     /// Requests that may wait for locks in all.

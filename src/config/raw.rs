@@ -3,13 +3,19 @@
 //!
 //! Every field is optional here. What is missing is the compiler's to say: it knows the place and can go on with the rest.
 
+mod addresses;
 mod figures;
+mod heads;
 mod lock;
+mod log;
 mod tls;
 mod upstream;
 
+pub(super) use addresses::RawAddresses;
 pub(super) use figures::{RawAccount, RawAllocation, RawFigures, RawTier};
+pub(super) use heads::{RawCredentials, RawCredentialsTable, RawForwarded, RawHeaderRules};
 pub(super) use lock::RawLock;
+pub(super) use log::{RawLevel, RawLog, RawLogFormat};
 pub(super) use tls::{RawClientAuth, RawPair, RawTls, RawTlsVersion, RawUnknownSni};
 pub(super) use upstream::{RawBalance, RawEjection, RawHealth, RawProtocol, RawRetries, RawRetryOn, RawUpstream};
 
@@ -94,6 +100,8 @@ pub(super) struct RawConfig {
     pub(super) server: Option<Item<RawServer>>,
     /// The admin listener: /metrics, /healthz, /readyz and the JSON API.
     pub(super) admin: Option<Item<RawAdmin>>,
+    /// Limits by the client's address, before its key is looked at.
+    pub(super) addresses: Option<Item<RawAddresses>>,
     /// Who may pass.
     pub(super) auth: Option<Item<RawAuth>>,
     /// Calls for connected accounts (`Stripe-Account`).
@@ -182,6 +190,13 @@ pub(super) struct RawServer {
     pub(super) drain_timeout: Option<Located<Dur>>,
     /// Proxies whose X-Forwarded-For, -Proto and -Host are believed. Default none.
     pub(super) trusted_proxies: Option<Vec<Located<Network>>>,
+    /// `Forwarded` (RFC 7239) for upstreams, besides `X-Forwarded-For`: "off" (default), or "append": to what a trusted proxy
+    /// wrote, in place of what anybody else did.
+    pub(super) forwarded: Option<Located<RawForwarded>>,
+    /// The name of this gateway in `Via`. Default "tollgate".
+    pub(super) via: Option<Located<String>>,
+    /// A request that has this name in `Via` so often goes in a circle and is refused. Default 3.
+    pub(super) max_via: Option<Located<u32>>,
     /// Requests that may wait for one object's lock; further ones are refused. Default 64.
     pub(super) lock_queue_max: Option<Located<u32>>,
     /// Requests that may wait for locks in all; further ones are refused. Default 10,000.
@@ -282,47 +297,6 @@ pub(super) enum RawShouldRetry {
     False,
 }
 
-/// Access log and diagnostics.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Log")]
-pub(super) struct RawLog {
-    /// The file for one JSON line a request, relative to this configuration's folder; "-" is stdout. Default none.
-    pub(super) access: Option<Located<String>>,
-    /// Diagnostics on stderr: "error", "warn", "info" (default), "debug" or "trace".
-    pub(super) level: Option<Located<RawLevel>>,
-    /// How diagnostics look: "text" (default) or "json".
-    pub(super) format: Option<Located<RawLogFormat>>,
-}
-
-/// How much diagnostics say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(rename = "Level")]
-pub(super) enum RawLevel {
-    /// What went wrong.
-    Error,
-    /// And what may.
-    Warn,
-    /// And what happens seldom.
-    Info,
-    /// And what happens often.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-/// How diagnostics look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(rename = "LogFormat")]
-pub(super) enum RawLogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
-}
-
 /// What outlives a restart.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -349,6 +323,19 @@ pub(super) struct RawRoute {
     pub(super) path_prefix: Option<Located<String>>,
     /// The upstream's name. Default the only upstream.
     pub(super) upstream: Option<Located<String>>,
+    /// Changes to the headers of requests.
+    pub(super) request_headers: Option<Located<RawHeaderRules>>,
+    /// Changes to the headers of the upstream's answers.
+    pub(super) response_headers: Option<Located<RawHeaderRules>>,
+    /// Taken from the path's beginning before it is forwarded: `path_prefix` or the beginning of it. Default nothing.
+    pub(super) strip_prefix: Option<Located<String>>,
+    /// Put before what is left of the path then. Default nothing.
+    pub(super) add_prefix: Option<Located<String>>,
+    /// `Host` for the upstream: "keep", "server" (the server's own), or a host. Default: kept towards `http://` servers, the
+    /// server's own towards `https://` ones.
+    pub(super) host: Option<Located<String>>,
+    /// "keep" (default) the client's `Authorization`, "drop" it, or a table: what the upstream gets in its place.
+    pub(super) credentials: Option<Located<RawCredentials>>,
 }
 
 /// An endpoint: a method and a path template.

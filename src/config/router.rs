@@ -1,5 +1,6 @@
 //! Which route a request takes: the most specific host first, then the longest path prefix.
 
+use super::model::RouteOptions;
 use crate::engine::RouteId;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -15,6 +16,8 @@ pub struct Route {
     pub path_prefix: Box<str>,
     /// Index of its upstream in `Config::upstreams`.
     pub upstream: usize,
+    /// What it does to what passes.
+    pub options: RouteOptions,
 }
 
 /// Finds routes. A look-up hashes the host once per label; it allocates only for a host with capital letters.
@@ -122,7 +125,13 @@ mod tests {
         let mut router = Router::default();
         for (id, (hosts, prefix)) in (0..).map(RouteId).zip(routes) {
             let hosts = hosts.iter().map(|&host| host.into()).collect();
-            let route = Route { name: "r".into(), hosts, path_prefix: (*prefix).into(), upstream: 0 };
+            let route = Route {
+                name: "r".into(),
+                hosts,
+                path_prefix: (*prefix).into(),
+                upstream: 0,
+                options: RouteOptions::default(),
+            };
             router.add(&route, id).unwrap();
         }
         router
@@ -164,7 +173,16 @@ mod tests {
         let mut router = router(&[(&["a.org", "b.org"], "/v1"), (&[], "/x")]);
         let mut add = |hosts: &[&str], prefix: &str| {
             let hosts = hosts.iter().map(|&host| host.into()).collect();
-            router.add(&Route { name: "r".into(), hosts, path_prefix: prefix.into(), upstream: 0 }, RouteId(9))
+            router.add(
+                &Route {
+                    name: "r".into(),
+                    hosts,
+                    path_prefix: prefix.into(),
+                    upstream: 0,
+                    options: RouteOptions::default(),
+                },
+                RouteId(9),
+            )
         };
         assert_eq!(add(&["b.org"], "/v1"), Err(RouteId(0)));
         assert_eq!(add(&["b.org"], "/V1"), Err(RouteId(0)));

@@ -156,6 +156,23 @@ impl Rate {
     }
 }
 
+/// A rate, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RateOrOff(pub(super) Option<Rate>);
+
+text_value!(RateOrOff, "RateOrOff", r#"a rate such as "20/m", or "off""#, r"^(off|[0-9_]+/[0-9]*[a-z]+)$");
+
+impl FromStr for RateOrOff {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<RateOrOff, String> {
+        if text == "off" {
+            return Ok(RateOrOff(None));
+        }
+        text.parse().map(|rate| RateOrOff(Some(rate)))
+    }
+}
+
 /// A span of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Dur(pub(super) Duration);

@@ -5,7 +5,7 @@ use super::exchange::Peer;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, Unauthenticated};
 use super::step::Step;
-use super::{hygiene, target};
+use super::{addresses, hygiene, target};
 use crate::keys::{self, KeyState, Principal};
 use http::{HeaderMap, Request, header};
 use jiff::Timestamp;
@@ -20,6 +20,9 @@ impl<B> Step<Observed<B>> for Authenticate {
 
     fn take(&self, observed: Observed<B>) -> Result<Authenticated<B>, Refused> {
         let Observed { request, mut exchange } = observed;
+        if hygiene::is_loop(request.headers(), &exchange.view.snapshot.config.server.via) {
+            return Err(Refused::new(Refusal::Loop, exchange));
+        }
         let request = match acceptable(request, &exchange.peer) {
             Ok(request) => request,
             Err(bad) => return Err(Refused::new(Refusal::BadRequest(bad), exchange)),
@@ -30,8 +33,18 @@ impl<B> Step<Observed<B>> for Authenticate {
         let authority = &exchange.view.snapshot.authority;
         let principal = match find(authority, request.headers(), || exchange.home.shared.time.wall()) {
             Ok(principal) => principal,
-            Err(cause) => return Err(Refused::new(Refusal::Unauthenticated(cause), exchange)),
+            Err(cause) => {
+                let refusal = match addresses::failed(&exchange, &cause) {
+                    Ok(()) => Refusal::Unauthenticated(cause),
+                    Err(rejection) => Refusal::Address(rejection),
+                };
+                return Err(Refused::new(refusal, exchange));
+            }
         };
+        // After the key: without one, or with a bad one, the answer is a 401 whatever the query holds.
+        if let Err(bad) = hygiene::check_query(request.uri().query().unwrap_or_default()) {
+            return Err(Refused::new(Refusal::BadRequest(bad), exchange));
+        }
         exchange.mode = Some(principal.mode);
         if let Some(draft) = &mut exchange.draft {
             draft.principal = Some(Arc::clone(&principal));

@@ -3,15 +3,15 @@
 use super::context::{Held, View};
 use super::exchange::{CLIENT_GONE, Exchange};
 use crate::engine::Nanos;
-use crate::upstream::{BodyFault, Connection, Overload, ResponseBody, Tick, UpstreamFault};
+use crate::upstream::{BodyFault, Cause, Connection, Overload, Tick, UpstreamBody};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-/// The body of any answer of the gateway. `B` is what an upstream's body comes as.
-pub enum GatewayBody<B = ResponseBody> {
+/// The body of any answer of the gateway. `B` is what an upstream's body comes as: another one in tests only.
+pub enum GatewayBody<B = UpstreamBody> {
     /// The gateway's own.
     Own(Option<Bytes>),
     /// An upstream's, passed on as it comes.
@@ -103,7 +103,7 @@ impl<B> GatewayBody<B> {
     }
 }
 
-impl<B: UpstreamBody> GatewayBody<B> {
+impl<B: Incoming> GatewayBody<B> {
     /// An upstream's body, and what ends with it.
     #[must_use]
     pub fn forwarded(inner: B, tick: Tick, rest: Box<Rest>) -> Self {
@@ -116,11 +116,11 @@ impl<B: UpstreamBody> GatewayBody<B> {
 }
 
 /// What an upstream's body must be.
-pub trait UpstreamBody: Body<Data = Bytes, Error: Into<UpstreamFault>> + Unpin {}
+pub trait Incoming: Body<Data = Bytes, Error: Into<Cause>> + Unpin {}
 
-impl<B: Body<Data = Bytes, Error: Into<UpstreamFault>> + Unpin> UpstreamBody for B {}
+impl<B: Body<Data = Bytes, Error: Into<Cause>> + Unpin> Incoming for B {}
 
-impl<B: UpstreamBody> Forwarded<B> {
+impl<B: Incoming> Forwarded<B> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
@@ -180,7 +180,7 @@ impl<B> Drop for Forwarded<B> {
     }
 }
 
-impl<B: UpstreamBody> Body for GatewayBody<B> {
+impl<B: Incoming> Body for GatewayBody<B> {
     type Data = Bytes;
     type Error = BodyFault;
 

@@ -5,10 +5,11 @@ use super::headers::STRIPE_ACCOUNT;
 use super::hygiene;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Forbidden, Refusal};
+use super::rewrite;
 use super::step::Step;
 use crate::classification::{Asked, Classifier, Unfit, access_of, connected_account};
-use http::Request;
 use http::request::Parts;
+use http::{Request, StatusCode};
 
 /// Finds out what a request is.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +40,11 @@ impl<B> Step<Authenticated<B>> for Classify {
             Ok(class) => class,
             Err(unfit) => return Err(Refused::new(refusal(unfit, &classifier, &parts), exchange)),
         };
+        if view.snapshot.options(exchange.route).is_some_and(|options| !rewrite::fits(&parts.uri, options)) {
+            let message = "The target of this request is too long.";
+            let refusal = Refusal::BadRequest(BadRequest { status: StatusCode::URI_TOO_LONG, message });
+            return Err(Refused::new(refusal, exchange));
+        }
         if let Some(draft) = &mut exchange.draft {
             draft.connected = asked.connected.ok().flatten().map(Into::into);
             draft.values = classifier.named_values(&asked, class.endpoint);

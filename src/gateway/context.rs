@@ -4,12 +4,13 @@
 //! [`Exchange`] one request. A request keeps the view it began with: a reload never changes the rules under it.
 
 use super::access_log::AccessLog;
+use super::credentials::Credential;
 use super::exchange::Exchange;
 use super::ids::RequestIds;
 use super::overriding::Overriding;
 use super::texts::Texts;
 use crate::clock::Time;
-use crate::config::Config;
+use crate::config::{Config, Credentials, RouteOptions};
 use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, RouteId};
 use crate::keys::{Keyring, Passthrough, Principal};
 use crate::locks::{Lock, Locks};
@@ -19,7 +20,7 @@ use crate::upstream::{Group, Pool, Servers, UpstreamTls};
 use arc_swap::ArcSwap;
 use http::Request;
 use prometheus::IntCounter;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -28,6 +29,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 pub struct Shared {
     /// The state of all limits.
     pub engine: Arc<Engine>,
+    /// The state of limits by address: apart, so that strangers never take room from accounts.
+    pub addresses: Engine,
     /// Who has the turn at which object.
     pub locks: Arc<Locks>,
     /// Where the time comes from.
@@ -50,6 +53,7 @@ impl Shared {
     pub fn new(engine: Arc<Engine>, time: Time, metrics: Arc<Metrics>, servers: Servers, first: Snapshot) -> Shared {
         let first = Arc::new(first);
         Shared {
+            addresses: Engine::new(engine.seed(), first.config.addresses.max_addresses),
             overriding: Overriding::new(Arc::clone(&first)),
             engine,
             locks: Arc::default(),
@@ -99,6 +103,8 @@ pub struct Snapshot {
     pub limits: Box<[LimitCounters]>,
     /// The timers of each route.
     pub routes: Box<[RouteTimers]>,
+    /// What becomes of the client's key on each route.
+    pub credentials: Arc<[Credential]>,
     /// The access log, when one is configured.
     pub access_log: Option<Arc<AccessLog>>,
     /// TLS on both sides.
@@ -139,7 +145,31 @@ impl Snapshot {
         let limits = metrics.limits(&config.policy);
         let routes = config.routes.iter().map(|route| metrics.route(&route.name)).collect();
         let authority = Arc::new(authority);
-        Snapshot { config, authority, upstreams, limits, routes, access_log, tls }
+        // Whoever has the secrets gives them after; until then the client's key does not go where another belongs.
+        let credentials = config.routes.iter().map(|route| match route.options.credentials {
+            Credentials::Keep => Credential::Keep,
+            Credentials::Drop | Credentials::Replace(_) => Credential::Drop,
+        });
+        let credentials = credentials.collect();
+        Snapshot { config, authority, upstreams, limits, routes, credentials, access_log, tls }
+    }
+
+    /// The same with the credentials of all routes, in their order.
+    #[must_use]
+    pub fn with_credentials(self, credentials: Box<[Credential]>) -> Snapshot {
+        Snapshot { credentials: credentials.into(), ..self }
+    }
+
+    /// What a route does to what passes.
+    #[must_use]
+    pub fn options(&self, route: Option<RouteId>) -> Option<&RouteOptions> {
+        self.config.routes.get(route?.0 as usize).map(|route| &route.options)
+    }
+
+    /// What becomes of the client's key on a route.
+    #[must_use]
+    pub fn credential(&self, route: Option<RouteId>) -> &Credential {
+        route.and_then(|route| self.credentials.get(route.0 as usize)).unwrap_or(&Credential::Drop)
     }
 
     /// The same but for figures of accounts.
@@ -150,6 +180,7 @@ impl Snapshot {
             upstreams: self.upstreams.clone(),
             limits: self.limits.clone(),
             routes: self.routes.clone(),
+            credentials: Arc::clone(&self.credentials),
             access_log: self.access_log.clone(),
             tls: self.tls.clone(),
         }
@@ -164,6 +195,8 @@ pub struct View {
     pub texts: Texts,
     /// Few combinations are ever met, and the usual ones are at the front.
     requests: RefCell<Vec<(RequestLabels, IntCounter)>>,
+    /// Whether somebody was told that a refused address may be a proxy's.
+    pub(super) hinted: Cell<bool>,
 }
 
 /// What tells one `tollgate_requests_total` from another.
@@ -184,7 +217,7 @@ const NO_ROUTE: &str = "none";
 
 impl View {
     fn new(snapshot: Arc<Snapshot>) -> View {
-        View { snapshot, texts: Texts::default(), requests: RefCell::default() }
+        View { snapshot, texts: Texts::default(), requests: RefCell::default(), hinted: Cell::new(false) }
     }
 
     /// Counts one answered request.

@@ -9,19 +9,19 @@ use super::exchange::Exchange;
 use super::headers;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, UpstreamFailure};
+use super::rewrite;
 use super::tries::{Cause, Tries};
 use crate::clock::timer_now;
-use crate::config::{Scheme, Upstream};
+use crate::config::Upstream;
 use crate::engine::Nanos;
 use crate::keys::Principal;
+use crate::upstream::http1::{ExchangeFault, Failure};
 use crate::upstream::{
-    AtHand, BodyFault, ClientBody, ConnectError, Connection, Deadline, Group, ReadAhead, RequestBody, ResponseBody,
-    SendFault, Tick, Unreached, Unsent,
+    AtHand, BodyFault, ClientBody, ConnectError, Connection, Deadline, Group, ReadAhead, RequestBody, Server, Tick,
+    Unreached, UpstreamBody,
 };
 use crate::wire_fault::fault_of;
-use http::request::Parts;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use http::{Request, Response, Version};
 use http_body::Body;
 use std::cell::Cell;
 use std::future::Future;
@@ -60,9 +60,11 @@ fn outgoing(
 ) -> (Request<RequestBody>, Progress) {
     let config = &exchange.view.snapshot.config;
     let (mut parts, body) = request.into_parts();
-    let host = place.and_then(|place| config.upstreams.get(place)).and_then(|upstream| host_for(upstream, &parts));
-    headers::forward_request(&mut parts.headers, exchange, principal, host.as_ref());
-    parts.uri = origin_form(parts.uri);
+    let options = exchange.view.snapshot.options(exchange.route);
+    let upstream = place.and_then(|place| config.upstreams.get(place));
+    let host = upstream.and_then(|upstream| rewrite::host(upstream, &parts, options));
+    headers::forward_request(&mut parts.headers, parts.version, exchange, principal, host.as_ref());
+    parts.uri = rewrite::target(parts.uri, options);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let progress = (!body.is_end_stream()).then(|| Rc::new(Cell::new(timer_now())));
@@ -79,7 +81,7 @@ fn outgoing(
 fn converse(
     place: Option<usize>,
     mut outgoing: Request<RequestBody>,
-    mut progress: Progress,
+    progress: Progress,
     mut rest: Box<Rest>,
 ) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
     async move {
@@ -101,48 +103,28 @@ fn converse(
                 Err(failure) => return refused(Refusal::Upstream(failure), rest),
             };
             rest.exchange.sent = Some(rest.exchange.home.now());
-            let sent = connection.sender.send(outgoing);
+            let sent = connection.sender.try_send(outgoing);
             let outcome = tokio::select! {
                 biased;
                 outcome = sent => Some(outcome),
                 () = route.too_long(&mut connection.deadline, &progress) => None,
             };
             let now = rest.exchange.home.now();
-            let (failed, cause) = match outcome {
-                Some(Ok(response)) => {
-                    match route.judge(&response, &connection, now) {
-                        Some(again) => outgoing = again,
-                        None => {
-                            rest.exchange.answered = Some(now);
-                            rest.connection = Some(connection);
-                            return accept(response, route.upstream, rest);
-                        }
+            let next = match outcome {
+                Some(Ok(response)) => match route.judge(&response, &connection, now) {
+                    Some(again) => Ok(again),
+                    None => {
+                        rest.exchange.answered = Some(now);
+                        rest.connection = Some(connection);
+                        return Ok(accept(response, route.upstream, rest));
                     }
-                    continue;
-                }
-                Some(Err(Unsent { fault, request })) => match request {
-                    // There are only so many idle connections that may turn out to be closed.
-                    Some(unsent) if connection.reused && !connection.sender.is_shared() => {
-                        outgoing = unsent;
-                        continue;
-                    }
-                    Some(unsent) => match route.unsent(&connection, now) {
-                        true => {
-                            outgoing = unsent;
-                            continue;
-                        }
-                        false => (failure(&fault), None),
-                    },
-                    None => (failure(&fault), Some(Cause::of_break(connection.reused))),
                 },
-                None => {
-                    connection.sender.distrust();
-                    (Refusal::Upstream(UpstreamFailure::TimedOut), Some(Cause::Timeout))
-                }
+                Some(Err(failed)) => route.after(*failed, &connection, now),
+                None => route.after_silence(&connection, now),
             };
-            match route.again(&failed, cause, &connection, now) {
-                Some(again) => (outgoing, progress) = (again, None),
-                None => return refused(failed, rest),
+            match next {
+                Ok(again) => outgoing = again,
+                Err(refusal) => return refused(refusal, rest),
             }
         }
     }
@@ -210,50 +192,76 @@ impl<'a> Route<'a> {
     /// What to make of an answer: a request to send instead of passing it on, where it says that the server is unfit.
     fn judge(
         &mut self,
-        response: &Response<ResponseBody>,
+        response: &Response<UpstreamBody>,
         connection: &Connection,
         now: Nanos,
     ) -> Option<Request<RequestBody>> {
         let cause = Cause::of_status(response.status());
         let server = connection.server()?;
         self.group.note(server, cause.is_none(), now);
-        let again = cause.is_some_and(|cause| self.tries.can_repeat() && self.tries.take(cause, server, now));
+        let again = cause.is_some_and(|cause| self.tries.can_repeat(false) && self.tries.take(cause, server, now));
         if again {
-            return self.tries.repeat();
+            return self.tries.repeat(None);
         }
         self.tries.end(cause.is_none());
         None
     }
 
-    /// A new connection took nothing, or one that is shared gave the request back: whether to try once more with it, since it is
-    /// untouched.
-    fn unsent(&mut self, connection: &Connection, now: Nanos) -> bool {
-        let Some(server) = connection.server() else { return false };
-        if connection.sender.is_shared() {
-            // The server leaves, or has enough on this connection, which says nothing against it.
-            return self.tries.take(Cause::Stale, server, now);
-        }
-        self.group.note(server, false, now);
-        self.tries.take(Cause::Connect, server, now)
-    }
-
-    /// A request to send after one that failed on its way.
-    fn again(
+    /// What to send after a request that got no answer.
+    fn after(
         &mut self,
-        failed: &Refusal,
-        cause: Option<Cause>,
+        failed: Failure<RequestBody>,
         connection: &Connection,
         now: Nanos,
+    ) -> Result<Request<RequestBody>, Refusal> {
+        let Failure { unsent, error, written, answered } = failed;
+        let refusal = failure(&error);
+        let (Refusal::Upstream(_), Some(server)) = (&refusal, connection.server()) else { return Err(refusal) };
+        match unsent {
+            Some(unsent) if !written && connection.sender.is_shared() => {
+                // The server leaves, or has enough on this connection, which says nothing against it.
+                if self.tries.take(Cause::Stale, server, now) { Ok(unsent) } else { Err(refusal) }
+            }
+            Some(unsent) if !written && connection.reused => Ok(unsent),
+            Some(unsent) if !written => {
+                self.group.note(server, false, now);
+                if self.tries.take(Cause::Connect, server, now) { Ok(unsent) } else { Err(refusal) }
+            }
+            unsent => {
+                let cause = match error {
+                    ExchangeFault::Io(_) | ExchangeFault::Closed => Cause::of_break(connection.reused && !answered),
+                    ExchangeFault::Stream(_) => Cause::Reset,
+                    // What is no HTTP would be none a second time.
+                    _ => Cause::Nonsense,
+                };
+                self.again(cause, server, unsent, now).ok_or(refusal)
+            }
+        }
+    }
+
+    /// What to send after a request that got no answer in time.
+    fn after_silence(&mut self, connection: &Connection, now: Nanos) -> Result<Request<RequestBody>, Refusal> {
+        connection.sender.distrust();
+        let refusal = Refusal::Upstream(UpstreamFailure::TimedOut);
+        let Some(server) = connection.server() else { return Err(refusal) };
+        self.again(Cause::Timeout, server, None, now).ok_or(refusal)
+    }
+
+    /// A request to send after one that may have reached the server.
+    fn again(
+        &mut self,
+        cause: Cause,
+        server: &Server,
+        unsent: Option<Request<RequestBody>>,
+        now: Nanos,
     ) -> Option<Request<RequestBody>> {
-        let (Refusal::Upstream(_), Some(server)) = (failed, connection.server()) else { return None };
-        let cause = cause?;
-        let is_over = self.end.is_some_and(|end| timer_now() >= end);
         // That a server closes what it keeps open says nothing against it.
         if cause != Cause::Stale {
             self.group.note(server, false, now);
         }
-        if !is_over && self.tries.can_repeat() && self.tries.take(cause, server, now) {
-            return self.tries.repeat();
+        let is_over = self.end.is_some_and(|end| timer_now() >= end);
+        if !is_over && self.tries.can_repeat(unsent.is_some()) && self.tries.take(cause, server, now) {
+            return self.tries.repeat(unsent);
         }
         self.tries.end(false);
         None
@@ -278,42 +286,20 @@ impl<'a> Route<'a> {
     }
 }
 
-/// Takes the head of the upstream's answer, or refuses to pass it on.
-fn accept(
-    response: Response<ResponseBody>,
-    upstream: &Upstream,
-    mut rest: Box<Rest>,
-) -> Result<Response<GatewayBody>, Refused> {
+/// Takes the head of the upstream's answer.
+fn accept(response: Response<UpstreamBody>, upstream: &Upstream, mut rest: Box<Rest>) -> Response<GatewayBody> {
     let (mut parts, body) = response.into_parts();
-    // Nobody asked for a switch of protocols: `Upgrade` is not forwarded.
-    if !is_plainly_framed(&parts.headers) || parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Broken), rest.into_exchange()));
-    }
     rest.exchange.settle(parts.status);
     headers::forward_response(&mut parts.headers, &rest.exchange);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let tick = Tick::new(upstream.body_timeout);
     let body = GatewayBody::forwarded(body, tick, rest);
-    Ok(Response::from_parts(parts, body))
-}
-
-/// Whether a body's framing can be read in one way only and taken off it: any coding besides `chunked`, which nobody asked for,
-/// would reach the client under no name.
-fn is_plainly_framed(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    match (codings.next(), lengths.next()) {
-        (None, None) => true,
-        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none(),
-        // hyper reads "3, 3" as 3, but it would go on to the client as it is.
-        (None, Some(length)) => length.as_bytes().iter().all(u8::is_ascii_digit) && lengths.next().is_none(),
-        (Some(_), Some(_)) => false,
-    }
+    Response::from_parts(parts, body)
 }
 
 /// Tells the client's fault from the upstream's.
-fn failure(error: &SendFault) -> Refusal {
+fn failure(error: &ExchangeFault) -> Refusal {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         match error.downcast_ref::<BodyFault>() {
@@ -340,17 +326,4 @@ pub(super) fn unreadable(error: &(dyn std::error::Error + 'static)) -> BadReques
         Some(fault) => BadRequest { status: fault.status(), message: fault.message() },
         None => BadRequest::BROKEN_BODY,
     }
-}
-
-/// The client's `Host` goes on to a plain upstream; one that is reached over TLS is known by its own name, and so is any for a
-/// request of HTTP/1.0 that names no host.
-fn host_for(upstream: &Upstream, parts: &Parts) -> Option<HeaderValue> {
-    let named = parts.headers.contains_key(header::HOST);
-    let server = upstream.servers.first().filter(|server| !named || server.scheme == Scheme::Https)?;
-    HeaderValue::from_str(server.authority.as_str()).ok()
-}
-
-fn origin_form(uri: Uri) -> Uri {
-    let path = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
-    Uri::from(path)
 }

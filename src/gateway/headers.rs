@@ -1,82 +1,68 @@
 //! What changes in a head on its way through, and what may come once only.
 
 use super::exchange::Exchange;
+use super::{forwarded, rules, trace};
+use crate::config::Forwarded;
+pub use crate::fields::{DECIDING, STRIPE_ACCOUNT};
+use crate::fields::{HOP_BY_HOP, is_not_forwarded, is_protected};
 use crate::keys::Principal;
+use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// Headers that decide something: two of one are a disagreement waiting to happen between two readers, so they are refused.
-pub const DECIDING: [HeaderName; 7] = [
-    header::AUTHORIZATION,
-    header::HOST,
-    header::CONTENT_TYPE,
-    header::CONTENT_LENGTH,
-    STRIPE_ACCOUNT,
-    HeaderName::from_static("stripe-context"),
-    HeaderName::from_static("idempotency-key"),
-];
-
-/// The connected account that a request acts for.
-pub const STRIPE_ACCOUNT: HeaderName = HeaderName::from_static("stripe-account");
 /// The request's id, on both sides.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const TOLLGATE_ACCOUNT: HeaderName = HeaderName::from_static("tollgate-account");
 const TOLLGATE_MODE: HeaderName = HeaderName::from_static("tollgate-mode");
 const TOLLGATE_KEY_ID: HeaderName = HeaderName::from_static("tollgate-key-id");
 const TOLLGATE_CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("tollgate-client-certificate-sha256");
 
-/// Hop-by-hop (RFC 9110 §7.6.1), in either direction. `Connection` itself, which names more of them, goes first.
-const HOP_BY_HOP: [&str; 6] =
-    ["keep-alive", "proxy-connection", "proxy-authenticate", "transfer-encoding", "upgrade", "http2-settings"];
-
-/// From a client only: meant for the gateway, or a second way to say what the gateway decides by.
-const NOT_FORWARDED: [&str; 10] = [
-    "te",
-    "proxy-authorization",
-    "expect",
-    "forwarded",
-    "x-real-ip",
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
-    "x-original-url",
-    "x-rewrite-url",
-];
-
-/// What the peer may never have removed by naming it in `Connection`: it decides who is served, or how the body is framed.
-fn is_protected(name: &HeaderName) -> bool {
-    DECIDING.contains(name) || name.as_str().starts_with("tollgate-")
-}
-
 /// Makes a client's head fit for the upstream: hop-by-hop fields go, the gateway's own are set.
 pub fn forward_request(
     headers: &mut HeaderMap,
+    version: Version,
     exchange: &Exchange,
     principal: &Principal,
     host: Option<&HeaderValue>,
 ) {
+    let snapshot = &exchange.view.snapshot;
+    let options = snapshot.options(exchange.route);
     let wants_trailers = headers.contains_key(header::TE) && asks_for_trailers(headers);
     let is_believed = speaks_for_another(exchange);
     remove_named_by_connection(headers);
+    let forwarded = match snapshot.config.server.forwarded {
+        Forwarded::Off => None,
+        Forwarded::Append => forwarded::value(headers, exchange, is_believed),
+    };
     remove_fields(headers, |name| {
-        HOP_BY_HOP.contains(&name)
-            || NOT_FORWARDED.contains(&name)
-            || is_own(name)
-            || (!is_believed && name.starts_with("x-forwarded-"))
+        HOP_BY_HOP.contains(&name) || is_not_forwarded(name) || (!is_believed && name.starts_with("x-forwarded-"))
     });
+    if let Some(forwarded) = forwarded {
+        headers.insert(header::FORWARDED, forwarded);
+    }
     if wants_trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     add_forwarding(headers, exchange, host);
+    headers.append(header::VIA, snapshot.config.server.via.value(version).clone());
+    trace::carry_on(headers, &exchange.home.ids);
     headers.insert(TOLLGATE_ACCOUNT, principal.account_header.clone());
     headers.insert(TOLLGATE_MODE, HeaderValue::from_static(principal.mode.as_str()));
     headers.insert(TOLLGATE_KEY_ID, principal.id_header.clone());
     if let Some(certificate) = exchange.peer.certificate() {
         headers.insert(TOLLGATE_CLIENT_CERTIFICATE, certificate.clone());
     }
+    if let Some(options) = options {
+        if let Some(prefix) = &options.stripped {
+            headers.append(FORWARDED_PREFIX, prefix.clone());
+        }
+        rules::apply(headers, &options.request_headers, exchange, Some(principal));
+    }
+    // Last, so that no rule undoes it.
+    snapshot.credential(exchange.route).apply(headers);
 }
 
 /// Makes an upstream's head fit for the client.
@@ -85,6 +71,9 @@ pub fn forward_response(headers: &mut HeaderMap, exchange: &Exchange) {
     remove_fields(headers, |name| HOP_BY_HOP.contains(&name));
     if !headers.contains_key(REQUEST_ID) {
         headers.insert(REQUEST_ID, exchange.request_id.clone());
+    }
+    if let Some(options) = exchange.view.snapshot.options(exchange.route) {
+        rules::apply(headers, &options.response_headers, exchange, None);
     }
 }
 
@@ -112,11 +101,7 @@ fn add_forwarding(headers: &mut HeaderMap, exchange: &Exchange, host: Option<&He
     if let Some(host) = host {
         headers.insert(header::HOST, host.clone());
     }
-    append(headers, header::VIA, "1.1 tollgate");
     headers.insert(REQUEST_ID, exchange.request_id.clone());
-    if !headers.contains_key(TRACEPARENT) {
-        headers.insert(TRACEPARENT, exchange.home.ids.traceparent());
-    }
 }
 
 /// The peer speaks for others only if it is a trusted proxy, and then the client is somebody else. From anybody else no
@@ -154,11 +139,6 @@ fn remove_named_by_connection(headers: &mut HeaderMap) {
     headers.remove(header::CONNECTION);
 }
 
-/// What only the gateway may say, in every spelling that a lenient reader folds together (`Tollgate_Account`).
-fn is_own(name: &str) -> bool {
-    name.starts_with("tollgate-") || name.starts_with("tollgate_") || name.starts_with("x_forwarded")
-}
-
 /// Removes the fields whose names `goes` picks. One pass over the few there are costs less than a look-up for each name that
 /// might be there; mostly none is.
 fn remove_fields(headers: &mut HeaderMap, goes: impl Fn(&str) -> bool) {
@@ -175,8 +155,4 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
         Ok(value) => drop(headers.insert(name, value)),
         Err(_) => drop(headers.remove(name)),
     }
-}
-
-fn append(headers: &mut HeaderMap, name: HeaderName, value: &'static str) {
-    headers.append(name, HeaderValue::from_static(value));
 }

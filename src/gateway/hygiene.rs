@@ -5,6 +5,7 @@
 use super::exchange::Peer;
 use super::headers::DECIDING;
 use super::refusal::BadRequest;
+use crate::config::Via;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Version, header};
 
@@ -26,6 +27,56 @@ pub fn check(parts: &Parts) -> Result<(), BadRequest> {
     }
     check_expect(&parts.headers)?;
     check_host(parts)
+}
+
+/// Whether a request has passed gateways of this one's name so often that it must be going in a circle. Two in a row may well
+/// have one name, an edge and a sidecar.
+#[must_use]
+pub fn is_loop(headers: &HeaderMap, via: &Via) -> bool {
+    if !headers.contains_key(header::VIA) {
+        return false;
+    }
+    let lines = headers.get_all(header::VIA).iter().filter_map(|line| line.to_str().ok());
+    let hops = lines.flat_map(|line| line.split(',')).filter_map(|hop| hop.split_ascii_whitespace().nth(1));
+    hops.filter(|name| name.eq_ignore_ascii_case(&via.name)).nth(via.max.saturating_sub(1)).is_some()
+}
+
+/// Refuses a query that carries a secret key: some servers take a key from there, and would serve another account than the one
+/// that pays; all of them write it into their logs. Publishable keys are no secrets.
+///
+/// # Errors
+/// When a value begins as a secret key does.
+pub fn check_query(query: &str) -> Result<(), BadRequest> {
+    let may_hold_one = query.contains("k_live_") || query.contains("k_test_") || query.contains('%');
+    let holds_one =
+        || query.split(['&', ';']).any(|pair| is_secret(pair.split_once('=').map_or("", |(_, value)| value)));
+    if may_hold_one && holds_one() {
+        return Err(BadRequest::new(
+            "An API key must not be in the URL. Send it in the Authorization header, and roll this one.",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a value, its escapes decoded, begins with the prefix of a secret key.
+fn is_secret(value: &str) -> bool {
+    const PREFIX_BYTES: usize = 8;
+    let mut decoded = [0; PREFIX_BYTES];
+    let mut rest = value.bytes();
+    for place in &mut decoded {
+        *place = match rest.next() {
+            Some(b'%') => {
+                let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
+                match (digit(), digit()) {
+                    (Some(high), Some(low)) => u8::try_from(high << 4 | low).unwrap_or(0),
+                    _ => return false,
+                }
+            }
+            Some(byte) => byte,
+            None => return false,
+        };
+    }
+    [b"sk_live_", b"sk_test_", b"rk_live_", b"rk_test_"].contains(&&decoded)
 }
 
 /// Refuses a request for a host that its connection was not opened for: the client asked for one name in its handshake and
@@ -142,6 +193,50 @@ mod tests {
         assert!(check(&absolute("b.example")).is_err());
         assert_eq!(host(&absolute("a.example")), "a.example");
         assert_eq!(host(&parts(|request| request.header("host", "[::1]:80"))), "[::1]");
+    }
+
+    #[test]
+    fn a_circle_is_one_when_it_has_closed_often_enough() {
+        let config = crate::config::parse(
+            "[auth]\nmode = 'passthrough'\n[upstreams.a]\nservers = 'http://a'\n[server]\nvia = 'edge-1'\nmax_via = 2\n",
+            std::path::Path::new("t.toml"),
+            &crate::engine::Seed([1, 2]),
+        );
+        let via = config.unwrap().server.via;
+        let is_loop = |lines: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(header::VIA, line.parse().unwrap());
+            }
+            super::is_loop(&headers, &via)
+        };
+        for no in [&[][..], &["1.1 edge-1"], &["1.1 edge-10, 1.1 edge", "1.1 edge-1"], &["edge-1 edge-2, edge-1"]] {
+            assert!(!is_loop(no), "{no:?}");
+        }
+        for yes in
+            [&["1.1 edge-1, 1.1 other, 2 Edge-1"][..], &["1.1 edge-1", "HTTP/1.1 edge-1 (us)"], &["1.1 edge-1"; 5]]
+        {
+            assert!(is_loop(yes), "{yes:?}");
+        }
+    }
+
+    #[test]
+    fn a_secret_key_in_the_query_is_refused() {
+        for bad in ["api_key=sk_live_1", "a=1&key=rk_test_x&b", "k=%73k%5Flive_1", "a;k=sk_test_9", "=sk_live_"] {
+            assert!(check_query(bad).is_err(), "{bad}");
+        }
+        for good in [
+            "",
+            "a=%zz",
+            "key=pk_live_1",
+            "q=about+sk_live_keys",
+            "session=cs_test_1",
+            "sk_live_1",
+            "k=%7",
+            "k=sk_live",
+        ] {
+            assert_eq!(check_query(good), Ok(()), "{good}");
+        }
     }
 
     #[test]

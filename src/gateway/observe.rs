@@ -25,6 +25,9 @@ impl Refused {
         if let Some(cause) = refusal.auth_failure() {
             exchange.home.shared.metrics.auth_failures(cause).inc();
         }
+        if let Refusal::Address(rejection) = &refusal {
+            exchange.home.shared.metrics.addresses.rejected(rejection.cause.index());
+        }
         if let (Refusal::LockTimeout(timeout), Some(endpoint)) = (&refusal, exchange.endpoint) {
             let policy = &exchange.view.snapshot.config.policy;
             let locks = &exchange.home.shared.metrics.locks;

@@ -1,12 +1,17 @@
 //! Every answer the gateway makes itself, as one closed type. Adding a kind does not compile until its status, its words and
 //! its metric label exist.
 
-use crate::engine::Rejection;
+use crate::engine::{Nanos, Rejection};
+use crate::metrics::AddressMetrics;
 use http::StatusCode;
 
 /// An answer that is the gateway's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// Its address has had its share.
+    Address(AddressRejection),
+    /// It has been here before.
+    Loop,
     /// No key, or one that is not good.
     Unauthenticated(Unauthenticated),
     /// A good key that may not do this.
@@ -28,6 +33,40 @@ pub enum Refusal {
     Upstream(UpstreamFailure),
     /// A defect of the gateway: a panic was caught.
     Internal,
+}
+
+/// A request that was refused by its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressRejection {
+    /// What there were too many of.
+    pub cause: AddressCause,
+    /// When there is room again.
+    pub retry_at: Nanos,
+}
+
+/// What one address, or all of them, sent too many of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AddressCause {
+    /// Requests.
+    Requests,
+    /// Requests whose key was not good.
+    FailedAuthentications,
+    /// The same of all addresses together.
+    AllFailedAuthentications,
+}
+
+impl AddressCause {
+    /// The `cause` label of `tollgate_address_rejections_total`, as its place among the labels.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The label itself, which is the configuration's key too.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        AddressMetrics::CAUSES[self as usize]
+    }
 }
 
 /// Why a key is not good. Keys appear masked only.
@@ -162,7 +201,8 @@ impl Refusal {
             Refusal::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Refusal::Forbidden(_) => StatusCode::FORBIDDEN,
             Refusal::NoRoute { .. } => StatusCode::NOT_FOUND,
-            Refusal::Rejected(_) | Refusal::LockTimeout(_) => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Address(_) | Refusal::Rejected(_) | Refusal::LockTimeout(_) => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Loop => StatusCode::LOOP_DETECTED,
             Refusal::BadRequest(bad) => bad.status,
             Refusal::Upstream(failure) => failure.status(),
             Refusal::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -182,7 +222,9 @@ impl Refusal {
             }),
             Refusal::Forbidden(Forbidden::Endpoint { .. }) => Some("endpoint"),
             Refusal::Forbidden(Forbidden::Account { .. }) => Some("account"),
-            Refusal::NoRoute { .. }
+            Refusal::Address(_)
+            | Refusal::Loop
+            | Refusal::NoRoute { .. }
             | Refusal::Rejected(_)
             | Refusal::LockTimeout(_)
             | Refusal::BadRequest(_)

@@ -133,10 +133,22 @@ fn answer<R>(refused: &Refused) -> Response<GatewayBody<R>> {
         describe_rejection(response.headers_mut(), rejection, &config.responses, &text, exchange.home.now());
         return response;
     }
+    if let Refusal::Address(rejection) = refusal {
+        let text = exchange.view.texts.of_address(rejection.cause, config);
+        let mut response = render(refusal.status(), text, &exchange.request_id);
+        // No limit of an account refused it, so there is no reason to give.
+        if config.responses.retry_after {
+            let seconds = seconds_until(rejection.retry_at, exchange.started);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        return response;
+    }
     let words = words::of(refusal, Some(config));
     let mut response = render(refusal.status(), words.to_json(), &exchange.request_id);
     let headers = response.headers_mut();
     match refusal {
+        // It would come around again.
+        Refusal::Loop => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"))),
         // No limit refused it, so there is no reason to give. SDKs try again because of this header only, and it does no harm:
         // the request was never sent on.
         Refusal::LockTimeout(_) => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"))),
@@ -156,7 +168,11 @@ fn answer<R>(refused: &Refused) -> Response<GatewayBody<R>> {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
         }
-        Refusal::Forbidden(_) | Refusal::NoRoute { .. } | Refusal::Rejected(_) | Refusal::Internal => {}
+        Refusal::Address(_)
+        | Refusal::Forbidden(_)
+        | Refusal::NoRoute { .. }
+        | Refusal::Rejected(_)
+        | Refusal::Internal => {}
     }
     response
 }
@@ -184,12 +200,16 @@ fn describe_rejection(headers: &mut HeaderMap, rejection: &Rejection, responses:
 /// Whole seconds until the limit would admit the same request, rounded up and at least 1. A slot comes back at nobody knows
 /// what time: then it is 1. `None` where waiting does not help.
 fn retry_after_seconds(rejection: &Rejection, now: Nanos) -> Option<u64> {
-    const SECOND_NS: u64 = 1_000_000_000;
     match (rejection.retry_at, rejection.limiter) {
-        (Some(at), _) => Some(at.since(now).div_ceil(SECOND_NS).max(1)),
+        (Some(at), _) => Some(seconds_until(at, now)),
         (None, Limiter::Concurrency(figures)) if figures.slots > 0 => Some(1),
         (None, _) => None,
     }
+}
+
+fn seconds_until(at: Nanos, now: Nanos) -> u64 {
+    const SECOND_NS: u64 = 1_000_000_000;
+    at.since(now).div_ceil(SECOND_NS).max(1)
 }
 
 fn render<R>(status: StatusCode, body: impl Into<Bytes>, request_id: &HeaderValue) -> Response<GatewayBody<R>> {

@@ -1,11 +1,13 @@
 //! The texts of 429s, written once and given again and again: a flood of refusals must cost less than what it keeps out.
 
+use super::refusal::AddressCause;
 use super::words;
 use crate::config::Config;
 use crate::engine::{LimitId, Limiter, Rejection};
+use crate::metrics::AddressMetrics;
 use bytes::Bytes;
 use http::HeaderValue;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 
 /// What is the same in all refusals by one limit with the same figures.
@@ -20,7 +22,10 @@ pub struct Text {
 
 /// One thread's texts under one configuration. At most `MOST`; the usual ones move to the front, so that a rare one goes.
 #[derive(Default)]
-pub struct Texts(RefCell<Vec<(LimitId, Limiter, Rc<Text>)>>);
+pub struct Texts {
+    limits: RefCell<Vec<(LimitId, Limiter, Rc<Text>)>>,
+    addresses: [OnceCell<Bytes>; AddressMetrics::CAUSES.len()],
+}
 
 /// Texts that are kept. More only if accounts with figures of their own are refused in turns.
 const MOST: usize = 64;
@@ -29,7 +34,7 @@ impl Texts {
     /// The text for a rejection.
     #[must_use]
     pub fn of(&self, rejection: &Rejection, config: &Config) -> Rc<Text> {
-        let mut known = self.0.borrow_mut();
+        let mut known = self.limits.borrow_mut();
         let is_same = |(limit, limiter, _): &(LimitId, Limiter, Rc<Text>)| {
             (*limit, *limiter) == (rejection.limit, rejection.limiter)
         };
@@ -44,6 +49,13 @@ impl Texts {
         known.truncate(MOST - 1);
         known.push((rejection.limit, rejection.limiter, Rc::clone(&text)));
         text
+    }
+
+    /// The body of an answer to an address that has had its share.
+    #[must_use]
+    pub fn of_address(&self, cause: AddressCause, config: &Config) -> Bytes {
+        let write = || Bytes::from(words::address(cause, config).to_json());
+        self.addresses.get(cause.index()).map_or_else(write, |text| text.get_or_init(write).clone())
     }
 }
 
@@ -78,7 +90,7 @@ mod tests {
         for slots in 3..200 {
             assert_eq!(texts.of(&rejection(slots), &config).body, Text::new(&rejection(slots), &config).body);
         }
-        assert_eq!(texts.0.borrow().len(), MOST);
+        assert_eq!(texts.limits.borrow().len(), MOST);
         assert!(Rc::ptr_eq(&first, &texts.of(&rejection(1), &config)), "the usual one stays");
     }
 }

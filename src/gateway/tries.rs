@@ -5,7 +5,7 @@
 //! sent once: its outcome is unknown, and only the client can know what to do. Bounds: `attempts` for the request, the budget for
 //! the upstream. Limits are charged once, and slots are held all along.
 
-use crate::config::Retries;
+use crate::config::{Retries, RetryOn};
 use crate::engine::Nanos;
 use crate::upstream::{BodyFault, Dice, Group, RequestBody, Server, ServerId};
 use bytes::Bytes;
@@ -29,6 +29,8 @@ pub(super) enum Cause {
     Reset,
     /// No answer within `per_try_timeout`.
     Timeout,
+    /// An answer that cannot be read.
+    Nonsense,
     /// 502.
     BadGateway,
     /// 503.
@@ -58,6 +60,7 @@ impl Cause {
             Cause::Connect => retries.on.connect,
             Cause::Stale => true,
             Cause::Reset => retries.on.reset,
+            Cause::Nonsense => false,
             Cause::Timeout => retries.per_try_timeout.is_some(),
             Cause::BadGateway => retries.on.bad_gateway,
             Cause::Unavailable => retries.on.unavailable,
@@ -72,6 +75,7 @@ impl Cause {
             Cause::Stale => "stale",
             Cause::Reset => "reset",
             Cause::Timeout => "timeout",
+            Cause::Nonsense => "nonsense",
             Cause::BadGateway => "502",
             Cause::Unavailable => "503",
             Cause::GatewayTimeout => "504",
@@ -79,10 +83,13 @@ impl Cause {
     }
 }
 
-/// What can be sent in place of a request that is gone.
+/// What can be sent once more.
 enum Spare {
-    /// Nothing.
+    /// Nothing: a second time might not be the same as once.
     None,
+    /// The request itself, where it comes back. Copying a head costs more than choosing a server, so it is done only where the
+    /// configuration asks for tries after which the request is gone.
+    Itself,
     /// This, once its body has been kept too.
     Head(Box<Parts>),
     /// All of it.
@@ -111,8 +118,10 @@ impl<'a> Tries<'a> {
     pub(super) fn new(group: &'a Group, request: &Request<RequestBody>, body_timeout: Duration) -> Tries<'a> {
         let retries = &group.settings().retries;
         let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
+        let RetryOn { bad_gateway, unavailable, gateway_timeout, .. } = retries.on;
+        let outlives = bad_gateway || unavailable || gateway_timeout || retries.per_try_timeout.is_some();
         let spare = if is_safe && request.body().is_end_stream() {
-            Spare::Whole(head_of(request), Bytes::new())
+            if outlives { Spare::Whole(head_of(request), Bytes::new()) } else { Spare::Itself }
         } else if !is_safe && retries.writes_with_idempotency_key && request.headers().contains_key(IDEMPOTENCY_KEY) {
             Spare::Head(head_of(request))
         } else {
@@ -163,19 +172,28 @@ impl<'a> Tries<'a> {
 
     /// Time for this try's answer, where another try can follow.
     pub(super) fn timeout(&self) -> Option<Duration> {
-        self.retries.per_try_timeout.filter(|_| self.can_repeat())
+        self.retries.per_try_timeout.filter(|_| self.can_repeat(false))
     }
 
-    /// Whether a request that was sent can be sent again.
-    pub(super) fn can_repeat(&self) -> bool {
-        matches!(self.spare, Spare::Whole(..))
+    /// Whether a request that was sent can be sent again, given whether it came back.
+    pub(super) fn can_repeat(&self, came_back: bool) -> bool {
+        match self.spare {
+            Spare::None | Spare::Head(_) => false,
+            Spare::Itself => came_back,
+            Spare::Whole(..) => true,
+        }
     }
 
     /// The request once more.
-    pub(super) fn repeat(&self) -> Option<Request<RequestBody>> {
-        let Spare::Whole(head, body) = &self.spare else { return None };
-        let body = RequestBody::again(body.clone(), self.body_timeout);
-        Some(Request::from_parts(Parts::clone(head), body))
+    pub(super) fn repeat(&self, came_back: Option<Request<RequestBody>>) -> Option<Request<RequestBody>> {
+        match (&self.spare, came_back) {
+            (Spare::None | Spare::Head(_), _) | (Spare::Itself, None) => None,
+            (_, Some(request)) => Some(request),
+            (Spare::Whole(head, body), None) => {
+                let body = RequestBody::again(body.clone(), self.body_timeout);
+                Some(Request::from_parts(Parts::clone(head), body))
+            }
+        }
     }
 
     /// Takes another try after this failure of `server`, if there is one.

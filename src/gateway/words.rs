@@ -1,6 +1,6 @@
 //! The words of a refusal: Stripe's where it has some, and always which limit, which figure, counted by what.
 
-use super::refusal::{Forbidden, Refusal, Unauthenticated, UpstreamFailure};
+use super::refusal::{AddressCause, Forbidden, Refusal, Unauthenticated, UpstreamFailure};
 use crate::config::{Config, Extractor};
 use crate::engine::{Concurrency, Gcra, Limit, Limiter, Mode, Part, Rejection};
 use serde::Serialize;
@@ -56,6 +56,13 @@ impl Words {
 #[must_use]
 pub fn of(refusal: &Refusal, config: Option<&Config>) -> Words {
     match refusal {
+        Refusal::Address(rejection) => match config {
+            Some(config) => address(rejection.cause, config),
+            None => Words { code: Some("rate_limit"), ..Words::invalid_request("Request rate limit exceeded.") },
+        },
+        Refusal::Loop => {
+            Words::api_error("This request has passed this gateway before: the way to the API is a circle.")
+        }
         Refusal::Unauthenticated(cause) => unauthenticated(cause),
         Refusal::Forbidden(forbidden) => forbid(forbidden),
         Refusal::NoRoute { method, path } => Words::invalid_request(format!(
@@ -142,6 +149,30 @@ pub fn rejected(rejection: &Rejection, config: &Config) -> Words {
     let message = match limit.when.mode {
         Some(Mode::Test) => message.replacen("Request", "Testmode request", 1),
         _ => message,
+    };
+    Words {
+        code: Some("rate_limit"),
+        doc_url: Some(config.responses.doc_url.clone().into()),
+        ..Words::invalid_request(message)
+    }
+}
+
+/// What to say to an address that has had its share. Nothing of the key, which may not have been looked at.
+#[must_use]
+pub fn address(cause: AddressCause, config: &Config) -> Words {
+    let message = match (cause, &config.addresses.requests) {
+        (AddressCause::Requests, Some(gate)) => {
+            format!("Request rate limit exceeded: an address may send {}.", figure(&Limiter::Gcra(*gate.figures())))
+        }
+        (AddressCause::Requests, None) => "Request rate limit exceeded.".to_owned(),
+        (AddressCause::FailedAuthentications, _) => {
+            "Request rate limit exceeded: too many requests with an invalid API key \
+             have come from this address. No key is looked at until there is room again."
+                .to_owned()
+        }
+        (AddressCause::AllFailedAuthentications, _) => {
+            "Request rate limit exceeded: too many requests with an invalid API key are coming in.".to_owned()
+        }
     };
     Words {
         code: Some("rate_limit"),

@@ -57,6 +57,10 @@ fn a_trailing_slash_and_parameters_stay() {
         ("//", "/"),
         ("/v1//payouts;x", "/v1/payouts;x"),
         ("/v1/pay%6Futs;x/", "/v1/payouts;x/"),
+        // Parameters of no segment.
+        ("/v1/accounts/;a", "/v1/accounts/"),
+        ("/;a/;b/v1", "/v1"),
+        ("/v1/%3ba", "/v1/%3Ba"),
     ] {
         assert_eq!(of(raw).as_deref(), Ok(want), "{raw}");
     }

@@ -1,9 +1,10 @@
 //! Configuration, keys, certificate and access log: all that a snapshot is made of, loaded together or not at all.
 
 use crate::clock::Marks;
-use crate::config::{self, AuthMode, Config, ConfigErrors};
+use crate::config::{self, AuthMode, Config, ConfigErrors, Credentials, Replacement, SecretSource};
 use crate::engine::Seed;
 use crate::gateway::access_log::AccessLog;
+use crate::gateway::credentials::{self, Credential, CredentialError};
 use crate::gateway::{Authority, TlsParts};
 use crate::keys::{self, Keyring, KeysMistake, Passthrough};
 use crate::metrics::Metrics;
@@ -52,6 +53,9 @@ pub enum LoadError {
     /// Certificates, keys, authorities: all of them that cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsErrors),
+    /// A credential for an upstream.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
     /// The access log.
     #[error("{path}: cannot be written: {why}")]
     AccessLog {
@@ -70,6 +74,7 @@ fn listed(path: &Path, mistakes: &[KeysMistake]) -> String {
 pub(super) struct Loaded {
     pub(super) config: Config,
     pub(super) authority: Authority,
+    pub(super) credentials: Box<[Credential]>,
     pub(super) access_log: Option<Arc<AccessLog>>,
     pub(super) tls: TlsParts,
     /// What works, but is surely not meant, of the files besides the configuration.
@@ -114,8 +119,9 @@ impl Loader {
         let authority = self.authority(&config)?;
         let mut warnings = Vec::new();
         let tls = self.tls(&config, &mut warnings)?;
+        let credentials = credentials::load_all(&config)?;
         let access_log = config.log.access.as_ref().map(|place| open_log(place, log, metrics)).transpose()?;
-        Ok(Loaded { config, authority, access_log, tls, warnings })
+        Ok(Loaded { config, authority, credentials, access_log, tls, warnings })
     }
 
     /// TLS on both sides, past every mistake.
@@ -191,6 +197,16 @@ impl NamedFiles {
             files.look(&[path], || read_keys(path, &seed).map(drop));
         }
         files.look_at_tls(config);
+        let mut seen: Vec<&Credentials> = Vec::new();
+        for credentials in config.routes.iter().map(|route| &route.options.credentials) {
+            // Environments differ: only files are looked at.
+            if let Credentials::Replace(Replacement { source: SecretSource::File(path), .. }) = credentials
+                && !seen.contains(&credentials)
+            {
+                seen.push(credentials);
+                files.look(&[path], || Ok(credentials::load(credentials).map(drop)?));
+            }
+        }
         files
     }
 

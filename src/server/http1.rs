@@ -320,7 +320,7 @@ where
         mut run: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<Result<T, Gone>> {
         self.is_last |= (self.leaves)(cx);
-        let Some(inlet) = &asked.inlet else {
+        let Some(inlet) = asked.inlet.as_ref().filter(|inlet| !inlet.is_over()) else {
             // An answer that is there goes out, though the client may have ended its side meanwhile.
             return match run(cx) {
                 Poll::Ready(result) => Poll::Ready(Ok(result)),

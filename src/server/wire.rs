@@ -20,11 +20,12 @@ mod target;
 pub(super) mod tests;
 
 pub use crate::wire_fault::WireFault;
+pub use head::Framing;
 pub use refuse::{linger, refuse};
-pub(super) use target::{check as check_target, check_authority};
+pub use scan::{Bad, Part, Scanner, Step};
 
 pub(super) use field::{is_never_trailer, is_shadow_name, trim};
-pub use scan::{Bad, Framing, Part, Scanner, Step};
+pub(super) use target::{check as check_target, check_authority};
 
 use std::time::Duration;
 

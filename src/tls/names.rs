@@ -56,8 +56,7 @@ impl Names {
     #[must_use]
     pub fn cover(&self, host: &str) -> bool {
         let host = normal(host);
-        let same = |name: &Box<str>| name.eq_ignore_ascii_case(host);
-        if self.exact.iter().any(same) {
+        if self.exact.iter().any(|name| name.eq_ignore_ascii_case(host)) {
             return true;
         }
         let under = parent(host);

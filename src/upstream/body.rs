@@ -1,13 +1,13 @@
 //! The request's body on its way to the upstream: streamed frame by frame, never gathered.
 
 use super::client_body::ClientBody;
-use super::http2::{StreamBody, StreamFault};
+use super::http1;
+use super::http2::StreamBody;
 use super::inlet::ClientFault;
 use super::read_ahead::{ReadAhead, ReadFault};
 use crate::clock::timer_now;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
@@ -16,16 +16,42 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// Why an upstream's body could not be read, by what it comes over.
-#[derive(Debug, thiserror::Error)]
-pub enum UpstreamFault {
+/// An upstream's answer, by what it comes over.
+pub enum UpstreamBody {
     /// HTTP/1.
-    #[error(transparent)]
-    Http1(#[from] hyper::Error),
+    Http1(http1::Body),
     /// HTTP/2.
-    #[error(transparent)]
-    Http2(#[from] StreamFault),
+    Http2(StreamBody),
 }
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = Cause;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+        match &mut *self {
+            UpstreamBody::Http1(body) => Pin::new(body).poll_frame(cx).map_err(Cause::from),
+            UpstreamBody::Http2(body) => Pin::new(body).poll_frame(cx).map_err(Cause::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            UpstreamBody::Http1(body) => body.is_end_stream(),
+            UpstreamBody::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            UpstreamBody::Http1(body) => body.size_hint(),
+            UpstreamBody::Http2(body) => body.size_hint(),
+        }
+    }
+}
+
+/// What a body's reader found: of whatever protocol it came over.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// What went wrong with a body on its way through.
 #[derive(Debug, thiserror::Error)]
@@ -38,7 +64,7 @@ pub enum BodyFault {
     ClientIdle,
     /// The upstream broke off.
     #[error("the upstream's body could not be read")]
-    Upstream(#[source] UpstreamFault),
+    Upstream(#[source] Cause),
     /// The upstream sent nothing for too long.
     #[error("the upstream's body did not come in time")]
     UpstreamIdle,
@@ -157,39 +183,5 @@ impl Body for RequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
-    }
-}
-
-/// An upstream's answer, by what it comes over.
-pub enum ResponseBody {
-    /// HTTP/1.
-    Http1(Incoming),
-    /// HTTP/2.
-    Http2(StreamBody),
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = UpstreamFault;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UpstreamFault>>> {
-        match &mut *self {
-            ResponseBody::Http1(incoming) => Pin::new(incoming).poll_frame(cx).map_err(UpstreamFault::from),
-            ResponseBody::Http2(body) => Pin::new(body).poll_frame(cx).map_err(UpstreamFault::from),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            ResponseBody::Http1(incoming) => incoming.is_end_stream(),
-            ResponseBody::Http2(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            ResponseBody::Http1(incoming) => incoming.size_hint(),
-            ResponseBody::Http2(body) => body.size_hint(),
-        }
     }
 }

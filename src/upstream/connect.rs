@@ -1,17 +1,12 @@
-//! Making a connection to an address: connect, TLS where the URL says https, HTTP/1.1 or HTTP/2.
+//! Making a connection to an address: connect, and TLS where the URL says https.
 
-use super::gather::Gather;
-use super::http2::{Fresh, Shared};
+use super::http1::Stream;
 use super::secure::UpstreamTls;
-use super::{MAX_HEAD_BYTES, MAX_HEADERS, RequestBody, SendFault};
 use crate::config::{Protocol, Scheme, UpstreamServer};
 use crate::tls;
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 /// Why there is no connection. Nothing has been sent then.
@@ -23,12 +18,6 @@ pub enum ConnectError {
     /// Not within `connect_timeout`.
     #[error("the server did not take the connection in time")]
     TimedOut,
-}
-
-/// A new connection, by what it speaks.
-pub(super) enum Made {
-    Http1(SendRequest<RequestBody>),
-    Http2(Fresh),
 }
 
 /// A server to connect to. Equal ones share connections.
@@ -103,39 +92,42 @@ impl Target {
     }
 
     /// Connects to it at one of its addresses.
-    pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<Made> {
+    pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<Stream> {
         let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
-        match self.scheme {
-            Scheme::Http if self.is_http2() => share(socket).await,
-            Scheme::Http => handshake(socket).await,
-            Scheme::Https => {
-                let stream = self.tls.connect(self.host(), socket).await?;
-                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(tls::Protocol::Http2.id());
-                match self.tls.protocol() {
-                    _ if is_http2 => share(stream).await,
-                    Protocol::Http2 => return Err(io::Error::other("it does not speak HTTP/2")),
-                    Protocol::Http1 | Protocol::Auto => handshake(stream).await,
-                }
-            }
-        }
-        .map_err(io::Error::other)
-    }
-
-    /// A bare connection, for a health check.
-    pub(super) async fn stream(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
-        let socket = TcpStream::connect(address).await?;
         Ok(match self.scheme {
-            Scheme::Http => Box::new(socket),
-            Scheme::Https => Box::new(self.tls.connect_to_ask(self.host(), socket).await?),
+            Scheme::Http => Stream::Plain(socket),
+            Scheme::Https => Stream::Tls(Box::new(self.tls.connect(self.host(), socket).await?)),
         })
     }
+
+    /// The same for a health check, which speaks nothing but what it asks in.
+    pub(super) async fn connect_to_ask(&self, address: SocketAddr) -> io::Result<Stream> {
+        let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
+        Ok(match self.scheme {
+            Scheme::Http => Stream::Plain(socket),
+            Scheme::Https => Stream::Tls(Box::new(self.tls.connect_to_ask(self.host(), socket).await?)),
+        })
+    }
+
+    /// Whether HTTP/2 is spoken on a new connection: where that is configured, or chosen by ALPN.
+    ///
+    /// # Errors
+    /// When it is configured and the server did not choose it.
+    pub(super) fn speaks_http2(&self, stream: &Stream) -> io::Result<bool> {
+        match (stream, self.tls.protocol()) {
+            (Stream::Tls(stream), protocol) => {
+                let is_chosen = stream.get_ref().1.alpn_protocol() == Some(tls::Protocol::Http2.id());
+                if protocol == Protocol::Http2 && !is_chosen {
+                    return Err(io::Error::other("it does not speak HTTP/2"));
+                }
+                Ok(is_chosen)
+            }
+            (_, protocol) => Ok(protocol == Protocol::Http2),
+        }
+    }
 }
-
-/// What a health check speaks over.
-pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl PartialEq for Target {
     fn eq(&self, other: &Target) -> bool {
@@ -149,28 +141,4 @@ impl std::hash::Hash for Target {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
         self.identity().hash(state);
     }
-}
-
-/// Puts HTTP/1.1 on a stream and lets a task of this thread drive it.
-async fn handshake<IO>(stream: IO) -> Result<Made, SendFault>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    let mut builder = Builder::new();
-    builder.max_header_size(MAX_HEAD_BYTES).max_headers(MAX_HEADERS);
-    let (sender, connection) = builder.handshake(TokioIo::new(Gather(stream))).await.map_err(SendFault::Http1)?;
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "an upstream connection ended");
-        }
-    });
-    Ok(Made::Http1(sender))
-}
-
-/// Puts HTTP/2 on a stream.
-async fn share<IO>(stream: IO) -> Result<Made, SendFault>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + 'static,
-{
-    Shared::handshake(stream).await.map(Made::Http2).map_err(SendFault::Http2)
 }

@@ -3,10 +3,11 @@
 //! Bounds of a connection: the upstream's own bound on streams, at most [`MAX_STREAMS`]; [`STREAM_WINDOW`] bytes of answers wait
 //! for each, [`CONNECTION_WINDOW`] for all; heads are at most [`MAX_HEAD_BYTES`](super::MAX_HEAD_BYTES) long.
 
+use super::http1::{ExchangeFault, Failure, Malformed};
 use super::pipe::{Broken, Pipe};
 use super::server::{Open, Server};
 use super::watched::Watched;
-use super::{MAX_HEAD_BYTES, MAX_HEADERS, RequestBody, ResponseBody, SendFault, Unsent};
+use super::{MAX_HEAD_BYTES, MAX_HEADERS, RequestBody};
 use crate::clock::Time;
 use crate::config::Scheme;
 use crate::engine::{Clock, Nanos};
@@ -250,35 +251,34 @@ impl Lane {
     }
 
     /// Sends a request and takes the head of its answer, while the body goes on its way.
-    pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<ResponseBody>, Unsent> {
+    pub(super) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<StreamBody>, Box<Failure<RequestBody>>> {
         let (parts, body) = request.into_parts();
         let ends = body.is_end_stream();
-        let unsent = |error: h2::Error, body| Unsent {
-            fault: SendFault::Http2(error),
-            request: Some(Request::from_parts(parts.clone(), body)),
-        };
         let mut sender = self.0.sender.clone();
-        if let Err(error) = poll_fn(|cx| sender.poll_ready(cx)).await {
-            self.retire();
-            return Err(unsent(error, body));
-        }
-        let (response, stream) = match sender.send_request(head(&parts, self.0.scheme), ends) {
+        let ready = poll_fn(|cx| sender.poll_ready(cx)).await;
+        let (response, stream) = match ready.and_then(|()| sender.send_request(head(&parts, self.0.scheme), ends)) {
             Ok(sent) => sent,
             Err(error) => {
                 self.retire();
-                return Err(unsent(error, body));
+                let unsent = Some(Request::from_parts(parts, body));
+                let error = ExchangeFault::Stream(error);
+                return Err(Box::new(Failure { unsent, error, written: false, answered: false }));
             }
         };
         let id = response.stream_id().as_u32();
         let mut sending = Sending::new(body, stream, ends);
-        match sending.drive(response).await {
-            Ok(response) => accept(response, sending).map_err(Unsent::from),
-            Err(SendFault::Http2(error)) if self.is_unprocessed(&error, id) => match sending.into_untouched() {
-                Some(body) => Err(unsent(error, body)),
-                None => Err(SendFault::Http2(error).into()),
-            },
-            Err(fault) => Err(fault.into()),
-        }
+        let error = match sending.drive(response).await {
+            Ok(response) if response.headers().len() <= MAX_HEADERS => return Ok(accept(response, sending)),
+            Ok(_) => ExchangeFault::Malformed(Malformed::TooLarge),
+            Err(error) => error,
+        };
+        let written = !matches!(&error, ExchangeFault::Stream(error) if self.is_unprocessed(error, id));
+        let answered = matches!(error, ExchangeFault::Malformed(_));
+        let unsent = sending.into_untouched().map(|body| Request::from_parts(parts, body));
+        Err(Box::new(Failure { unsent, error, written, answered }))
     }
 
     /// Whether the upstream has certainly not begun to act on the request of stream `id`.
@@ -327,11 +327,11 @@ impl Sending {
     }
 
     /// Sends on until the head of the answer is there.
-    async fn drive(&mut self, mut response: ResponseFuture) -> Result<Response<RecvStream>, SendFault> {
+    async fn drive(&mut self, mut response: ResponseFuture) -> Result<Response<RecvStream>, ExchangeFault> {
         poll_fn(|cx| {
             if let Sending::Going(pipe) = self {
                 match pipe.poll(cx) {
-                    Poll::Ready(Err(Broken::Body(fault))) => return Poll::Ready(Err(SendFault::Body(fault))),
+                    Poll::Ready(Err(Broken::Body(fault))) => return Poll::Ready(Err(ExchangeFault::Request(fault))),
                     // What the upstream thinks of it, its answer says.
                     Poll::Ready(Err(Broken::Refused | Broken::Stalled) | Ok(())) if !pipe.is_untouched() => {
                         *self = Sending::Gone;
@@ -339,7 +339,7 @@ impl Sending {
                     _ => {}
                 }
             }
-            Pin::new(&mut response).poll(cx).map_err(SendFault::Http2)
+            Pin::new(&mut response).poll(cx).map_err(ExchangeFault::Stream)
         })
         .await
     }
@@ -354,11 +354,8 @@ impl Sending {
 }
 
 /// The answer; what is left of the request's body goes on beside it, for as long as anybody reads the answer.
-fn accept(response: Response<RecvStream>, sending: Sending) -> Result<Response<ResponseBody>, SendFault> {
+fn accept(response: Response<RecvStream>, sending: Sending) -> Response<StreamBody> {
     let (parts, stream) = response.into_parts();
-    if parts.headers.len() > MAX_HEADERS {
-        return Err(SendFault::TooManyHeaders);
-    }
     let mut body = StreamBody::new(&parts.headers, stream, |_| Ok(()));
     if let Sending::Going(mut pipe) = sending {
         let rest = tokio::task::spawn_local(async move {
@@ -368,5 +365,5 @@ fn accept(response: Response<RecvStream>, sending: Sending) -> Result<Response<R
         });
         body.sending = Some(rest.abort_handle());
     }
-    Ok(Response::from_parts(parts, ResponseBody::Http2(body)))
+    Response::from_parts(parts, body)
 }

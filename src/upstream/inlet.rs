@@ -178,7 +178,11 @@ impl Inlet {
         self.has_news.replace(false)
     }
 
+    /// Tells a connection that still feeds the body.
     fn tell(&self) {
+        if self.is_over() {
+            return;
+        }
         self.has_news.set(true);
         if !self.is_watched.get()
             && let Some(connection) = &*self.connection.borrow()
@@ -198,9 +202,7 @@ impl Outlet {
         if let Some(piece) = inlet.piece.take() {
             inlet.left.set(inlet.left.get().map(|left| left.saturating_sub(piece.len() as u64)));
             inlet.is_asked.set(true);
-            if !inlet.is_over() {
-                inlet.tell();
-            }
+            inlet.tell();
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         match inlet.phase.get() {

@@ -20,7 +20,7 @@ pub(super) async fn probe(server: &Server, settings: &HealthCheck) -> Result<(),
             "GET {} HTTP/1.1\r\nhost: {host}\r\nuser-agent: tollgate-health\r\naccept: */*\r\nconnection: close\r\n\r\n",
             settings.path
         );
-        let stream = server.target.stream(server.address).await?;
+        let stream = server.target.connect_to_ask(server.address).await?;
         if server.target.is_http2() {
             return status_over_http2(stream, server.target.scheme(), host, &settings.path).await;
         }

@@ -8,7 +8,7 @@ use super::group::Group;
 use super::probe::probe;
 use super::registry::Servers;
 use super::resolve::{Resolve, Site};
-use super::server::{Server, ServerState};
+use super::server::Server;
 use crate::clock::Time;
 use crate::config::HealthCheck;
 use crate::engine::Clock;
@@ -62,21 +62,16 @@ async fn look_after_one(group: Arc<Group>, resolver: Arc<dyn Resolve>, time: Tim
         .map(|site| start(look_up(Arc::clone(&group), Arc::clone(site), Arc::clone(&resolver), Arc::clone(&unsettled))))
         .collect();
     let mut changes = group.changes();
-    let (mut checks, mut states): (Vec<(Arc<Server>, Task)>, Vec<(Arc<Server>, ServerState)>) = Default::default();
+    let mut watched: Vec<Watched> = Vec::new();
     loop {
         let servers = group.servers();
-        let is_there = |server: &Arc<Server>| servers.iter().any(|other| Arc::ptr_eq(server, other));
-        checks.retain(|(server, _)| is_there(server));
-        states.retain(|(server, _)| is_there(server));
+        watched.retain(|watched| servers.iter().any(|server| Arc::ptr_eq(server, &watched.server)));
         for server in &servers {
-            if !states.iter().any(|(known, _)| Arc::ptr_eq(known, server)) {
-                states.push((Arc::clone(server), ServerState::Up));
-                if let Some(settings) = group.settings.health.clone() {
-                    checks.push((Arc::clone(server), start(check(Arc::clone(&group), Arc::clone(server), settings))));
-                }
+            if !watched.iter().any(|watched| Arc::ptr_eq(server, &watched.server)) {
+                watched.push(Watched::new(&group, server));
             }
         }
-        tell(&group, &mut states, &time);
+        watched.iter_mut().for_each(|watched| watched.tell(&group, &time));
         tokio::select! {
             _ = changes.changed() => {}
             () = tokio::time::sleep(ROLL_CALL) => {}
@@ -84,15 +79,28 @@ async fn look_after_one(group: Arc<Group>, resolver: Arc<dyn Resolve>, time: Tim
     }
 }
 
-/// Tells of servers that are no longer ejected. That they were, was told by whoever did it.
-fn tell(group: &Group, states: &mut [(Arc<Server>, ServerState)], time: &Time) {
-    let now = time.now();
-    for (server, told) in states {
-        let state = server.state(now);
-        if *told == ServerState::Ejected && state != ServerState::Ejected {
-            tracing::info!(upstream = group.name(), server = %server.address, "a server is no longer left out");
+/// A server that is looked after.
+struct Watched {
+    server: Arc<Server>,
+    /// Asks it how it is, if anybody does.
+    _check: Option<Task>,
+    was_ejected: bool,
+}
+
+impl Watched {
+    fn new(group: &Arc<Group>, server: &Arc<Server>) -> Watched {
+        let check = |settings| start(check(Arc::clone(group), Arc::clone(server), settings));
+        let _check = group.settings.health.clone().map(check);
+        Watched { server: Arc::clone(server), _check, was_ejected: false }
+    }
+
+    /// Tells that it is no longer ejected. That it was, was told by whoever did it.
+    fn tell(&mut self, group: &Group, time: &Time) {
+        let is_ejected = self.server.outlier.is_ejected(time.now());
+        if self.was_ejected && !is_ejected {
+            tracing::info!(upstream = group.name(), server = %self.server.address, "a server is no longer left out");
         }
-        *told = state;
+        self.was_ejected = is_ejected;
     }
 }
 

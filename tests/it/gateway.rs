@@ -1,5 +1,6 @@
 //! The whole gateway: configuration in, requests over real sockets, a scripted upstream behind it.
 
+mod addresses;
 mod allocation;
 mod bodies;
 mod catalogue;
@@ -16,9 +17,13 @@ mod leaks;
 mod limits;
 mod locks;
 mod observe;
+mod options;
+mod overload;
 mod paths;
 mod refusals;
 mod reload;
+mod retries;
+mod servers;
 mod stack;
 mod stream;
 mod threads;

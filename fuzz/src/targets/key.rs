@@ -52,7 +52,7 @@ fn assert_hidden(secret: &Secret<'_>) {
     let open = shown.bytes().filter(|&byte| byte != b'*').count();
     assert!(open <= "sk_live_".len() + 4, "{shown}");
     assert_eq!(format!("{secret:?}"), format!("Secret({shown})"));
-    assert!(text.len() < 4 || !format!("{:?}", secret.digest()).contains(text));
+    assert_eq!(format!("{:?}", secret.digest()), "Digest(..)");
 }
 
 fn keyring() -> &'static Keyring {

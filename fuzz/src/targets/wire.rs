@@ -7,12 +7,12 @@ use tollgate::server::wire::{Part, Scanner, WireFault, WireLimits};
 pub(super) fn run(data: &[u8]) {
     let Some((&letter, stream)) = data.split_first() else { return };
     let limits = limits(letter);
-    let whole = pass(&[stream], limits);
+    let whole = pass(&[stream], 1 << 16, limits);
     let single: Vec<&[u8]> = stream.chunks(1).collect();
-    assert_eq!(pass(&single, limits), whole, "byte by byte");
+    assert_eq!(pass(&single, 8192, limits), whole, "byte by byte");
     let stride = 2 + usize::from(letter >> 1) % 61;
     let pieces: Vec<&[u8]> = stream.chunks(stride).collect();
-    assert_eq!(pass(&pieces, limits), whole, "cut every {stride}");
+    assert_eq!(pass(&pieces, 1 + usize::from(letter) % 40, limits), whole, "cut every {stride}");
     assert!(stream.starts_with(&whole.bytes), "what passed is not what came");
 
     let (requests, end) = strict::read(&whole.bytes);
@@ -21,6 +21,8 @@ pub(super) fn run(data: &[u8]) {
     }
     assert_eq!(requests.len() as u64, whole.requests, "how many requests there are");
     assert!(end != End::InHead, "half a head has passed");
+    let bodies: Vec<u8> = requests.iter().flat_map(|request| request.body.iter().copied()).collect();
+    assert!(bodies == whole.data, "what bodies hold");
     for request in &requests {
         assert!(!matches!(&*request.method, b"CONNECT" | b"TRACE") && request.body.len() <= stream.len());
         assert!(!request.target.contains(&b'#'));
@@ -49,31 +51,35 @@ fn limits(letter: u8) -> WireLimits {
 #[derive(Debug, PartialEq, Eq)]
 struct Passed {
     bytes: Vec<u8>,
+    /// Of these, what belongs to bodies.
+    data: Vec<u8>,
     verdict: Option<WireFault>,
     requests: u64,
+    failed: bool,
 }
 
-/// Reads everything through a scanner, a piece at a time.
-fn pass(pieces: &[&[u8]], limits: WireLimits) -> Passed {
+/// Scans everything, `room` bytes a read at most, as a connection does: what is incomplete is kept.
+fn pass(pieces: &[&[u8]], room: usize, limits: WireLimits) -> Passed {
     let mut scanner = Scanner::new(limits);
-    let (mut held, mut passed) = (Vec::new(), Passed { bytes: Vec::new(), verdict: None, requests: 0 });
-    for piece in pieces {
-        held.extend_from_slice(piece);
+    let mut passed = Passed { bytes: Vec::new(), data: Vec::new(), verdict: None, requests: 0, failed: false };
+    let mut held = Vec::new();
+    for fresh in pieces.iter().flat_map(|piece| piece.chunks(room)) {
+        held.extend_from_slice(fresh);
         loop {
-            match scanner.step(&held, &mut |_| {}) {
+            let is_in_body = scanner.is_in_body();
+            let data = &mut passed.data;
+            match scanner.step(&held, &mut |range| data.extend_from_slice(&held[range])) {
                 Ok(Some(step)) => {
                     passed.requests += u64::from(matches!(step.part, Part::Head(_)));
                     passed.bytes.extend(held.drain(..step.length));
                 }
                 Ok(None) => break,
                 Err(bad) => {
-                    passed.bytes.extend(held.drain(..bad.good));
+                    passed.bytes.extend_from_slice(&held[..bad.good]);
                     passed.verdict = Some(bad.fault);
+                    passed.failed = is_in_body;
                     return passed;
                 }
-            }
-            if held.is_empty() {
-                break;
             }
         }
     }

@@ -1,10 +1,12 @@
 //! Routes: names, hosts and prefixes made comparable, upstreams found.
 
 use super::super::error::Finding;
+use super::super::model::{Credentials, RouteOptions};
 use super::super::raw::{Item, RawRoute};
 use super::super::router::{Route, Router};
 use super::super::values::Located;
 use super::Context;
+use super::heads;
 use super::upstreams::Upstreams;
 use crate::engine::RouteId;
 use std::collections::{HashMap, HashSet};
@@ -51,7 +53,8 @@ fn default(context: &mut Context<'_>, upstreams: &Upstreams) -> (Vec<Route>, Rou
         let finding = Finding::error(second.clone(), format!("there are {count} upstreams and no routes"));
         context.tell(finding.expected("[[routes]]\n              upstream = \"...\""));
     }
-    let route = Route { name: "default".into(), hosts: Box::default(), path_prefix: "".into(), upstream: 0 };
+    let options = RouteOptions { credentials: credentials_of(upstreams, 0), ..RouteOptions::default() };
+    let route = Route { name: "default".into(), hosts: Box::default(), path_prefix: "".into(), upstream: 0, options };
     let mut router = Router::default();
     // Nothing is in the router yet that it could meet.
     let _ = router.add(&route, RouteId(0));
@@ -77,7 +80,15 @@ fn route(context: &mut Context<'_>, item: &Item<RawRoute>, upstreams: &Upstreams
             }
         }
     }
-    Route { name: Box::default(), hosts: hosts.into(), path_prefix, upstream }
+    let mut options = heads::options(context, item, &path_prefix);
+    if item.raw.credentials.is_none() {
+        options.credentials = credentials_of(upstreams, upstream);
+    }
+    Route { name: Box::default(), hosts: hosts.into(), path_prefix, upstream, options }
+}
+
+fn credentials_of(upstreams: &Upstreams, place: usize) -> Credentials {
+    upstreams.upstreams.get(place).map_or(Credentials::Keep, |upstream| upstream.credentials.clone())
 }
 
 fn upstream(context: &mut Context<'_>, item: &Item<RawRoute>, upstreams: &Upstreams) -> usize {

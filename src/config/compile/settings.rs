@@ -2,12 +2,12 @@
 
 use super::super::error::Finding;
 use super::super::model::{
-    AccessLog, Admin, Auth, AuthMode, Charge, Connect, Http2, Level, Log, LogFormat, Responses, Server, ShouldRetry,
-    State,
+    AccessLog, Admin, Auth, AuthMode, Charge, Connect, Forwarded, Http2, Level, Log, LogFormat, Responses, Server,
+    ShouldRetry, State, Via,
 };
 use super::super::raw::{
-    Item, RawAdmin, RawAuth, RawAuthMode, RawCharge, RawConnect, RawLevel, RawLog, RawLogFormat, RawResponses,
-    RawServer, RawShouldRetry, RawState,
+    Item, RawAdmin, RawAuth, RawAuthMode, RawCharge, RawConnect, RawForwarded, RawLevel, RawLog, RawLogFormat,
+    RawResponses, RawServer, RawShouldRetry, RawState,
 };
 use super::super::values::{Dur, Located, Size};
 use super::{Context, tls, value};
@@ -104,6 +104,11 @@ pub(super) fn server(context: &mut Context<'_>, raw: Option<Item<RawServer>>) ->
         http2: http2(context, &item),
         drain_timeout: context.duration(&item, raw.drain_timeout.as_ref(), seconds(30), Duration::ZERO..=DAY),
         trusted_proxies: raw.trusted_proxies.iter().flatten().map(|network| network.value.0).collect(),
+        forwarded: match value(&raw.forwarded, RawForwarded::Off) {
+            RawForwarded::Off => Forwarded::Off,
+            RawForwarded::Append => Forwarded::Append,
+        },
+        via: via(context, &item),
         lock_queue_max: narrow(context.number(&item, raw.lock_queue_max.as_ref(), 64, 0..=65_536)),
         lock_waiters_max: narrow(context.number(&item, raw.lock_waiters_max.as_ref(), 10_000, 0..=1_000_000)),
         max_partitions: context.number(&item, raw.max_partitions.as_ref(), 10_000_000, 1..=1_000_000_000),
@@ -129,6 +134,19 @@ fn http2(context: &mut Context<'_>, item: &Item<RawServer>) -> Option<Http2> {
         send_buffer: context.size(item, raw.http2_send_buffer.as_ref(), 64 << 10, 16 << 10..=16 << 20),
     };
     raw.http2.as_ref().is_none_or(|given| given.value).then_some(bounds)
+}
+
+/// The gateway's name in `Via`: a token or a host and a port.
+fn via(context: &mut Context<'_>, item: &Item<RawServer>) -> Via {
+    let max = context.number(item, item.raw.max_via.as_ref(), 3, 1..=100);
+    let name = item.raw.via.as_ref().map_or("tollgate", |name| &name.value);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:[]".contains(&byte);
+    let fit = (1..=64).contains(&name.len()) && name.bytes().all(plain);
+    if let Some(given) = item.raw.via.as_ref().filter(|_| !fit) {
+        let finding = Finding::error(item.at(&given.span), "not a name for `Via`");
+        context.tell(finding.expected("1 to 64 letters, digits, dashes and dots, such as \"edge-eu-1\""));
+    }
+    Via::new(if fit { name } else { "tollgate" }, max)
 }
 
 fn listen(context: &mut Context<'_>, item: &Item<RawServer>) -> Vec<SocketAddr> {

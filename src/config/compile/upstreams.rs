@@ -6,7 +6,7 @@ use super::super::raw::{Item, Named, RawBalance, RawProtocol, RawUpstream};
 use super::super::source::Place;
 use super::super::values::Located;
 use super::settings::TIMEOUT;
-use super::{Context, resilience, tls, value};
+use super::{Context, credentials, resilience, tls, value};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -72,6 +72,7 @@ fn upstream(
             RawProtocol::Auto => Protocol::Auto,
         },
         ca: raw.ca.as_ref().map(|path| context.file(&path.value)),
+        credentials: credentials::compile(context, item, raw.credentials.as_ref()).unwrap_or_default(),
         client_certificate: raw.client_certificate.as_ref().and_then(|given| {
             let pair = &given.value;
             let place = item.at(&given.span);

@@ -1,6 +1,7 @@
 //! The compiled settings of an upstream.
 
 use super::Pair;
+use super::heads::Credentials;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub struct Upstream {
     pub client_certificate: Option<Pair>,
     /// The name that https servers are asked for and verified by; `None`: the host of each.
     pub server_name: Option<Box<str>>,
+    /// What becomes of the client's key, where the route does not say.
+    pub credentials: Credentials,
 }
 
 /// One server of an upstream.

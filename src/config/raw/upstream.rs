@@ -1,6 +1,7 @@
 //! `[upstreams.NAME]` as it is written.
 
 use super::RawPair;
+use super::heads::RawCredentials;
 use crate::config::values::{Dur, Located, OneOrMany, Size, Statuses};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -51,6 +52,8 @@ pub(in crate::config) struct RawUpstream {
     pub(in crate::config) client_certificate: Option<Located<RawPair>>,
     /// The name that https servers are asked for and verified by, in place of their host. Default: the host of each URL.
     pub(in crate::config) server_name: Option<Located<String>>,
+    /// What these servers get in place of the client's `Authorization`, where the route does not say. Default "keep".
+    pub(in crate::config) credentials: Option<Located<RawCredentials>>,
 }
 
 /// What servers speak.

@@ -307,3 +307,55 @@ fn the_examples_of_locks_in_the_preset_are_good() {
     }
     assert!(with_preset("").endpoints.iter().all(|endpoint| endpoint.lock.is_none()));
 }
+
+#[test]
+fn limits_by_address_have_defaults_that_hurt_nobody_behind_a_load_balancer() {
+    let bare = good(BASE).addresses;
+    assert_eq!((bare.requests, bare.max_addresses), (None, 250_000));
+    let figures = |gate: Option<crate::engine::Gate>| {
+        let figures = *gate.unwrap().figures();
+        (figures.count(), figures.period().as_secs(), figures.burst())
+    };
+    assert_eq!((figures(bare.failures), figures(bare.all_failures)), ((60, 60, 60), (1_000, 1, 1_000)));
+    let [public, private] = ["192.0.2.1", "10.0.0.1"].map(|address| address.parse().unwrap());
+    assert!(bare.counts_failures(public) && !bare.counts_failures(private) && !bare.is_exempt(private));
+    let of = |text: &str| good(&format!("{BASE}[addresses]\n{text}")).addresses;
+    let asked = of("requests = '5/s'\nrequests_burst = 9\nfailed_authentications = '20/m'\nexempt = ['10.0.0.0/31']");
+    assert_eq!((figures(asked.requests), figures(asked.failures)), ((5, 1, 9), (20, 60, 20)));
+    assert!(!asked.counts_failures(private) && asked.counts_failures("10.0.0.2".parse().unwrap()));
+    let off = of("failed_authentications = 'off'\nfailed_authentications_total = 'off'");
+    assert!((off.failures, off.all_failures) == (None, None) && !off.counts_failures(public));
+    assert_eq!(figures(of("requests = '90/m'").requests), (90, 60, 1));
+}
+
+#[test]
+fn a_routes_options_are_read() {
+    let config = good(&format!(
+        "{BASE}credentials = {{ bearer_file = 'token' }}\n[[routes]]\npath_prefix = '/API/v1/'\nstrip_prefix = '/api/'\n\
+         add_prefix = '/v2/'\nhost = 'up.internal:80'\nrequest_headers = {{ set = {{ X-Who = 'a {{account}}{{\"x\": 1}}' }}, remove = ['X-Debug', 'Tollgate-Mode'] }}\n\
+         response_headers = {{ add = {{ Report-To = '{{{{\"group\": 1}}}}', X-Id = '{{request_id}}' }} }}\n\
+         [[routes]]\ncredentials = 'keep'\nhost = 'server'\n[server]\nvia = 'edge:80'\n",
+    ));
+    let options = &config.routes[0].options;
+    assert_eq!((&*options.strip_prefix, &*options.add_prefix), ("/api", "/v2"));
+    assert_eq!(options.stripped, Some(http::HeaderValue::from_static("/api")));
+    assert_eq!(options.host, HostRule::Fixed(http::HeaderValue::from_static("up.internal:80")));
+    let names: Vec<&str> = options.request_headers.cleared.iter().map(http::HeaderName::as_str).collect();
+    assert_eq!(names, ["x-debug", "tollgate-mode", "x-who"]);
+    let text = |text: &str| Piece::Text(text.into());
+    let filled = [text("a "), Piece::Account, text("{\"x\": 1}")];
+    assert_eq!(options.request_headers.set[0].1, HeaderValueRule::Filled(filled.into()));
+    let fixed = http::HeaderValue::from_static("{{\"group\": 1}}");
+    assert_eq!(options.response_headers.add[0].1, HeaderValueRule::Fixed(fixed));
+    assert_eq!(options.response_headers.add[1].1, HeaderValueRule::Filled([Piece::RequestId].into()));
+    let Credentials::Replace(replacement) = &options.credentials else { panic!("the upstream's") };
+    assert_eq!(replacement.source, SecretSource::File("dir/token".into()));
+    assert!(config.files.contains(&"dir/token".into()), "it is watched");
+    assert_eq!(
+        (&config.routes[1].options.credentials, &config.routes[1].options.host),
+        (&Credentials::Keep, &HostRule::Server)
+    );
+    assert_eq!(config.server.via.value(http::Version::HTTP_2), "2 edge:80");
+    let default = good(&format!("{BASE}credentials = 'drop'\n"));
+    assert_eq!(default.routes[0].options.credentials, Credentials::Drop);
+}

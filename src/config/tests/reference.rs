@@ -21,6 +21,7 @@ fn the_reference_gives_the_defaults() {
     let (reference, minimal) = (good(REFERENCE), good(MINIMAL));
     assert_eq!(reference.server, minimal.server);
     assert_eq!(reference.admin, minimal.admin);
+    assert_eq!(reference.addresses, minimal.addresses);
     assert_eq!(reference.auth, minimal.auth);
     assert_eq!(reference.connect, minimal.connect);
     assert_eq!(reference.responses, minimal.responses);
@@ -48,6 +49,7 @@ fn the_reference_has_every_key() {
         twin("limits.when.", "limits.except.")
             || twin("limits.except.", "limits.when.")
             || twin("accounts.*.limits.*.", "tiers.*.limits.*.")
+            || twin("upstreams.*.credentials.", "routes.credentials.")
     };
     let missing: Vec<_> = missing.into_iter().filter(|key| !elsewhere(key)).collect();
     assert!(missing.is_empty(), "not in config/tollgate.toml: {missing:?}");
@@ -82,6 +84,8 @@ fn has_own_names(path: &str) -> bool {
     ["upstreams", "tiers", "accounts", "tiers.*.limits", "accounts.*.limits"].contains(&path)
         || path.ends_with(".form")
         || path.ends_with(".form_any")
+        || path.ends_with("_headers.set")
+        || path.ends_with("_headers.add")
 }
 
 fn keys_of_schema(

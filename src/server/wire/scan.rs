@@ -2,11 +2,9 @@
 
 use super::WireLimits;
 use super::chunk::{Chunks, Reached, TrailerScan};
-use super::head::HeadScan;
+use super::head::{Framing, HeadScan};
 use crate::wire_fault::WireFault;
 use std::ops::Range;
-
-pub use super::head::Framing;
 
 /// Follows the requests of one connection through its bytes. The same bytes give the same answer in any pieces.
 #[derive(Debug)]
@@ -54,11 +52,13 @@ pub struct Bad {
 
 impl Scanner {
     /// At the first byte of a connection.
+    #[must_use]
     pub fn new(limits: WireLimits) -> Scanner {
         Scanner { limits, phase: Phase::Head(HeadScan::default()) }
     }
 
     /// Whether the next byte belongs to a request whose head has passed.
+    #[must_use]
     pub fn is_in_body(&self) -> bool {
         !matches!(self.phase, Phase::Head(_))
     }

@@ -200,7 +200,8 @@ impl Client<'_> {
         match end {
             End::Read => self.ask(end, get("/v1/charges", LIVE)),
             End::Write => self.ask(end, post("/v1/charges", LIVE)),
-            End::UpstreamResets => self.ask(end, get("/v1/reset", LIVE)),
+            // A write: a read would be tried again.
+            End::UpstreamResets => self.ask(end, post("/v1/reset", LIVE)),
             End::UpstreamSilent => self.ask(end, get("/silent", LIVE)),
             End::UnknownKey => self.ask(end, post("/v1/charges", UNKNOWN)),
             End::Forbidden => self.ask(end, post("/v1/payouts", RESTRICTED)),

@@ -224,7 +224,7 @@ fn a_slot_comes_back_however_its_request_ends() {
 
     let mut stays = gateway.connect();
     holding.go.send(Ending::Reset).unwrap();
-    assert_eq!(stays.ask(get("/v1/charges", LIVE)).status(), 502);
+    assert_eq!(stays.ask(post("/v1/charges", LIVE)).status(), 502);
     free("an upstream that resets");
 }
 

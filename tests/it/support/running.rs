@@ -128,7 +128,10 @@ pub(crate) struct Running {
 impl Running {
     #[track_caller]
     pub(crate) fn start(source: Source) -> Running {
-        let gateway = Gateway::start(source).unwrap_or_else(|error| panic!("{error}"));
+        Running::of(Gateway::start(source).unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    pub(crate) fn of(gateway: Gateway) -> Running {
         let (address, admin) = (gateway.addresses()[0], gateway.admin().unwrap());
         Running { gateway: Some(gateway), address, admin }
     }
@@ -156,6 +159,15 @@ impl Running {
     #[track_caller]
     pub(crate) fn admin(&self, path: &str) -> Answer {
         Wire::connect(self.admin).ask(format!("GET {path} HTTP/1.1\r\nhost: admin\r\n\r\n"))
+    }
+
+    /// Each server of the upstream `api`, as the admin API shows it.
+    #[track_caller]
+    pub(crate) fn servers(&self) -> Vec<serde_json::Value> {
+        let answer = Wire::connect(self.admin).ask("GET /v1/upstreams HTTP/1.1\r\nhost: localhost\r\n\r\n");
+        let shown: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_else(|_| panic!("{answer:?}"));
+        assert_eq!(shown["upstreams"][0]["name"], "api", "{shown}");
+        shown["upstreams"][0]["servers"].as_array().unwrap().clone()
     }
 
     #[track_caller]

@@ -45,7 +45,11 @@ impl Upstream {
 
     /// Reads whole requests and sends what `answer` makes of each, on connections that stay open.
     pub(crate) fn answering(answer: impl Fn(&Got) -> Vec<u8> + Send + Sync + 'static) -> Upstream {
-        Upstream::start(move |wire, seen| {
+        Upstream::start(Upstream::serving(answer))
+    }
+
+    fn serving(answer: impl Fn(&Got) -> Vec<u8> + Send + Sync + 'static) -> impl Fn(&mut Wire, &Seen) + Send + Sync {
+        move |wire, seen| {
             while let Some(head) = wire.head() {
                 seen.note(&head);
                 let Ok((body, trailers)) = wire.body_and_trailers(&head) else { return };
@@ -53,7 +57,7 @@ impl Upstream {
                     return;
                 }
             }
-        })
+        }
     }
 
     /// Answers everything with 200 and `ok`.
@@ -61,8 +65,20 @@ impl Upstream {
         Upstream::answering(|_| ok("ok"))
     }
 
+    /// The same as [`Upstream::answering`] at an address that the test has chosen.
+    pub(crate) fn answering_at(
+        address: SocketAddr,
+        answer: impl Fn(&Got) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Upstream {
+        Upstream::start_at(address, Upstream::serving(answer))
+    }
+
     fn start(serve: impl Fn(&mut Wire, &Seen) + Send + Sync + 'static) -> Upstream {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        Upstream::start_at((Ipv4Addr::LOCALHOST, 0).into(), serve)
+    }
+
+    fn start_at(address: SocketAddr, serve: impl Fn(&mut Wire, &Seen) + Send + Sync + 'static) -> Upstream {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let (seen, closing, serve) = (Arc::new(Seen::default()), Arc::new(AtomicBool::new(false)), Arc::new(serve));
         let accepting = (Arc::clone(&seen), Arc::clone(&closing));

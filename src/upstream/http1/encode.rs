@@ -1,0 +1,91 @@
+//! The head of a request, as bytes. Its framing is made here, whatever its fields say.
+
+use http::Method;
+use http::header::{self, HeaderMap, HeaderName};
+use http::request::Parts;
+
+/// How a request's body is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Coding {
+    /// There is none.
+    Empty,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks, since nobody knows its length yet.
+    Chunked,
+}
+
+/// Appends a request's head.
+pub(super) fn head(out: &mut Vec<u8>, parts: &Parts, coding: Coding) {
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    out.extend_from_slice(parts.method.as_str().as_bytes());
+    // A query may come without a path.
+    out.extend_from_slice(if target.starts_with('/') { b" " } else { b" /" });
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    for (name, value) in &parts.headers {
+        if *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING {
+            field(out, name, value.as_bytes());
+        }
+    }
+    match coding {
+        Coding::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+        Coding::Length(length) => content_length(out, length),
+        Coding::Empty if says_empty(parts) => content_length(out, 0),
+        Coding::Empty => {}
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether a request without a body says so: where its client did, and where servers ask for a length (RFC 9110 §8.6).
+fn says_empty(parts: &Parts) -> bool {
+    matches!(parts.method, Method::POST | Method::PUT | Method::PATCH)
+        || parts.headers.contains_key(header::CONTENT_LENGTH)
+}
+
+/// Appends a chunk's size line.
+pub(super) fn chunk_size(out: &mut Vec<u8>, size: usize) {
+    number(out, size as u64, 16);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends the end of a chunked body, with those of its trailers that may go on.
+pub(super) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers.into_iter().flatten() {
+        if !super::section::is_never_trailer(name) {
+            field(out, name, value.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Neither names nor values can hold CR or LF: their types do not let them.
+fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    out.extend_from_slice(name.as_str().as_bytes());
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn content_length(out: &mut Vec<u8>, length: u64) {
+    out.extend_from_slice(b"content-length: ");
+    number(out, length, 10);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Digits in base 10 or 16; `write!` costs as much as all of the head.
+fn number(out: &mut Vec<u8>, mut number: u64, base: u64) {
+    let start = out.len();
+    loop {
+        let digit = char::from_digit((number % base) as u32, base as u32).unwrap_or('0');
+        out.push(digit as u8);
+        number /= base;
+        if number == 0 {
+            break;
+        }
+    }
+    if let Some(digits) = out.get_mut(start..) {
+        digits.reverse();
+    }
+}

@@ -1,0 +1,137 @@
+//! The head of an answer: read strictly, once it is whole.
+
+use super::Malformed;
+use super::section;
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
+
+/// What an answer's head says, but for its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) status: StatusCode,
+    /// Whether the server agrees to another request on the connection.
+    pub(super) keeps: bool,
+    pub(super) framing: Framing,
+}
+
+/// How an answer's body ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// There is none.
+    Empty,
+    /// After so many bytes.
+    Length(u64),
+    /// As its chunks say.
+    Chunked,
+    /// With the connection.
+    UntilClose,
+}
+
+/// What of a request decides how its answer is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// It is a HEAD: the answer has no body, whatever its head says.
+    pub(super) is_head: bool,
+    /// It asks for another protocol.
+    pub(super) upgrade: bool,
+}
+
+impl Asked {
+    pub(super) fn new(method: &Method, headers: &HeaderMap) -> Asked {
+        Asked { is_head: *method == Method::HEAD, upgrade: headers.contains_key(header::UPGRADE) }
+    }
+}
+
+/// Bytes of `HTTP/1.1 200`.
+const STATUS_BYTES: usize = 12;
+
+/// Whether `bytes`, however few, can be the beginning of an answer: what is no HTTP is not waited for.
+pub(super) fn may_begin(bytes: &[u8]) -> bool {
+    const PREFIX: &[u8] = b"HTTP/1.";
+    bytes.iter().zip(PREFIX).all(|(byte, known)| byte == known)
+}
+
+/// The status of a whole head, whether it is HTTP/1.1, and where its second line begins.
+pub(super) fn status_line(head: &[u8]) -> Result<(StatusCode, bool, usize), Malformed> {
+    let is_modern = match head.get(..9) {
+        Some(b"HTTP/1.1 ") => true,
+        Some(b"HTTP/1.0 ") => false,
+        _ => return Err(Malformed::NotHttp),
+    };
+    let digits = head.get(9..STATUS_BYTES).unwrap_or_default();
+    let status = StatusCode::from_bytes(digits).ok().filter(|status| status.as_u16() < 600);
+    let status = status.ok_or(Malformed::StatusLine)?;
+    let rest = head.get(STATUS_BYTES..).unwrap_or_default();
+    let length = memchr::memchr(b'\r', rest).ok_or(Malformed::StatusLine)?;
+    let reason = rest.get(..length).unwrap_or_default();
+    let is_bad = |byte: &u8| (*byte < b' ' && *byte != b'\t') || *byte == 0x7f;
+    if !matches!(reason, [] | [b' ', ..]) || reason.iter().any(is_bad) || rest.get(length + 1) != Some(&b'\n') {
+        return Err(Malformed::StatusLine);
+    }
+    Ok((status, is_modern, STATUS_BYTES + length + 2))
+}
+
+/// Reads a whole head. Its fields go to `headers`, which is empty; their values share the head's bytes.
+pub(super) fn parse(head: &Bytes, asked: Asked, headers: &mut HeaderMap) -> Result<Head, Malformed> {
+    let (status, is_modern, start) = status_line(head)?;
+    let (mut length, mut is_chunked, mut wish) = (None, false, Wish { stays: is_modern, closes: false });
+    section::fields(head, start, |name, value| {
+        if name == header::CONTENT_LENGTH {
+            if length.replace(content_length(&value)?).is_some() {
+                return Err(Malformed::ContentLength);
+            }
+        } else if name == header::TRANSFER_ENCODING {
+            if is_chunked || !is_modern || !value.as_bytes().eq_ignore_ascii_case(b"chunked") {
+                return Err(Malformed::TransferEncoding);
+            }
+            is_chunked = true;
+        } else if name == header::CONNECTION {
+            wish.hear(&value);
+        }
+        headers.append(name, value);
+        Ok(())
+    })?;
+    let framing = match (length, is_chunked) {
+        (Some(_), true) => return Err(Malformed::TransferEncoding),
+        _ if asked.is_head || status == StatusCode::NOT_MODIFIED => Framing::Empty,
+        _ if status == StatusCode::NO_CONTENT || status.is_informational() => {
+            // It describes a body that cannot be there (RFC 9110 §8.6).
+            headers.remove(header::CONTENT_LENGTH);
+            Framing::Empty
+        }
+        (Some(0), false) => Framing::Empty,
+        (Some(length), false) => Framing::Length(length),
+        (None, true) => Framing::Chunked,
+        (None, false) => Framing::UntilClose,
+    };
+    Ok(Head { status, keeps: wish.stays && !wish.closes && framing != Framing::UntilClose, framing })
+}
+
+/// Digits only: `+3`, `3, 3` and the empty string are read differently by different readers.
+fn content_length(value: &HeaderValue) -> Result<u64, Malformed> {
+    let digits = value.as_bytes();
+    if digits.is_empty() {
+        return Err(Malformed::ContentLength);
+    }
+    let number = digits.iter().try_fold(0_u64, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    });
+    number.ok_or(Malformed::ContentLength)
+}
+
+/// What a server's `Connection` fields want. `close` wins.
+struct Wish {
+    stays: bool,
+    closes: bool,
+}
+
+impl Wish {
+    fn hear(&mut self, value: &HeaderValue) {
+        for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            self.closes |= option.eq_ignore_ascii_case(b"close");
+            self.stays |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+}
