@@ -56,6 +56,11 @@ impl<B: Body<Data = Bytes> + Unpin> Pipe<B> {
         self.is_untouched.then_some(self.body)
     }
 
+    /// Ready when the other end has reset the stream.
+    pub fn poll_left(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.stream.poll_reset(cx).map(|_| ())
+    }
+
     /// Sends on. Ready once the whole body, trailers included, is with the connection, and the body has been read to its end.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken<B::Error>>> {
         loop {

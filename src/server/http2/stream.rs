@@ -67,6 +67,7 @@ where
     let is_head = *request.method() == Method::HEAD;
     let is_call = grpc::is_call(request.headers());
     let (mut parts, stream) = request.into_parts();
+    let has_body = !stream.is_end_stream();
     let response = match head::admit(&mut parts, &desk.limits) {
         Ok(()) => {
             let wanted = parts.headers.contains_key(header::EXPECT).then(Rc::<Wanted>::default);
@@ -85,8 +86,17 @@ where
         Err(fault) => desk.refuse(fault),
     };
     let response = if is_call { grpc::translate(response) } else { response };
-    send(&desk, response, respond, is_head).await;
+    // Nobody reads the body of what is refused here.
+    let is_cut = has_body && matches!(response.body(), GatewayBody::Own(_));
+    let Some(mut pipe) = send(&desk, response, respond, is_head).await else { return };
+    if is_cut {
+        // Letting go of the stream resets it, and clients that are still sending then drop the answer unread.
+        let _ = tokio::time::timeout(LINGER, poll_fn(|cx| pipe.poll_left(cx))).await;
+    }
 }
+
+/// Time for a client to read its refusal while it sends a body that nobody wants.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// The answer, unless the client resets its request before.
 async fn unless_reset<F>(
@@ -123,24 +133,30 @@ fn date<S>(desk: &Desk<S>) -> Option<HeaderValue> {
     HeaderValue::try_from(date).ok()
 }
 
-/// Sends an answer until its last byte has been taken by the client's windows.
-async fn send<S>(desk: &Desk<S>, mut response: Response<GatewayBody>, mut respond: SendResponse<Bytes>, is_head: bool) {
+/// Sends an answer until its last byte has been taken by the client's windows; what has been sent whole is answered.
+async fn send<S>(
+    desk: &Desk<S>,
+    mut response: Response<GatewayBody>,
+    mut respond: SendResponse<Bytes>,
+    is_head: bool,
+) -> Option<Pipe<GatewayBody>> {
     let length = response.body().size_hint().exact();
     head::finish(&mut response, length, || date(desk));
     let (parts, body) = response.into_parts();
     let has_body = !(is_head || head::is_bodiless(parts.status) || body.is_end_stream());
     let Ok(stream) = respond.send_response(Response::from_parts(parts, ()), !has_body) else {
         // It was reset just now.
-        return;
+        return None;
     };
     if !has_body {
-        return;
+        return None;
     }
     let mut pipe = Pipe::new(body, stream, Reason::INTERNAL_ERROR, desk.write_timeout);
     match poll_fn(|cx| pipe.poll(cx)).await {
-        Ok(()) => {}
+        Ok(()) => return Some(pipe),
         Err(Broken::Stalled) => tracing::debug!("a client does not read its response"),
         // Whoever broke off knows it, or was told.
         Err(Broken::Refused | Broken::Body(_)) => {}
     }
+    None
 }
