@@ -107,6 +107,7 @@ fn metrics(shared: &Shared) -> Response<Full<Bytes>> {
     let policy = &shared.current().config.policy;
     shared.metrics.take_census(policy, &shared.engine.census(policy));
     shared.metrics.addresses.take_census(shared.addresses.partitions());
+    shared.metrics.accept.buffered.set(i64::try_from(shared.budget.used()).unwrap_or(i64::MAX));
     let upstreams = shared.servers.census(shared.time.now());
     shared.metrics.upstreams.take_census(upstreams.iter().map(|(name, census)| (&**name, *census)));
     shared.metrics.locks.take_census(shared.locks.waiters(), shared.locks.held());

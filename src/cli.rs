@@ -7,6 +7,7 @@ pub mod check;
 mod demo;
 mod health;
 pub mod keys;
+mod log;
 pub mod mock;
 mod run;
 pub mod schema;

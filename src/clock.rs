@@ -143,6 +143,13 @@ fn boot_time() -> Option<BootTime> {
     Some(BootTime { id, uptime: Duration::from_millis(uptime_ms) })
 }
 
+/// Microseconds of the system's monotonic clock, as other processes of the machine read it too.
+#[must_use]
+pub fn monotonic_micros() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1_000)
+}
+
 /// The present moment for timers of the runtime, whose clock tests may pause.
 #[must_use]
 pub fn timer_now() -> tokio::time::Instant {

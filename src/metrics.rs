@@ -3,11 +3,13 @@
 //! No label ever holds a raw key, a path or an id: endpoints, limits and routes are named by the configuration, everything
 //! else is from a closed list. What is counted on the request path is resolved once per configuration, not per request.
 
+mod accept;
 mod addresses;
 mod locks;
 mod tls;
 mod upstreams;
 
+pub use accept::{AcceptMetrics, Closed, Paused};
 pub use addresses::AddressMetrics;
 pub use locks::LockMetrics;
 pub use tls::{HandshakeResult, TlsMetrics};
@@ -70,8 +72,8 @@ pub struct Metrics {
     pub tls: TlsMetrics,
     /// `tollgate_connections`: open client connections.
     pub connections: IntGauge,
-    /// `tollgate_connections_refused_total`: client connections turned away at `max_connections`.
-    pub connections_refused: IntCounter,
+    /// Of accepting connections.
+    pub accept: AcceptMetrics,
     /// `tollgate_panics_total`: panics caught while serving a request, each answered with a 500.
     pub panics: IntCounter,
     /// `tollgate_access_log_dropped_total`: lines not written because the writer fell behind or could not write.
@@ -106,6 +108,11 @@ impl StateMetrics {
     pub fn written(&self, succeeded: bool) {
         self.writes.with_label_values(&[if succeeded { "success" } else { "failure" }]).inc();
     }
+}
+
+fn bad_requests(make: &Maker) -> Result<IntCounterVec, prometheus::Error> {
+    let help = "Requests that the wire guard refused before they became one.";
+    make.counters("tollgate_bad_requests_total", help, &["fault"])
 }
 
 fn transactions(make: &Maker) -> Result<IntCounterVec, prometheus::Error> {
@@ -172,11 +179,7 @@ impl Metrics {
                 "Requests refused because of their key.",
                 &["cause"],
             )?,
-            bad_requests: make.counters(
-                "tollgate_bad_requests_total",
-                "Requests that the wire guard refused before they became one.",
-                &["fault"],
-            )?,
+            bad_requests: bad_requests(&make)?,
             request_seconds: make.seconds(
                 "request_duration",
                 "From a request's head to its response's last byte.",
@@ -206,8 +209,7 @@ impl Metrics {
             state: StateMetrics::new(&make)?,
             tls: TlsMetrics::new(&make)?,
             connections: make.gauge("tollgate_connections", "Open client connections.")?,
-            connections_refused: make
-                .counter("tollgate_connections_refused_total", "Client connections turned away at max_connections.")?,
+            accept: AcceptMetrics::new(&make)?,
             panics: make.counter("tollgate_panics_total", "Panics caught while serving, each answered with a 500.")?,
             log_dropped: make.counter(
                 "tollgate_access_log_dropped_total",

@@ -5,15 +5,17 @@
 
 mod keep;
 mod load;
+mod supervisor;
 mod watch;
 
 pub use load::{LoadError, NamedFiles, Source};
+pub use supervisor::Supervisor;
 
 use crate::admin;
 use crate::engine::{Clock, Engine};
 use crate::gateway::{Shared, Snapshot};
 use crate::metrics::Metrics;
-use crate::server::{self, Phase, Workers};
+use crate::server::{self, Inherited, Phase, Workers};
 use crate::state::StateError;
 use crate::upstream::{self, Servers};
 use keep::{Keeping, Kept};
@@ -23,6 +25,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use supervisor::News;
 use tokio::sync::watch as phase_watch;
 
 /// Why a gateway does not start.
@@ -63,6 +66,32 @@ struct Control {
     shared: Arc<Shared>,
     loader: Mutex<Loader>,
     phase: phase_watch::Sender<Phase>,
+    supervisor: Supervisor,
+}
+
+/// What a gateway finds when it starts: what whoever started the process has given it, and where to look names up.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    /// Sockets to listen on in place of own ones.
+    pub sockets: Inherited,
+    /// Whom to tell how it goes.
+    pub supervisor: Supervisor,
+    /// Upstream servers, which are looked up as they say.
+    pub servers: Servers,
+}
+
+impl Surroundings {
+    /// What the environment tells, as systemd does.
+    ///
+    /// # Errors
+    /// When a socket was passed that nobody can listen on.
+    pub fn from_env() -> io::Result<Surroundings> {
+        Ok(Surroundings {
+            sockets: Inherited::from_env()?,
+            supervisor: Supervisor::from_env(),
+            servers: Servers::default(),
+        })
+    }
 }
 
 impl Gateway {
@@ -71,15 +100,16 @@ impl Gateway {
     /// # Errors
     /// Every mistake in the configuration; an address that cannot be listened on.
     pub fn start(source: Source) -> Result<Gateway, StartError> {
-        Gateway::start_with(source, Servers::default())
+        Gateway::start_in(source, Surroundings::default())
     }
 
-    /// The same with names of upstream servers looked up elsewhere than in the system's resolver: see
-    /// [`Servers::resolved_by`].
+    /// The same, in surroundings of one's own: sockets to listen on that were opened before, a supervisor to tell of it, names of
+    /// upstream servers looked up elsewhere than in the system's resolver (see [`Servers::resolved_by`]).
     ///
     /// # Errors
-    /// As [`Gateway::start`].
-    pub fn start_with(source: Source, servers: Servers) -> Result<Gateway, StartError> {
+    /// As [`Gateway::start`]; a socket that nobody asked for.
+    pub fn start_in(source: Source, surroundings: Surroundings) -> Result<Gateway, StartError> {
+        let Surroundings { mut sockets, supervisor, servers } = surroundings;
         let metrics = Arc::new(Metrics::new()?);
         let (loader, loaded, mut kept) = keep::load(source, &metrics)?;
         let time = Kept::resume(kept.as_ref());
@@ -88,7 +118,7 @@ impl Gateway {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         };
-        let admin_listener = loaded.config.admin.listen.map(bind_admin).transpose()?;
+        let admin_listener = loaded.config.admin.listen.map(|address| bind_admin(address, &mut sockets)).transpose()?;
         let engine = Arc::new(Engine::new(loader.seed(), settings.max_partitions));
         if let Some(kept) = &mut kept {
             kept.restore(&engine, &time);
@@ -101,14 +131,17 @@ impl Gateway {
         if let Some(kept) = &kept {
             kept.adopt_overrides(&shared);
         }
-        let listeners = server::bind(&settings.listen, threads)?;
+        let listeners = server::bind(&settings.listen, threads, &mut sockets)?;
+        sockets.finish()?;
+        warn_of_descriptors(settings.max_connections);
         let addresses = listeners.iter().take(1).flatten().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
         let (phase, watched) = phase_watch::channel(Phase::Serving);
         let workers = Workers::start(&shared, listeners, &watched)?;
         let admin = admin_listener.as_ref().map(TcpListener::local_addr).transpose()?;
-        let control = Arc::new(Control { shared, loader: Mutex::new(loader), phase });
+        let control = Arc::new(Control { shared, loader: Mutex::new(loader), phase, supervisor });
         let control_thread = start_control(Arc::clone(&control), admin_listener, watched, seen)?;
         let keeping = kept.map(|kept| kept.start(&control.shared)).transpose()?;
+        control.supervisor.tell(News::Ready);
         Ok(Gateway { control, addresses, admin, workers, control_thread, keeping })
     }
 
@@ -169,12 +202,15 @@ impl Handle {
         self.0.reload()
     }
 
-    /// Accepts nothing new and lets what is in flight end, for at most `drain_timeout`.
+    /// Tells that it is not ready any more and goes on for `drain_delay`; then accepts nothing new and lets what is in flight
+    /// end, for at most `drain_timeout`.
     pub fn drain(&self) {
+        self.0.supervisor.tell(News::Stopping);
+        let delay = self.0.shared.current().config.server.drain_delay;
         self.0.phase.send_if_modified(|phase| {
             let serving = *phase == Phase::Serving;
             if serving {
-                *phase = Phase::Draining;
+                *phase = if delay.is_zero() { Phase::Draining } else { Phase::Leaving };
             }
             serving
         });
@@ -188,6 +224,13 @@ impl Handle {
 
 impl Control {
     fn reload(&self) -> Result<(), LoadError> {
+        self.supervisor.tell(News::Reloading);
+        let outcome = self.load_anew();
+        self.supervisor.tell(News::Ready);
+        outcome
+    }
+
+    fn load_anew(&self) -> Result<(), LoadError> {
         let mut loader = self.loader.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.shared.current();
         let metrics = &self.shared.metrics;
@@ -241,6 +284,7 @@ fn warn_of_restart(current: &Snapshot, loaded: &Loaded) {
         ("server.listen", old.server.listen != new.server.listen),
         ("server.threads", old.server.threads != new.server.threads),
         ("addresses.max_addresses", old.addresses.max_addresses != new.addresses.max_addresses),
+        ("server.max_buffer_memory", old.server.max_buffer_memory != new.server.max_buffer_memory),
         ("server.max_partitions", old.server.max_partitions != new.server.max_partitions),
         ("[state]", old.state != new.state),
         ("admin.listen", old.admin.listen != new.admin.listen),
@@ -250,7 +294,18 @@ fn warn_of_restart(current: &Snapshot, loaded: &Loaded) {
     }
 }
 
-fn bind_admin(address: SocketAddr) -> io::Result<TcpListener> {
+/// Says where the system has the last word on `max_connections`.
+fn warn_of_descriptors(max_connections: usize) {
+    let room = server::room_for_clients();
+    if max_connections > room {
+        tracing::warn!(max_connections, room, "the process may not open as many files: fewer connections are accepted");
+    }
+}
+
+fn bind_admin(address: SocketAddr, inherited: &mut Inherited) -> io::Result<TcpListener> {
+    if let Some(socket) = inherited.take(address).pop() {
+        return Ok(socket);
+    }
     let listener = TcpListener::bind(address)
         .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address} (admin): {error}")))?;
     listener.set_nonblocking(true)?;
@@ -292,6 +347,13 @@ async fn control_loop(
     }
     // An error means that the gateway's handle is gone without a word: then it ends as if stopped.
     let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+    if *phase.borrow() == Phase::Leaving {
+        let delay = control.shared.current().config.server.drain_delay;
+        tokio::select! {
+            _ = phase.wait_for(|phase| !phase.accepts()) => {}
+            () = tokio::time::sleep(delay) => control.phase.send_modify(|phase| *phase = (*phase).max(Phase::Draining)),
+        }
+    }
     let drain_timeout = control.shared.current().config.server.drain_timeout;
     tokio::select! {
         _ = phase.wait_for(|phase| *phase == Phase::Stopping) => {}

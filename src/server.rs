@@ -4,17 +4,25 @@
 //! limits' state is shared. A connection lives and dies on the thread that accepted it.
 
 mod connection;
+mod crowd;
+mod descriptors;
+mod door;
 mod guests;
 mod http1;
 mod http2;
+mod inherited;
 mod listen;
+mod proxy_protocol;
 mod sniff;
 pub mod wire;
 
+pub use descriptors::{raise_limit, room_for_clients};
+pub use inherited::Inherited;
 pub use listen::{bind, is_free};
 
 use crate::gateway::{Home, Shared};
-use connection::Door;
+use crowd::Crowd;
+use door::Door;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
@@ -29,10 +37,20 @@ use tokio::sync::watch;
 pub enum Phase {
     /// Accepts and serves.
     Serving,
+    /// The same, but says that it is not ready any more: balancers have `drain_delay` to notice.
+    Leaving,
     /// Accepts nothing new; what is in flight may end.
     Draining,
     /// Ends at once.
     Stopping,
+}
+
+impl Phase {
+    /// Whether new connections are accepted.
+    #[must_use]
+    pub fn accepts(self) -> bool {
+        matches!(self, Phase::Serving | Phase::Leaving)
+    }
 }
 
 /// The threads that serve.
@@ -50,8 +68,9 @@ impl Workers {
         listeners: Vec<Vec<TcpListener>>,
         phase: &watch::Receiver<Phase>,
     ) -> io::Result<Workers> {
+        let crowd = Arc::new(Crowd::new(room_for_clients()));
         let start = |(index, listeners): (usize, Vec<TcpListener>)| {
-            let (shared, phase) = (Arc::clone(shared), phase.clone());
+            let (shared, phase, crowd) = (Arc::clone(shared), phase.clone(), Arc::clone(&crowd));
             let (tell, told) = std::sync::mpsc::sync_channel(1);
             let name = format!("worker-{index}");
             let thread = std::thread::Builder::new().name(name).spawn(move || {
@@ -63,7 +82,7 @@ impl Workers {
                 };
                 let listened = tell.send(outcome);
                 if let (Some(runtime), Ok(())) = (runtime, listened) {
-                    runtime.block_on(work(shared, listeners, phase));
+                    runtime.block_on(work(shared, crowd, listeners, phase));
                 }
             })?;
             told.recv().map_err(io::Error::other)??;
@@ -73,7 +92,7 @@ impl Workers {
         Ok(Workers { threads })
     }
 
-    /// Waits until all threads have ended, which they do after the phase has left [`Phase::Serving`].
+    /// Waits until all threads have ended, which they do after the phase is [`Phase::Draining`].
     pub fn join(self) {
         for thread in self.threads {
             if thread.join().is_err() {
@@ -84,24 +103,42 @@ impl Workers {
 }
 
 /// One thread: accepts until told to drain, then waits for its connections.
-async fn work(shared: Arc<Shared>, listeners: Vec<TcpListener>, mut phase: watch::Receiver<Phase>) {
+async fn work(shared: Arc<Shared>, crowd: Arc<Crowd>, listeners: Vec<TcpListener>, mut phase: watch::Receiver<Phase>) {
     let home = Home::new(shared);
-    let door = Rc::new(Door::new(Rc::clone(&home), phase.clone()));
+    let door = Rc::new(Door::new(Rc::clone(&home), phase.clone(), crowd));
+    let mut accepting = Vec::new();
     for listener in listeners {
         match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => drop(tokio::task::spawn_local(listen::accept(listener, Rc::clone(&door)))),
+            Ok(listener) => accepting.push(tokio::task::spawn_local(listen::accept(listener, Rc::clone(&door)))),
             Err(error) => tracing::error!(%error, "cannot listen"),
         }
     }
     tokio::task::spawn_local(expire_idle(home));
     tokio::task::spawn_local(dismiss_idle(Rc::clone(&door)));
     // An error means that nobody can tell us to go on serving.
-    let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+    let _ = phase.wait_for(|phase| !phase.accepts()).await;
     door.guests.close();
+    let emptied = async {
+        for accepting in accepting {
+            // They end by themselves now, and whom they let in before is inside. A panic has been told of.
+            let _ = accepting.await;
+        }
+        door.emptied().await;
+    };
     tokio::select! {
-        () = door.emptied() => {}
-        _ = phase.wait_for(|phase| *phase == Phase::Stopping) => {}
+        () = emptied => {}
+        _ = phase.wait_for(|phase| *phase == Phase::Stopping) => cut_off(&door).await,
     }
+}
+
+/// Ends what is in flight: with a 503 where the answer has not begun, else by breaking off.
+async fn cut_off(door: &Door) {
+    /// For the last answers to be taken by the system.
+    const PATIENCE: Duration = Duration::from_millis(500);
+    door.home.cut();
+    door.guests.expel();
+    // Who does not take its answer in time goes without.
+    let _ = tokio::time::timeout(PATIENCE, door.emptied()).await;
 }
 
 /// Closes upstream connections that nobody used for their upstream's `idle_timeout`.
@@ -114,13 +151,25 @@ async fn expire_idle(home: Rc<Home>) {
     }
 }
 
-/// Closes client connections that have had no request for `idle_timeout`, at most an eighth of it or a second late.
+/// Closes client connections that have had no request for `idle_timeout`, at most an eighth of it or a second late. While the
+/// gateway drains they get at most a second: long enough for who is about to send a request, since the answer will say that
+/// it was the connection's last; so no request meets a connection that is being closed.
 async fn dismiss_idle(door: Rc<Door>) {
     const OFTEN: Duration = Duration::from_millis(10);
     const SELDOM: Duration = Duration::from_secs(1);
     loop {
-        let idle_timeout = door.home.view().snapshot.config.server.idle_timeout;
-        tokio::time::sleep((idle_timeout / 8).clamp(OFTEN, SELDOM)).await;
-        door.guests.dismiss_idle(door.home.now(), idle_timeout);
+        let server = door.home.view();
+        let server = &server.snapshot.config.server;
+        let patience = if door.guests.is_closing() {
+            server.idle_timeout.min(SELDOM).min(server.drain_timeout / 2)
+        } else {
+            server.idle_timeout
+        };
+        tokio::select! {
+            () = tokio::time::sleep((patience / 8).clamp(OFTEN, SELDOM)) => {}
+            () = door.closes(), if !door.guests.is_closing() => continue,
+        }
+        door.guests.dismiss_idle(door.home.now(), patience);
+        door.make_room_if_waited_for();
     }
 }

@@ -81,6 +81,8 @@ pub enum WireFault {
     TrailersTooLarge,
     /// A head began to arrive and was not whole in time.
     HeadTimedOut,
+    /// Buffers hold all the memory they may, and the rest of a head would need more.
+    Overloaded,
 }
 
 impl WireFault {
@@ -97,6 +99,7 @@ impl WireFault {
             }
             WireFault::Expectation => StatusCode::EXPECTATION_FAILED,
             WireFault::HeadTimedOut => StatusCode::REQUEST_TIMEOUT,
+            WireFault::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             WireFault::NotHttp
             | WireFault::PlainHttp
             | WireFault::LeadingLines
@@ -168,6 +171,7 @@ impl WireFault {
             WireFault::TrailerName => "trailer-name",
             WireFault::TrailersTooLarge => "trailers-too-large",
             WireFault::HeadTimedOut => "head-timed-out",
+            WireFault::Overloaded => "overloaded",
         }
     }
 
@@ -212,6 +216,7 @@ impl WireFault {
             WireFault::TrailerName => "A header was sent as a trailer that must come first.",
             WireFault::TrailersTooLarge => "The request trailers are too large.",
             WireFault::HeadTimedOut => "The request did not arrive in time.",
+            WireFault::Overloaded => "This gateway is short of memory. Try again in a moment.",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `tollgate demo`: the whole thing on one machine, with no file and no server.
 
-use super::run::{log_to_stderr, steer};
+use super::log::log_to_stderr;
+use super::run::steer;
 use crate::config::{Level, LogFormat};
 use crate::engine::Mode;
 use crate::keys::{KeyKind, Secret, generate};
@@ -32,7 +33,7 @@ const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Add
 /// # Errors
 /// When they do not start.
 pub(super) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
-    log_to_stderr(Level::Warn, LogFormat::Text);
+    let _last_lines = log_to_stderr(Level::Warn, LogFormat::Text);
     let upstream = start_mock(MockOptions { latency: args.latency, seed: 0 })?;
     let live = generate(KeyKind::Secret, Mode::Live)?;
     let test = generate(KeyKind::Secret, Mode::Test)?;

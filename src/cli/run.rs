@@ -1,14 +1,14 @@
 //! `tollgate run`: the gateway, until a signal ends it.
 
-use crate::config::{self, Level, LogFormat};
+use super::log::log_to_stderr;
+use crate::config;
 use crate::gateway::ids::random_seed;
-use crate::process::{Gateway, Handle, Source};
+use crate::process::{Gateway, Handle, Source, Surroundings};
+use crate::server;
 use clap::Args;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Arguments of `tollgate run`.
 #[derive(Debug, Args)]
@@ -28,8 +28,9 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         Ok(config) => (config.log.level, config.log.format),
         Err(errors) => anyhow::bail!("the configuration is refused:\n{errors}"),
     };
-    log_to_stderr(level, format);
-    let gateway = Gateway::start(Source::File(args.config.clone()))?;
+    let _last_lines = log_to_stderr(level, format);
+    server::raise_limit();
+    let gateway = Gateway::start_in(Source::File(args.config.clone()), Surroundings::from_env()?)?;
     for address in gateway.addresses() {
         tracing::info!(%address, "listening");
     }
@@ -90,25 +91,4 @@ async fn obey_signals(handle: &Handle) -> anyhow::Result<()> {
             draining = true;
         }
     }
-}
-
-/// Sends diagnostics to standard error. The environment variable `TOLLGATE_LOG` overrides the level, also per module.
-pub(super) fn log_to_stderr(level: Level, format: LogFormat) {
-    let level = match level {
-        Level::Error => "error",
-        Level::Warn => "warn",
-        Level::Info => "info",
-        Level::Debug => "debug",
-        Level::Trace => "trace",
-    };
-    let filter = EnvFilter::try_from_env("TOLLGATE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let builder = tracing_subscriber::fmt()
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .with_env_filter(filter);
-    // Fails only when somebody has set a logger before, who then gets the events.
-    let _ = match format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
 }

@@ -33,6 +33,12 @@ pub struct Server {
     pub threads: usize,
     /// Open connections at once.
     pub max_connections: usize,
+    /// Open connections of one client address; 0: any number.
+    pub max_connections_per_address: usize,
+    /// Bytes in the buffers of all client connections; 0: a share of the memory there is.
+    pub max_buffer_memory: usize,
+    /// Whether connections begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
     /// Time for a request's head to arrive.
     pub header_timeout: Duration,
     /// Time for a TLS handshake.
@@ -43,8 +49,14 @@ pub struct Server {
     pub idle_timeout: Duration,
     /// Time between two pieces of a request's body.
     pub body_timeout: Duration,
+    /// Bytes a second of a request's body; 0: any.
+    pub min_body_rate: usize,
+    /// Bytes of a request's body; 0: any number.
+    pub max_body_bytes: usize,
     /// Time for a client to take a piece of a response.
     pub write_timeout: Duration,
+    /// Bytes a second of a response that a client makes wait; 0: any.
+    pub min_write_rate: usize,
     /// Bytes of a request's head.
     pub max_header_bytes: usize,
     /// Headers of a request.
@@ -53,6 +65,8 @@ pub struct Server {
     pub max_uri_bytes: usize,
     /// What HTTP/2 connections may take; `None`: it is not spoken.
     pub http2: Option<Http2>,
+    /// Time between being told to end and accepting nothing more.
+    pub drain_delay: Duration,
     /// Time for open requests to end at a shutdown.
     pub drain_timeout: Duration,
     /// Proxies whose forwarding headers are believed.

@@ -6,6 +6,7 @@
 mod addresses;
 mod figures;
 mod heads;
+mod listener;
 mod lock;
 mod log;
 mod tls;
@@ -14,6 +15,7 @@ mod upstream;
 pub(super) use addresses::RawAddresses;
 pub(super) use figures::{RawAccount, RawAllocation, RawFigures, RawTier};
 pub(super) use heads::{RawCredentials, RawCredentialsTable, RawForwarded, RawHeaderRules};
+pub(super) use listener::RawProxyProtocol;
 pub(super) use lock::RawLock;
 pub(super) use log::{RawLevel, RawLog, RawLogFormat};
 pub(super) use tls::{RawClientAuth, RawPair, RawTls, RawTlsVersion, RawUnknownSni};
@@ -156,8 +158,16 @@ pub(super) struct RawServer {
     pub(super) tls: Option<Located<RawTls>>,
     /// Threads that serve requests; 0: one per core.
     pub(super) threads: Option<Located<u32>>,
-    /// Open connections at once; further ones are closed as they come. 0: 65,536.
+    /// Open connections at once; further ones wait to be accepted. 0: 65,536. Lowered where the process may not open that many.
     pub(super) max_connections: Option<Located<u32>>,
+    /// Open connections of one client address, an IPv6 one by its /64; further ones are closed as they come. 0: no such bound.
+    /// Those of `trusted_proxies` are not counted. Default 8,192.
+    pub(super) max_connections_per_address: Option<Located<u32>>,
+    /// Bytes that client connections may hold in buffers, all together; beyond, none are accepted and what needs more is
+    /// refused with 503. "0B": a quarter of the memory there is. Default "0B".
+    pub(super) max_buffer_memory: Option<Located<Size>>,
+    /// "required": every connection begins with a PROXY protocol header, version 1 or 2, which names the client. Default "off".
+    pub(super) proxy_protocol: Option<Located<RawProxyProtocol>>,
     /// Time for a request's head to arrive, from its first byte on or from the connection's opening. Default "30s".
     pub(super) header_timeout: Option<Located<Dur>>,
     /// Time for a TLS handshake, from the connection's opening on. Default "10s".
@@ -168,8 +178,15 @@ pub(super) struct RawServer {
     pub(super) idle_timeout: Option<Located<Dur>>,
     /// Time between two pieces of a request's body. Default "30s".
     pub(super) body_timeout: Option<Located<Dur>>,
+    /// Bytes a second that a body must bring in the end: it may keep its reader waiting for `body_timeout` and a second more
+    /// for each so many bytes. "0B": no such bound. Default "240B".
+    pub(super) min_body_rate: Option<Located<Size>>,
+    /// Bytes of a request's body; longer ones are refused with 413. "0B": no such bound. Default "64MiB".
+    pub(super) max_body_bytes: Option<Located<Size>>,
     /// Time for a client to take a piece of a response. Default "30s".
     pub(super) write_timeout: Option<Located<Dur>>,
+    /// Bytes a second that a client must take of a response it is kept waiting with, counted as `min_body_rate`. Default "240B".
+    pub(super) min_write_rate: Option<Located<Size>>,
     /// Bytes of a request's head. Default "32KiB".
     pub(super) max_header_bytes: Option<Located<Size>>,
     /// Headers of a request. Default 100.
@@ -186,9 +203,11 @@ pub(super) struct RawServer {
     pub(super) http2_connection_window: Option<Located<Size>>,
     /// Bytes of one response that may wait here for the socket of an HTTP/2 connection. Default "64KiB".
     pub(super) http2_send_buffer: Option<Located<Size>>,
+    /// Time between telling that the gateway is not ready any more and closing its listeners. Default "0s".
+    pub(super) drain_delay: Option<Located<Dur>>,
     /// Time for open requests to end at a shutdown. Default "30s".
     pub(super) drain_timeout: Option<Located<Dur>>,
-    /// Proxies whose X-Forwarded-For, -Proto and -Host are believed. Default none.
+    /// Proxies whose X-Forwarded-For, -Proto and -Host are believed, and whose PROXY protocol headers. Default none.
     pub(super) trusted_proxies: Option<Vec<Located<Network>>>,
     /// `Forwarded` (RFC 7239) for upstreams, besides `X-Forwarded-For`: "off" (default), or "append": to what a trusted proxy
     /// wrote, in place of what anybody else did.

@@ -136,6 +136,9 @@ impl<B: Incoming> Forwarded<B> {
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(self.fail(BodyFault::Upstream(error.into()))))),
             Poll::Pending if self.rest.is_none() => Poll::Pending,
+            Poll::Pending if self.rest.as_ref().is_some_and(|rest| rest.exchange.home.is_cutting()) => {
+                Poll::Ready(Some(Err(self.fail(BodyFault::CutOff))))
+            }
             Poll::Pending => match self.tick.poll_expired(cx) {
                 Poll::Ready(()) => Poll::Ready(Some(Err(self.fail(BodyFault::UpstreamIdle)))),
                 Poll::Pending => Poll::Pending,

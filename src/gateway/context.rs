@@ -9,6 +9,7 @@ use super::exchange::Exchange;
 use super::ids::RequestIds;
 use super::overriding::Overriding;
 use super::texts::Texts;
+use crate::budget::Budget;
 use crate::clock::Time;
 use crate::config::{Config, Credentials, RouteOptions};
 use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, RouteId};
@@ -23,7 +24,7 @@ use prometheus::IntCounter;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What all threads share.
 pub struct Shared {
@@ -39,8 +40,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// The upstreams as they run: a reload keeps what stays.
     pub servers: Servers,
-    /// Client connections open now.
-    pub connections: AtomicUsize,
+    /// What the buffers of client connections may hold.
+    pub budget: Arc<Budget>,
     /// Temporary figures of accounts.
     pub overriding: Overriding,
     current: ArcSwap<Snapshot>,
@@ -60,7 +61,7 @@ impl Shared {
             time,
             metrics,
             servers,
-            connections: AtomicUsize::new(0),
+            budget: Budget::new(first.config.server.max_buffer_memory),
             current: ArcSwap::from(first),
             version: AtomicU64::new(0),
         }
@@ -252,6 +253,7 @@ pub struct Home {
     /// This thread's request ids.
     pub ids: RequestIds,
     view: RefCell<(u64, Rc<View>)>,
+    cutting: Cell<bool>,
 }
 
 impl Home {
@@ -261,7 +263,19 @@ impl Home {
         let version = shared.version.load(Ordering::Acquire);
         let view = Rc::new(View::new(shared.current()));
         let ids = RequestIds::new();
-        Rc::new(Home { pool: Pool::new(shared.time.clone()), ids, view: RefCell::new((version, view)), shared })
+        let (pool, view) = (Pool::new(shared.time.clone()), RefCell::new((version, view)));
+        Rc::new(Home { pool, ids, view, cutting: Cell::new(false), shared })
+    }
+
+    /// The thread ends: what is still in flight is cut off, and told so where its answer has not begun.
+    pub fn cut(&self) {
+        self.cutting.set(true);
+    }
+
+    /// Whether [`Home::cut`] was called.
+    #[must_use]
+    pub fn is_cutting(&self) -> bool {
+        self.cutting.get()
     }
 
     /// The view of the newest configuration.

@@ -247,6 +247,9 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.status = http::StatusCode::INTERNAL_SERVER_ERROR.as_u16();
+        } else if self.status == CLIENT_GONE && self.home.is_cutting() {
+            // Its client is still there: it is the gateway that leaves.
+            self.status = http::StatusCode::SERVICE_UNAVAILABLE.as_u16();
         }
         self.record();
     }

@@ -12,16 +12,16 @@ use super::refusal::{BadRequest, Refusal, UpstreamFailure};
 use super::rewrite;
 use super::tries::{Cause, Tries};
 use crate::clock::timer_now;
-use crate::config::Upstream;
+use crate::config::{self, Upstream};
 use crate::engine::Nanos;
 use crate::keys::Principal;
 use crate::upstream::http1::{ExchangeFault, Failure};
 use crate::upstream::{
-    AtHand, BodyFault, ClientBody, ConnectError, Connection, Deadline, Group, ReadAhead, RequestBody, Server, Tick,
-    Unreached, UpstreamBody,
+    AtHand, BodyFault, ClientBody, ConnectError, Connection, Deadline, Group, Pace, ReadAhead, RequestBody, Server,
+    Tick, Unreached, UpstreamBody,
 };
 use crate::wire_fault::fault_of;
-use http::{Request, Response, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
 use http_body::Body;
 use std::cell::Cell;
 use std::future::Future;
@@ -68,8 +68,21 @@ fn outgoing(
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let progress = (!body.is_end_stream()).then(|| Rc::new(Cell::new(timer_now())));
-    let body = RequestBody::new(body, config.server.body_timeout, progress.clone());
+    let most = longest_body(&config.server).unwrap_or(u64::MAX);
+    let body = RequestBody::new(body, client_pace(&config.server, &parts.headers), most, progress.clone());
     (Request::from_parts(parts, body), progress)
+}
+
+/// How slow a body may come. One of gRPC is a conversation, in which silence is no fault.
+pub(super) fn client_pace(server: &config::Server, headers: &HeaderMap) -> Pace {
+    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let min_rate = if kind.starts_with(b"application/grpc") { 0 } else { server.min_body_rate };
+    Pace::new(server.body_timeout, min_rate)
+}
+
+/// Bytes that a body may have, where that is bounded.
+pub(super) fn longest_body(server: &config::Server) -> Option<u64> {
+    Some(server.max_body_bytes as u64).filter(|&most| most > 0)
 }
 
 /// Sends to a server of the upstream and takes the head of its answer; where that fails and [`Tries`] has another try, to another
@@ -303,7 +316,9 @@ fn failure(error: &ExchangeFault) -> Refusal {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         match error.downcast_ref::<BodyFault>() {
-            Some(fault @ (BodyFault::Client(_) | BodyFault::ClientIdle)) => return client_fault(fault),
+            Some(fault @ (BodyFault::Client(_) | BodyFault::ClientIdle | BodyFault::ClientTooLong)) => {
+                return client_fault(fault);
+            }
             _ => cause = error.source(),
         }
     }
@@ -316,7 +331,10 @@ fn client_fault(fault: &BodyFault) -> Refusal {
     match fault {
         BodyFault::Client(error) => Refusal::BadRequest(unreadable(error)),
         BodyFault::ClientIdle => Refusal::BadRequest(BadRequest::LATE_BODY),
-        BodyFault::Upstream(_) | BodyFault::UpstreamIdle => Refusal::Upstream(UpstreamFailure::Broken),
+        BodyFault::ClientTooLong => Refusal::BadRequest(BadRequest::LONG_BODY),
+        BodyFault::Upstream(_) | BodyFault::UpstreamIdle | BodyFault::CutOff => {
+            Refusal::Upstream(UpstreamFailure::Broken)
+        }
     }
 }
 

@@ -9,12 +9,15 @@
 
 use super::access_log::FIELD_BYTES;
 use super::context::Classified;
-use super::forward::unreadable;
+use super::exchange::Exchange;
+use super::forward::{client_pace, longest_body, unreadable};
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal};
 use crate::body::{Body as Said, Inspection, Kind};
+use crate::budget::Charge;
 use crate::classification;
-use crate::upstream::{Reach, ReadAhead, ReadFault, Tick};
+use crate::config::Server;
+use crate::upstream::{Pace, Reach, ReadAhead, ReadFault};
 use bytes::{Bytes, BytesMut};
 use http_body::Body;
 use pin_project_lite::pin_project;
@@ -58,24 +61,21 @@ where
     fn call(&mut self, classified: Classified<B>) -> Self::Future {
         let mut classified = with_read_ahead(classified);
         let view = Rc::clone(&classified.exchange.view);
+        let server = &view.snapshot.config.server;
+        if longest_body(server).is_some_and(|most| classified.request.body().size_hint().lower() > most) {
+            return Inspecting::refused(Refusal::BadRequest(BadRequest::LONG_BODY), classified.exchange);
+        }
         let Some(inspection) = view.snapshot.config.inspection(classified.class.endpoint) else {
             return Inspecting { state: State::Inside { future: self.inner.call(classified) } };
         };
-        let server = &view.snapshot.config.server;
         let state = match outset(inspection, &classified, server.inspect_body_max) {
             Outset::Known(said) => {
                 note(inspection, &mut classified, said);
                 State::Inside { future: self.inner.call(classified) }
             }
-            Outset::Read(kind) => State::Reading {
-                reading: Some(Box::new(Reading {
-                    classified,
-                    kind,
-                    most: server.inspect_body_max,
-                    gathered: BytesMut::new(),
-                    tick: Tick::new(server.body_timeout),
-                })),
-                inner: self.inner.clone(),
+            Outset::Read(kind) => match Reading::begin(classified, kind, server) {
+                Ok(reading) => State::Reading { reading: Some(Box::new(reading)), inner: self.inner.clone() },
+                Err(exchange) => return Inspecting::refused(Refusal::Overloaded, exchange),
             },
         };
         Inspecting { state }
@@ -130,16 +130,31 @@ struct Reading<B> {
     kind: Kind,
     most: usize,
     gathered: BytesMut,
-    tick: Tick,
+    pace: Pace,
+    /// Memory for all that may be read.
+    _held: Charge,
 }
 
 impl<B> Reading<B>
 where
     B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
 {
+    /// Reads the body of a request, if there is memory for it: as much as it says it has, at most `inspect_body_max`.
+    fn begin(classified: Classified<ReadAhead<B>>, kind: Kind, server: &Server) -> Result<Reading<B>, Exchange> {
+        let most = server.inspect_body_max;
+        let body = classified.request.body();
+        let told = body.size_hint().exact().map_or(most, |length| usize::try_from(length).unwrap_or(most).min(most));
+        let mut held = Charge::none(&classified.exchange.home.shared.budget);
+        if !held.try_set(told) {
+            return Err(classified.exchange);
+        }
+        let pace = client_pace(server, classified.request.headers());
+        Ok(Reading { classified, kind, most, gathered: BytesMut::new(), pace, _held: held })
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reach, BadRequest>> {
         let body = self.classified.request.body_mut();
-        body.poll_ahead(cx, self.most, &mut self.gathered, &mut self.tick).map_err(|fault| match fault {
+        body.poll_ahead(cx, self.most, &mut self.gathered, &mut self.pace).map_err(|fault| match fault {
             ReadFault::Body(error) => unreadable(&error),
             ReadFault::Idle => BadRequest::LATE_BODY,
         })
@@ -183,8 +198,16 @@ pin_project! {
     enum State<S, F, B> {
         // The request is with the layers below.
         Inside { #[pin] future: F },
+        // It was refused before its body was looked at; taken when that is told.
+        Refused { refused: Option<Box<Refused>> },
         // Its body is being read; `reading` is there until it is. Boxed: a future is moved on its way up, and this is seldom.
         Reading { reading: Option<Box<Reading<B>>>, inner: S },
+    }
+}
+
+impl<S: Service<Classified<ReadAhead<B>>>, B> Inspecting<S, B> {
+    fn refused(refusal: Refusal, exchange: Exchange) -> Inspecting<S, B> {
+        Inspecting { state: State::Refused { refused: Some(Box::new(Refused::new(refusal, exchange))) } }
     }
 }
 
@@ -199,6 +222,11 @@ where
         loop {
             let future = match self.as_mut().project().state.project() {
                 StatePinned::Inside { future } => return future.poll(cx),
+                StatePinned::Refused { refused } => match refused.take() {
+                    Some(refused) => return Poll::Ready(Err(*refused)),
+                    // Polled after it ended, which no executor does.
+                    None => return Poll::Pending,
+                },
                 StatePinned::Reading { reading, inner } => {
                     let read = match reading {
                         Some(reading) => ready!(reading.poll(cx)),

@@ -31,6 +31,8 @@ pub enum Refusal {
     BadRequest(BadRequest),
     /// The upstream gave no usable answer.
     Upstream(UpstreamFailure),
+    /// Buffers hold all the memory they may, and this request needs some.
+    Overloaded,
     /// A defect of the gateway: a panic was caught.
     Internal,
 }
@@ -153,6 +155,10 @@ impl BadRequest {
     pub const LATE_BODY: BadRequest =
         BadRequest { status: StatusCode::REQUEST_TIMEOUT, message: "The body of this request did not come in time." };
 
+    /// A body longer than `max_body_bytes`.
+    pub const LONG_BODY: BadRequest =
+        BadRequest { status: StatusCode::PAYLOAD_TOO_LARGE, message: "The body of this request is too large." };
+
     /// A plain 400.
     #[must_use]
     pub const fn new(message: &'static str) -> BadRequest {
@@ -173,23 +179,27 @@ pub enum UpstreamFailure {
     Broken,
     /// No answer within `response_timeout`: whether the request took effect is unknown.
     TimedOut,
+    /// The gateway ends before the answer came: whether the request took effect is unknown.
+    CutOff,
 }
 
 impl UpstreamFailure {
-    /// 502 where the upstream is down or broke off, 503 where it takes no more, 504 where it was too slow.
+    /// 502 where the upstream is down or broke off, 503 where it takes no more or the gateway does not wait for it, 504 where it
+    /// was too slow.
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
             UpstreamFailure::Unreachable | UpstreamFailure::Broken => StatusCode::BAD_GATEWAY,
             UpstreamFailure::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             UpstreamFailure::ConnectTimedOut | UpstreamFailure::TimedOut => StatusCode::GATEWAY_TIMEOUT,
+            UpstreamFailure::CutOff => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
     /// Whether the request may have taken effect all the same.
     #[must_use]
     pub fn outcome_is_unknown(self) -> bool {
-        matches!(self, UpstreamFailure::Broken | UpstreamFailure::TimedOut)
+        matches!(self, UpstreamFailure::Broken | UpstreamFailure::TimedOut | UpstreamFailure::CutOff)
     }
 }
 
@@ -205,6 +215,7 @@ impl Refusal {
             Refusal::Loop => StatusCode::LOOP_DETECTED,
             Refusal::BadRequest(bad) => bad.status,
             Refusal::Upstream(failure) => failure.status(),
+            Refusal::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -229,6 +240,7 @@ impl Refusal {
             | Refusal::LockTimeout(_)
             | Refusal::BadRequest(_)
             | Refusal::Upstream(_)
+            | Refusal::Overloaded
             | Refusal::Internal => None,
         }
     }

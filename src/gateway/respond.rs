@@ -65,11 +65,12 @@ where
         if *request.method() == Method::OPTIONS && request.uri().path() == "*" {
             return Either::Right(ready(Ok(server_options(&self.home))));
         }
+        let is_write = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
         let inner = &mut self.inner;
         match std::panic::catch_unwind(AssertUnwindSafe(|| inner.call(request))) {
             Ok(future) => {
                 let future = AssertUnwindSafe(future).catch_unwind();
-                Either::Left(Responding { future, home: Rc::clone(&self.home) })
+                Either::Left(Responding { future, home: Rc::clone(&self.home), is_write })
             }
             Err(_) => Either::Right(ready(Ok(internal(&self.home)))),
         }
@@ -82,6 +83,7 @@ pin_project! {
         #[pin]
         future: CatchUnwind<AssertUnwindSafe<F>>,
         home: Rc<Home>,
+        is_write: bool,
     }
 }
 
@@ -93,6 +95,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
+        if this.home.is_cutting() {
+            return Poll::Ready(Ok(cut_off(this.home, *this.is_write)));
+        }
         this.future.poll(cx).map(|outcome| {
             Ok(match outcome {
                 Ok(Ok(response)) => response,
@@ -121,6 +126,16 @@ fn internal<R>(home: &Home) -> Response<GatewayBody<R>> {
     let words = words::of(&Refusal::Internal, None);
     let mut response = render(StatusCode::INTERNAL_SERVER_ERROR, words.to_json(), &home.ids.request_id());
     response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    response
+}
+
+/// What a request becomes that is in flight when the gateway ends. Its record and slots go with it.
+fn cut_off<R>(home: &Home, is_write: bool) -> Response<GatewayBody<R>> {
+    let refusal = Refusal::Upstream(UpstreamFailure::CutOff);
+    let mut response = render(refusal.status(), words::of(&refusal, None).to_json(), &home.ids.request_id());
+    if is_write {
+        response.headers_mut().insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
     response
 }
 
@@ -167,6 +182,10 @@ fn answer<R>(refused: &Refused) -> Response<GatewayBody<R>> {
             if *failure == UpstreamFailure::Overloaded {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
+        }
+        Refusal::Overloaded => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(1));
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"));
         }
         Refusal::Address(_)
         | Refusal::Forbidden(_)

@@ -3,6 +3,7 @@
 use super::refusal::{AddressCause, Forbidden, Refusal, Unauthenticated, UpstreamFailure};
 use crate::config::{Config, Extractor};
 use crate::engine::{Concurrency, Gcra, Limit, Limiter, Mode, Part, Rejection};
+use crate::wire_fault::WireFault;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -38,6 +39,16 @@ impl Words {
     #[must_use]
     pub fn invalid_request(message: impl Into<Cow<'static, str>>) -> Words {
         Words { code: None, doc_url: None, message: message.into(), kind: INVALID_REQUEST }
+    }
+
+    /// What to say of bytes that never became a request.
+    #[must_use]
+    pub fn of_fault(fault: WireFault) -> Words {
+        if fault == WireFault::Overloaded {
+            Words::api_error(fault.message())
+        } else {
+            Words::invalid_request(fault.message())
+        }
     }
 
     /// The whole answer's body: one line of JSON, its keys in Stripe's order.
@@ -92,7 +103,13 @@ pub fn of(refusal: &Refusal, config: Option<&Config>) -> Words {
             UpstreamFailure::TimedOut => {
                 "The API behind this gateway did not answer in time. Whether the request took effect is unknown."
             }
+            UpstreamFailure::CutOff => {
+                "This gateway ends, and the API behind it has not answered yet. Whether the request took effect is unknown."
+            }
         }),
+        Refusal::Overloaded => {
+            Words::api_error("This gateway is short of memory. The request was not sent; try again in a moment.")
+        }
         Refusal::Internal => Words::api_error("Something went wrong in this gateway."),
     }
 }

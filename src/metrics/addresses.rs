@@ -21,7 +21,7 @@ impl AddressMetrics {
         let rejections = make.counters("tollgate_address_rejections_total", help, &["cause"])?;
         Ok(AddressMetrics {
             rejections: Self::CAUSES.map(|cause| rejections.with_label_values(&[cause])),
-            known: make.gauge("tollgate_addresses", "Client addresses with state.")?,
+            known: make.gauge("tollgate_addresses", "Buckets of client addresses with state.")?,
         })
     }
 

@@ -1,5 +1,5 @@
-//! The client connections of one thread, and how they are asked to leave: those that are idle for too long one by one, all of
-//! them when the gateway drains.
+//! The client connections of one thread, and how they are asked to leave: those that are idle for too long, those that are idle
+//! while others wait, all of them when the gateway ends.
 //!
 //! A timer and a channel for each connection would be touched by every request. Instead one task a thread looks at all its
 //! connections now and then ([`Guests::dismiss_idle`]), and a connection looks at one flag of its own when it is polled.
@@ -58,7 +58,7 @@ impl Guests {
         peer.rest_from(now);
         let number = self.count.get();
         self.count.set(number.wrapping_add(1));
-        let asked = Cell::new(self.closing.get());
+        let asked = Cell::new(false);
         let guest = Rc::new(Guest { peer: Rc::clone(peer), asked, waker: RefCell::default() });
         self.inside.borrow_mut().insert(number, Rc::clone(&guest));
         Entry { guests: self, number, guest }
@@ -70,10 +70,35 @@ impl Guests {
         self.inside.borrow().values().filter(is_idle).for_each(|guest| guest.ask());
     }
 
-    /// Asks everybody to leave, and whoever comes yet.
+    /// From now on every answer is its connection's last, and who asks for nothing leaves soon: see [`Guests::is_closing`].
     pub(super) fn close(&self) {
         self.closing.set(true);
+    }
+
+    /// Whether the answers given now should be the last of their connections.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.get()
+    }
+
+    /// Asks everybody to leave, and wakes those with a request in flight.
+    pub(super) fn expel(&self) {
         self.inside.borrow().values().for_each(|guest| guest.ask());
+    }
+
+    /// Asks those to leave that have been without a request for longest, since others wait for a place: a sixteenth of all,
+    /// and at least one, but none that has not had a second.
+    pub(super) fn press(&self, now: Nanos) {
+        const DUE: Duration = Duration::from_secs(1);
+        let inside = self.inside.borrow();
+        let idle = inside.values().filter(|guest| !guest.asked.get());
+        let idle = idle.filter_map(|guest| guest.peer.idle_since().map(|since| (since, guest)));
+        let mut idle: Vec<_> = idle.filter(|(since, _)| now - *since >= DUE).collect();
+        let share = inside.len() / 16;
+        if idle.len() > share + 1 {
+            idle.select_nth_unstable_by_key(share, |(since, _)| *since);
+            idle.truncate(share + 1);
+        }
+        idle.iter().for_each(|(_, guest)| guest.ask());
     }
 }
 
@@ -104,13 +129,30 @@ mod tests {
     }
 
     #[test]
-    fn closing_asks_those_inside_and_those_to_come() {
+    fn closing_lets_those_inside_finish_and_expelling_does_not() {
         let (guests, cx) = (Guests::default(), Context::from_waker(Waker::noop()));
         let inside = guests.enter(&peer(), Nanos(0));
         drop(guests.enter(&peer(), Nanos(0)));
         assert_eq!(guests.inside.borrow().len(), 1);
         guests.close();
+        assert!(guests.is_closing() && !inside.guest.is_asked(&cx));
+        assert!(!guests.enter(&peer(), Nanos(0)).guest.is_asked(&cx), "it may have sent a request already");
+        guests.expel();
         assert!(inside.guest.is_asked(&cx));
-        assert!(guests.enter(&peer(), Nanos(0)).guest.is_asked(&cx));
+    }
+
+    #[test]
+    fn who_has_been_idle_for_longest_makes_room() {
+        const SECOND: u64 = 1_000_000_000;
+        let (guests, cx) = (Guests::default(), Context::from_waker(Waker::noop()));
+        let entries: Vec<_> = (0..32).map(|nth| guests.enter(&peer(), Nanos(nth * SECOND))).collect();
+        let asked = || entries.iter().filter(|entry| entry.guest.is_asked(&cx)).count();
+        guests.press(Nanos(SECOND - 1));
+        assert_eq!(asked(), 0, "everybody has a second");
+        guests.press(Nanos(100 * SECOND));
+        assert_eq!(asked(), 3);
+        assert!(entries[..3].iter().all(|entry| entry.guest.is_asked(&cx)));
+        guests.press(Nanos(100 * SECOND));
+        assert_eq!(asked(), 6, "those that were asked already do not count");
     }
 }

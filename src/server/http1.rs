@@ -27,7 +27,7 @@ pub(super) use spares::Spares;
 
 use super::wire::{Framing as BodyFraming, WireFault, WireLimits};
 use crate::gateway::Peer;
-use crate::upstream::{ClientBody, Inlet, Tick};
+use crate::upstream::{ClientBody, Inlet, Pace, Tick};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame};
@@ -54,8 +54,21 @@ pub(super) struct Bounds {
     pub(super) wire: WireLimits,
     /// Time that the client may take no byte of an answer.
     pub(super) write_timeout: Duration,
+    /// Bytes a second that the client must take of an answer it makes wait; 0: any.
+    pub(super) min_write_rate: usize,
     /// Time for what is left of a body that nobody reads.
     pub(super) body_timeout: Duration,
+}
+
+/// Whether a connection should end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leave {
+    /// No.
+    No,
+    /// After one more answer.
+    Soon,
+    /// After the present answer, and at once where there is none.
+    Now,
 }
 
 /// How a connection ended.
@@ -69,7 +82,7 @@ pub(super) enum Ended {
     Broken,
 }
 
-/// A connection. `leaves` says whether the client has been asked to leave, and keeps the waker of whoever asks.
+/// A connection. `leaves` says whether the client should leave, and keeps the waker of whoever asks.
 pub(super) struct Connection<IO, L> {
     io: IO,
     intake: Intake,
@@ -87,13 +100,13 @@ pub(super) struct Connection<IO, L> {
 impl<IO, L> Connection<IO, L>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
-    L: Fn(&Context<'_>) -> bool,
+    L: Fn(&Context<'_>) -> Leave,
 {
     pub(super) fn new(io: IO, peer: &Rc<Peer>, spares: &Rc<Spares>, bounds: Bounds, leaves: L) -> Self {
         Connection {
             io,
             intake: Intake::new(bounds.wire, spares),
-            outflow: Outflow::new(bounds.write_timeout, spares),
+            outflow: Outflow::new(Pace::new(bounds.write_timeout, bounds.min_write_rate), spares),
             peer: Rc::clone(peer),
             spares: Rc::clone(spares),
             bounds,
@@ -116,7 +129,7 @@ where
     {
         let ended = loop {
             let next = poll_fn(|cx| {
-                let leaves = (self.leaves)(cx);
+                let leaves = (self.leaves)(cx) == Leave::Now;
                 self.intake.poll_head(&mut self.io, cx, leaves)
             });
             let (head, framing) = match next.await {
@@ -177,6 +190,7 @@ where
             poll_fn(|cx| self.poll_stream(cx, asked, &mut framing, body.as_mut())).await?;
         }
         poll_fn(|cx| self.outflow.poll_flush(&mut self.io, cx)).await.map_err(|_| Gone)?;
+        self.outflow.finish();
         self.peer.let_go();
         Ok(stays)
     }
@@ -303,7 +317,7 @@ where
                 match self.poll_client(cx, asked) {
                     Err(Gone) => return Poll::Ready(false),
                     Ok(true) => {}
-                    Ok(false) if (self.leaves)(cx) => return Poll::Ready(false),
+                    Ok(false) if (self.leaves)(cx) == Leave::Now => return Poll::Ready(false),
                     Ok(false) if inlet.is_wanted() => return Poll::Pending,
                     Ok(false) => return patience.poll_expired(cx).map(|()| false),
                 }
@@ -319,7 +333,7 @@ where
         asked: &Asked,
         mut run: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<Result<T, Gone>> {
-        self.is_last |= (self.leaves)(cx);
+        self.is_last |= (self.leaves)(cx) != Leave::No;
         let Some(inlet) = asked.inlet.as_ref().filter(|inlet| !inlet.is_over()) else {
             // An answer that is there goes out, though the client may have ended its side meanwhile.
             return match run(cx) {

@@ -18,7 +18,7 @@ mod head;
 mod socket;
 mod stream;
 
-use super::connection::Door;
+use super::door::Door;
 use super::guests::Guest;
 use super::wire::{self, WireLimits};
 use crate::clock::timer_now;

@@ -4,6 +4,7 @@ use super::client_body::ClientBody;
 use super::http1;
 use super::http2::StreamBody;
 use super::inlet::ClientFault;
+use super::pace::Pace;
 use super::read_ahead::{ReadAhead, ReadFault};
 use crate::clock::timer_now;
 use bytes::{Bytes, BytesMut};
@@ -62,6 +63,12 @@ pub enum BodyFault {
     /// The client sent nothing for too long.
     #[error("the client's body did not come in time")]
     ClientIdle,
+    /// The client sent more than `max_body_bytes`.
+    #[error("the client's body is too long")]
+    ClientTooLong,
+    /// The gateway ends.
+    #[error("the gateway ends before the body did")]
+    CutOff,
     /// The upstream broke off.
     #[error("the upstream's body could not be read")]
     Upstream(#[source] Cause),
@@ -118,16 +125,34 @@ impl Deadline {
 /// The client's body, passed on as it comes.
 pub struct RequestBody {
     inner: ReadAhead<ClientBody>,
-    tick: Tick,
+    pace: Pace,
+    /// Bytes that may still come.
+    room: u64,
     progress: Option<Rc<Cell<Instant>>>,
 }
 
 impl RequestBody {
-    /// Passes `inner` on; fails when it pauses for longer than `idle`. `progress`, where given, holds the moment of the last
-    /// frame, so that an upload that moves on is not taken for an upstream that does not answer.
+    /// Passes `inner` on; fails when it is slower than `pace` or has more than `most` bytes. `progress`, where given, holds the
+    /// moment of the last frame, so that an upload that moves on is not taken for an upstream that does not answer.
     #[must_use]
-    pub fn new(inner: ReadAhead<ClientBody>, idle: Duration, progress: Option<Rc<Cell<Instant>>>) -> RequestBody {
-        RequestBody { inner, tick: Tick::new(idle), progress }
+    pub fn new(
+        inner: ReadAhead<ClientBody>,
+        pace: Pace,
+        most: u64,
+        progress: Option<Rc<Cell<Instant>>>,
+    ) -> RequestBody {
+        RequestBody { inner, pace, room: most, progress }
+    }
+
+    /// Counts a frame, unless it is more than may come.
+    fn admit(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyFault> {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        self.pace.advance(length);
+        match self.room.checked_sub(length as u64) {
+            Some(room) => self.room = room,
+            None => return Err(BodyFault::ClientTooLong),
+        }
+        Ok(frame)
     }
 }
 
@@ -135,7 +160,7 @@ impl RequestBody {
     /// A body that was kept, for another try.
     #[must_use]
     pub fn again(whole: Bytes, idle: Duration) -> RequestBody {
-        RequestBody::new(ReadAhead::again(ClientBody::default(), whole), idle, None)
+        RequestBody::new(ReadAhead::again(ClientBody::default(), whole), Pace::new(idle, 0), u64::MAX, None)
     }
 
     /// Reads the body to its end before anything of it is sent, so that it can be sent twice. `None` where it is longer than
@@ -146,8 +171,8 @@ impl RequestBody {
     pub async fn keep(&mut self, most: usize) -> Result<Option<Bytes>, BodyFault> {
         let is_long = self.inner.size_hint().lower() > most as u64;
         if self.inner.whole().is_none() && !is_long && !self.inner.is_beyond() {
-            let (mut gathered, inner, tick) = (BytesMut::new(), &mut self.inner, &mut self.tick);
-            let read = std::future::poll_fn(|cx| inner.poll_ahead(cx, most, &mut gathered, tick)).await;
+            let (mut gathered, inner, pace) = (BytesMut::new(), &mut self.inner, &mut self.pace);
+            let read = std::future::poll_fn(|cx| inner.poll_ahead(cx, most, &mut gathered, pace)).await;
             read.map_err(|fault| match fault {
                 ReadFault::Body(error) => BodyFault::Client(error),
                 ReadFault::Idle => BodyFault::ClientIdle,
@@ -164,14 +189,13 @@ impl Body for RequestBody {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(frame) => {
-                self.tick.reset();
                 if let Some(progress) = &self.progress {
                     progress.set(timer_now());
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyFault::Client)))
+                Poll::Ready(frame.map(|frame| frame.map_err(BodyFault::Client).and_then(|frame| self.admit(frame))))
             }
             Poll::Pending => {
-                ready!(self.tick.poll_expired(cx));
+                ready!(self.pace.poll_expired(cx));
                 Poll::Ready(Some(Err(BodyFault::ClientIdle)))
             }
         }

@@ -1,6 +1,6 @@
 //! A client's body whose beginning may have been read already, to be passed on byte for byte all the same.
 
-use super::body::Tick;
+use super::pace::Pace;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
@@ -74,23 +74,24 @@ impl<B: Body<Data = Bytes> + Unpin> ReadAhead<B> {
     /// Reads on until the body ends or has more than `most` bytes. `gathered` must be the same at each call.
     ///
     /// # Errors
-    /// When the body fails, or pauses for longer than `tick` admits.
+    /// When the body fails, or is slower than `pace` admits.
     pub fn poll_ahead(
         &mut self,
         cx: &mut Context<'_>,
         most: usize,
         gathered: &mut BytesMut,
-        tick: &mut Tick,
+        pace: &mut Pace,
     ) -> Poll<Result<Reach, ReadFault<B::Error>>> {
         loop {
             let frame = match Pin::new(&mut self.inner).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
                 Poll::Pending => {
-                    ready!(tick.poll_expired(cx));
+                    ready!(pace.poll_expired(cx));
                     return Poll::Ready(Err(ReadFault::Idle));
                 }
             };
-            tick.reset();
+            let length = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+            pace.advance(length);
             let reach = match frame {
                 None => Reach::Whole,
                 Some(Err(error)) => return Poll::Ready(Err(ReadFault::Body(error))),

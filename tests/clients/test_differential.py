@@ -19,6 +19,7 @@ CASES = int(os.environ.get("TOLLGATE_DIFFERENTIAL_CASES", "2000"))
 SEED = os.environ.get("TOLLGATE_DIFFERENTIAL_SEED", "tollgate")
 THREADS = 4
 PEERS_PATIENCE_S = 2.0
+UNKNOWN_KEY = 401
 
 # What the gateway may add to a request, or change in one.
 OWN = {b"host", b"content-length", b"transfer-encoding", b"via", b"request-id", b"traceparent", b"te", b"authorization"}
@@ -135,7 +136,7 @@ class Exchange:
 
     def _is_done(self):
         """A stream that ends well or in the midst of a request leaves nothing to wait for; anything else ends with a close."""
-        refused = any(status >= 400 for status in self.statuses)
+        refused = any(status >= 400 and status != UNKNOWN_KEY for status in self.statuses)
         return not refused and len(self.statuses) >= len(self.meant) and not self.end.startswith("bad")
 
 
@@ -215,7 +216,10 @@ class Streams(Case):
         """What is wrong with how the gateway dealt with a stream."""
         wrong = []
         got = self.origin.of(str(stream.number))
-        meant, statuses = exchange.meant, exchange.statuses
+        # A key that was spoilt ends nothing: the framing is not in doubt, and the requests behind it are served.
+        keyless = {nth for nth, status in enumerate(exchange.statuses) if status == UNKNOWN_KEY}
+        meant = [request for nth, request in enumerate(exchange.meant) if nth not in keyless]
+        statuses = [status for status in exchange.statuses if status != UNKNOWN_KEY]
         if exchange.garbage:
             wrong.append(f"an answer that cannot be read: {exchange.garbage}")
         if len(got) > len(meant):

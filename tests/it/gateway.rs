@@ -2,7 +2,9 @@
 
 mod addresses;
 mod allocation;
+mod answers;
 mod bodies;
+mod bounds;
 mod catalogue;
 mod drain;
 mod edges;

@@ -11,6 +11,8 @@ mod fuzz;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]
+mod process;
+#[cfg(test)]
 mod state;
 #[cfg(test)]
 mod support;

@@ -7,7 +7,7 @@ use super::super::model::{
 };
 use super::super::raw::{
     Item, RawAdmin, RawAuth, RawAuthMode, RawCharge, RawConnect, RawForwarded, RawLevel, RawLog, RawLogFormat,
-    RawResponses, RawServer, RawShouldRetry, RawState,
+    RawProxyProtocol, RawResponses, RawServer, RawShouldRetry, RawState,
 };
 use super::super::values::{Dur, Located, Size};
 use super::{Context, tls, value};
@@ -25,6 +25,13 @@ pub(super) const TIMEOUT: RangeInclusive<Duration> = MILLISECOND..=DAY;
 
 /// Open connections when none are given: what a process may usually open files for, with room for upstreams.
 const MAX_CONNECTIONS: u32 = 65_536;
+/// Open connections of one address when none are given: more than any one client needs, an eighth of all there may be.
+const MAX_CONNECTIONS_PER_ADDRESS: u32 = 8_192;
+/// Bytes a second below which a client is not slow but hostile.
+const MIN_RATE: u64 = 240;
+/// What a rate in bytes a second may be, and a size that may also be none.
+const RATE: RangeInclusive<u64> = 0..=1 << 30;
+const ANY_SIZE: RangeInclusive<u64> = 0..=1 << 40;
 
 impl Context<'_> {
     pub(super) fn duration<T>(
@@ -92,16 +99,28 @@ pub(super) fn server(context: &mut Context<'_>, raw: Option<Item<RawServer>>) ->
         tls: raw.tls.as_ref().and_then(|raw| tls::server(context, &item, raw)),
         threads: context.number(&item, raw.threads.as_ref(), 0, 0..=1024),
         max_connections: if connections == 0 { MAX_CONNECTIONS as usize } else { connections },
+        max_connections_per_address: context.number(
+            &item,
+            raw.max_connections_per_address.as_ref(),
+            MAX_CONNECTIONS_PER_ADDRESS,
+            0..=u32::MAX,
+        ),
+        max_buffer_memory: buffer_memory(context, &item),
+        proxy_protocol: proxy_protocol(context, &item),
         header_timeout: context.duration(&item, raw.header_timeout.as_ref(), seconds(30), TIMEOUT),
         handshake_timeout: context.duration(&item, raw.handshake_timeout.as_ref(), seconds(10), TIMEOUT),
         max_handshakes: context.number(&item, raw.max_handshakes.as_ref(), 1_024, 1..=1_000_000),
         idle_timeout: context.duration(&item, raw.idle_timeout.as_ref(), seconds(75), TIMEOUT),
         body_timeout: context.duration(&item, raw.body_timeout.as_ref(), seconds(30), TIMEOUT),
+        min_body_rate: context.size(&item, raw.min_body_rate.as_ref(), MIN_RATE, RATE),
+        max_body_bytes: context.size(&item, raw.max_body_bytes.as_ref(), 64 << 20, ANY_SIZE),
         write_timeout: context.duration(&item, raw.write_timeout.as_ref(), seconds(30), TIMEOUT),
+        min_write_rate: context.size(&item, raw.min_write_rate.as_ref(), MIN_RATE, RATE),
         max_header_bytes: context.size(&item, raw.max_header_bytes.as_ref(), 32 << 10, 8 << 10..=1 << 20),
         max_headers: context.number(&item, raw.max_headers.as_ref(), 100, 8..=1000),
         max_uri_bytes: context.size(&item, raw.max_uri_bytes.as_ref(), 8 << 10, 256..=64 << 10),
         http2: http2(context, &item),
+        drain_delay: context.duration(&item, raw.drain_delay.as_ref(), Duration::ZERO, Duration::ZERO..=seconds(3600)),
         drain_timeout: context.duration(&item, raw.drain_timeout.as_ref(), seconds(30), Duration::ZERO..=DAY),
         trusted_proxies: raw.trusted_proxies.iter().flatten().map(|network| network.value.0).collect(),
         forwarded: match value(&raw.forwarded, RawForwarded::Off) {
@@ -147,6 +166,24 @@ fn via(context: &mut Context<'_>, item: &Item<RawServer>) -> Via {
         context.tell(finding.expected("1 to 64 letters, digits, dashes and dots, such as \"edge-eu-1\""));
     }
     Via::new(if fit { name } else { "tollgate" }, max)
+}
+
+/// Less than 1 MiB would not take the heads of a handful of connections.
+fn buffer_memory(context: &mut Context<'_>, item: &Item<RawServer>) -> usize {
+    let given = item.raw.max_buffer_memory.as_ref();
+    let least = if given.is_none_or(|given| given.value.0 == 0) { 0 } else { 1 << 20 };
+    context.size(item, given, 0, least..=1 << 44)
+}
+
+fn proxy_protocol(context: &mut Context<'_>, item: &Item<RawServer>) -> bool {
+    let required = value(&item.raw.proxy_protocol, RawProxyProtocol::Off) == RawProxyProtocol::Required;
+    let nobody = item.raw.trusted_proxies.as_ref().is_none_or(Vec::is_empty);
+    if let (true, true, Some(given)) = (required, nobody, &item.raw.proxy_protocol) {
+        let finding =
+            Finding::warning(item.at(&given.span), "whoever connects can name any address, and count as that client");
+        context.tell(finding.hint(r#"list the proxies that may: trusted_proxies = ["10.0.0.0/8"]"#));
+    }
+    required
 }
 
 fn listen(context: &mut Context<'_>, item: &Item<RawServer>) -> Vec<SocketAddr> {

@@ -17,7 +17,7 @@ pub struct Addresses {
     pub private_failures: bool,
     /// Networks that none of this holds for.
     pub exempt: Box<[ipnet::IpNet]>,
-    /// Addresses with state at once.
+    /// Buckets of addresses with state at once.
     pub max_addresses: usize,
 }
 

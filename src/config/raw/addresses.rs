@@ -23,6 +23,6 @@ pub(in crate::config) struct RawAddresses {
     pub(in crate::config) failed_authentications_total: Option<Located<RateOrOff>>,
     /// Networks that none of this holds for. Default none.
     pub(in crate::config) exempt: Option<Vec<Located<Network>>>,
-    /// Addresses with state at once, about 100 bytes each. New ones share theirs beyond that. Default 250,000.
+    /// Buckets of addresses with state at once, about 100 bytes each. New ones share one beyond that. Default 250,000.
     pub(in crate::config) max_addresses: Option<Located<u32>>,
 }

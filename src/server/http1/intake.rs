@@ -2,6 +2,7 @@
 
 use super::request;
 use super::spares::{ROOM_BYTES, Spares};
+use crate::budget::Charge;
 use crate::clock::timer_now;
 use crate::server::wire::{Framing, Part, Scanner, Step, WireFault, WireLimits};
 use crate::upstream::Inlet;
@@ -40,6 +41,8 @@ pub(super) struct Intake {
     /// At most `max_head_bytes` and one read more.
     held: BytesMut,
     spares: Rc<Spares>,
+    /// Memory for what is held while more is waited for.
+    charge: Charge,
     /// Runs while a head is incomplete. Heads that come whole never start one.
     head_timer: Option<Pin<Box<Sleep>>>,
 }
@@ -51,6 +54,7 @@ impl Intake {
             limits,
             held: BytesMut::new(),
             spares: Rc::clone(spares),
+            charge: spares.charge(),
             head_timer: None,
         }
     }
@@ -89,6 +93,9 @@ impl Intake {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::End),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending if self.held.is_empty() => return Poll::Pending,
+                // Others need its place, or its time is up.
+                Poll::Pending if leaves => return Poll::Ready(Next::Bad(WireFault::HeadTimedOut)),
+                Poll::Pending if !self.hold_apart() => return Poll::Ready(Next::Bad(WireFault::Overloaded)),
                 Poll::Pending => {
                     ready!(self.poll_head_timer(cx));
                     return Poll::Ready(Next::Bad(WireFault::HeadTimedOut));
@@ -120,7 +127,9 @@ impl Intake {
     where
         IO: AsyncRead + Unpin,
     {
-        while self.held.len() < self.limits.max_head_bytes {
+        while self.held.len() < self.limits.max_head_bytes
+            && (self.held.is_empty() || self.charge.try_set(self.held.len() + READ_BYTES))
+        {
             match ready!(self.poll_fill(io, cx, READ_BYTES)) {
                 Ok(0) | Err(_) => return Poll::Ready(Gone),
                 Ok(_) => {}
@@ -143,6 +152,18 @@ impl Intake {
         pin!(io.read_buf(&mut self.held)).poll(cx)
     }
 
+    /// Holds a part of a head in memory of its own, and no more than there is of it: it may stay for long, and the room that it
+    /// was read into should not. False where all connections together hold too much already.
+    fn hold_apart(&mut self) -> bool {
+        if !self.charge.try_set(self.held.len()) {
+            return false;
+        }
+        if self.head_timer.is_none() {
+            self.held = BytesMut::from(&self.held[..]);
+        }
+        true
+    }
+
     fn poll_head_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = timer_now() + self.limits.head_timeout;
         let timer = self.head_timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
@@ -151,6 +172,7 @@ impl Intake {
 
     /// Takes the first `length` held bytes.
     fn take(&mut self, length: usize) -> Bytes {
+        self.charge.set(0);
         if length >= self.held.len() {
             return std::mem::take(&mut self.held).freeze();
         }

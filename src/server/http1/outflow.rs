@@ -1,13 +1,13 @@
 //! What goes to a client: short pieces gathered in one buffer, long ones written from where they are.
 
 use super::spares::Spares;
-use crate::upstream::Tick;
+use crate::budget::Charge;
+use crate::upstream::Pace;
 use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 use tokio::io::AsyncWrite;
 
 /// Pieces up to this many bytes are copied into the buffer: a plain `send` costs the kernel less than a `writev`.
@@ -24,19 +24,22 @@ pub(super) struct Outflow {
     long: Bytes,
     /// Goes last: what ends a long piece.
     tail: &'static [u8],
-    /// Bounds the time that the client takes nothing.
-    stalled: Tick,
+    /// Bounds the time that the client makes an answer wait.
+    pace: Pace,
+    /// Memory for what waits.
+    charge: Charge,
     spares: Rc<Spares>,
 }
 
 impl Outflow {
-    pub(super) fn new(write_timeout: Duration, spares: &Rc<Spares>) -> Outflow {
+    pub(super) fn new(pace: Pace, spares: &Rc<Spares>) -> Outflow {
         Outflow {
             buffer: Vec::new(),
             sent: 0,
             long: Bytes::new(),
             tail: b"",
-            stalled: Tick::new(write_timeout),
+            pace,
+            charge: spares.charge(),
             spares: Rc::clone(spares),
         }
     }
@@ -83,7 +86,7 @@ impl Outflow {
     /// Writes everything.
     ///
     /// # Errors
-    /// When the client is gone, or has taken nothing for `write_timeout`.
+    /// When the client is gone, or slower than its pace may be.
     pub(super) fn poll_flush<IO>(&mut self, io: &mut IO, cx: &mut Context<'_>) -> Poll<io::Result<()>>
     where
         IO: AsyncWrite + Unpin,
@@ -99,8 +102,15 @@ impl Outflow {
             self.spares.keep_buffer(std::mem::take(&mut self.buffer));
             self.sent = 0;
         }
-        let polled = Pin::new(io).poll_flush(cx);
-        self.unless_stalled(cx, polled)
+        let polled = Pin::new(io).poll_flush(cx).map_ok(|()| 0);
+        ready!(self.unless_stalled(cx, polled))?;
+        self.charge.set(0);
+        Poll::Ready(Ok(()))
+    }
+
+    /// An answer has ended: the next one has its own time.
+    pub(super) fn finish(&mut self) {
+        self.pace.restart();
     }
 
     fn poll_write<IO>(&self, io: &mut IO, cx: &mut Context<'_>) -> Poll<io::Result<usize>>
@@ -124,15 +134,17 @@ impl Outflow {
         self.tail = self.tail.get(length - first - long..).unwrap_or_default();
     }
 
-    /// What a write came to; an error once the client has taken nothing for too long.
-    fn unless_stalled<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// What a write came to; an error once the client has been too slow.
+    fn unless_stalled(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match polled {
             Poll::Ready(result) => {
-                self.stalled.reset();
+                self.pace.advance(*result.as_ref().unwrap_or(&0));
                 Poll::Ready(result)
             }
             Poll::Pending => {
-                ready!(self.stalled.poll_expired(cx));
+                // It is there already, so there is no asking whether it may be.
+                self.charge.set(self.buffer.capacity() + self.long.len());
+                ready!(self.pace.poll_expired(cx));
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its response")))
             }
         }
@@ -144,10 +156,11 @@ mod tests {
     use super::*;
     use crate::clock::Time;
     use std::future::poll_fn;
+    use std::time::Duration;
     use tokio::io::AsyncReadExt;
 
     fn outflow(write_timeout: Duration) -> Outflow {
-        Outflow::new(write_timeout, &Rc::new(Spares::new(Time::manual().0)))
+        Outflow::new(Pace::new(write_timeout, 0), &Rc::new(Spares::new(Time::manual().0)))
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,12 +1,14 @@
 //! What the connections of one thread lend each other, so that an idle one holds nothing: room to read into, buffers to write
 //! from, header maps, and the date.
 
+use crate::budget::{Budget, Charge};
 use crate::clock::Time;
 use crate::engine::{Clock, Nanos};
 use bytes::BytesMut;
 use http::HeaderMap;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 /// Bytes of the room that reads are made into. What is read stays where it is; the room is used again when nobody needs what
 /// was read into it any more, and made anew otherwise.
@@ -23,6 +25,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// The spares of one thread.
 pub(in crate::server) struct Spares {
     time: Time,
+    budget: Arc<Budget>,
     room: RefCell<BytesMut>,
     buffers: RefCell<Vec<Vec<u8>>>,
     maps: RefCell<Vec<HeaderMap>>,
@@ -31,15 +34,28 @@ pub(in crate::server) struct Spares {
 }
 
 impl Spares {
+    /// Without a bound on what is held.
+    #[cfg(test)]
     pub(in crate::server) fn new(time: Time) -> Spares {
+        Spares::within(time, &Budget::new(usize::MAX))
+    }
+
+    /// With what the connections hold taken from `budget`.
+    pub(in crate::server) fn within(time: Time, budget: &Arc<Budget>) -> Spares {
         Spares {
             time,
+            budget: Arc::clone(budget),
             room: RefCell::default(),
             buffers: RefCell::default(),
             maps: RefCell::default(),
             date: RefCell::default(),
             date_until: Cell::new(Nanos::ZERO),
         }
+    }
+
+    /// What a connection may take of the memory for buffers: nothing yet.
+    pub(super) fn charge(&self) -> Charge {
+        Charge::none(&self.budget)
     }
 
     /// Reads with `read` into at least `least` bytes of room, and answers what was read, apart from the room.

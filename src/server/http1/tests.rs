@@ -9,11 +9,11 @@ use std::net::Ipv4Addr;
 
 fn bounds() -> Bounds {
     let second = Duration::from_secs(1);
-    Bounds { wire: WireLimits::default(), write_timeout: 30 * second, body_timeout: 10 * second }
+    Bounds { wire: WireLimits::default(), write_timeout: 30 * second, min_write_rate: 0, body_timeout: 10 * second }
 }
 
 /// A connection that nobody asks to end.
-fn connection<IO: AsyncRead + AsyncWrite + Unpin>(io: IO) -> Connection<IO, fn(&Context<'_>) -> bool> {
+fn connection<IO: AsyncRead + AsyncWrite + Unpin>(io: IO) -> Connection<IO, fn(&Context<'_>) -> Leave> {
     let peer = Rc::new(Peer::new(Ipv4Addr::LOCALHOST.into(), false));
-    Connection::new(io, &peer, &Rc::new(Spares::new(Time::manual().0)), bounds(), |_| false)
+    Connection::new(io, &peer, &Rc::new(Spares::new(Time::manual().0)), bounds(), |_| Leave::No)
 }

@@ -4,7 +4,7 @@ use super::{grpc, head};
 use crate::gateway::context::RequestLabels;
 use crate::gateway::headers::REQUEST_ID;
 use crate::gateway::{GatewayBody, Home, words};
-use crate::server::connection::Door;
+use crate::server::door::Door;
 use crate::server::wire::{WireFault, WireLimits};
 use crate::upstream::{Broken, ClientBody, Pipe, StreamBody, Wanted};
 use bytes::Bytes;

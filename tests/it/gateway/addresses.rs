@@ -188,7 +188,7 @@ fn an_address_that_is_refused_is_told_so_in_stripes_shape_and_keeps_its_connecti
         (1.0, 1.0, 0.0)
     );
     assert_eq!(metrics.sum("tollgate_requests_total", &[("status", "429"), ("route", "none")]), 2.0);
-    assert_eq!(metrics.sum("tollgate_addresses", &[]), 3.0, "two buckets of requests, one of failures");
+    assert_eq!(metrics.sum("tollgate_addresses", &[]), 4.0, "two of requests, one of failures, one of all");
     assert!(!metrics.text.contains("192.0.2"), "no label holds an address");
 }
 

@@ -83,8 +83,17 @@ fn a_second_word_ends_it_at_once() {
     let ended = joining(gateway);
     handle.stop();
     assert_ends(&ended);
-    assert!(client.is_over());
+    assert_cut_off(&mut client);
     drop(go);
+}
+
+/// Its answer had not begun, so it is told, and told not to pay twice.
+#[track_caller]
+fn assert_cut_off(client: &mut Wire) {
+    let answer = client.answer();
+    assert_eq!(answer.status(), 503);
+    assert!(answer.closes() && answer.message().contains("Whether the request took effect is unknown"));
+    assert!(client.is_over());
 }
 
 #[test]
@@ -92,12 +101,53 @@ fn draining_is_bounded() {
     let Busy { gateway, mut client, go, _upstream } = busy("drain_timeout = \"50ms\"");
     gateway.handle().drain();
     assert_ends(&joining(gateway));
-    assert!(client.is_over());
+    assert_cut_off(&mut client);
     drop(go);
 }
 
 #[test]
-fn an_idle_gateway_drains_at_once() {
+fn a_connection_that_was_idle_has_one_more_answer() {
+    let Busy { gateway, mut client, go, _upstream } = busy("");
+    let mut idle = gateway.connect();
+    assert_eq!(idle.ask(get("/v1/charges", "sk_live_nobody")).status(), 401);
+    gateway.handle().drain();
+    wait_until("new connections are refused", || TcpStream::connect(gateway.address).is_err());
+    let last = idle.ask(get("/v1/charges", "sk_live_nobody"));
+    assert_eq!(last.status(), 401);
+    assert!(last.closes() && idle.is_over());
+    go.send(()).unwrap();
+    assert_eq!(client.answer().status(), 200);
+}
+
+#[test]
+fn balancers_have_time_to_notice() {
+    let Busy { gateway, mut client, go, _upstream } = busy("drain_delay = \"1h\"");
+    gateway.handle().drain();
+    assert_eq!(gateway.admin("/readyz").status(), 503);
+    let answer = gateway.connect().ask(get("/v1/charges", "sk_live_nobody"));
+    assert_eq!(answer.status(), 401, "it goes on accepting");
+    assert!(!answer.closes());
+    go.send(()).unwrap();
+    assert_eq!(client.answer().status(), 200);
+    let handle = gateway.handle();
+    let ended = joining(gateway);
+    handle.stop();
+    assert_ends(&ended);
+}
+
+#[test]
+fn the_delay_ends() {
+    let Busy { gateway, mut client, go, _upstream } = busy("drain_delay = \"20ms\"");
+    gateway.handle().drain();
+    wait_until("new connections are refused", || TcpStream::connect(gateway.address).is_err());
+    go.send(()).unwrap();
+    let answer = client.answer();
+    assert!(answer.status() == 200 && answer.closes());
+    assert_ends(&joining(gateway));
+}
+
+#[test]
+fn an_idle_gateway_drains_soon() {
     let upstream = Upstream::fine();
     let gateway = Setup::new(upstream.address()).start();
     let mut client = gateway.connect();

@@ -3,7 +3,6 @@
 use crate::support::running::{LIVE, Setup, UNKNOWN, get, post, request};
 use crate::support::upstream::{Nobody, Upstream, ok};
 use crate::support::wait::wait_until;
-use crate::support::wire::Wire;
 use tollgate::engine::Clock;
 
 fn http10(lines: &str) -> String {
@@ -167,19 +166,26 @@ fn options_of_the_server_itself_are_answered_here() {
 }
 
 #[test]
-fn connections_beyond_the_bound_are_turned_away() {
-    let upstream = Upstream::fine();
-    let gateway = Setup::new(upstream.address()).server("max_connections = 2").start();
-    let mut inside: Vec<Wire> = (0..2).map(|_| gateway.connect()).collect();
-    for client in &mut inside {
-        assert_eq!(client.ask(get("/v1/charges", LIVE)).status(), 200);
-    }
-    assert!(gateway.connect().is_over());
-    assert_eq!(gateway.metrics().sum("tollgate_connections_refused_total", &[]), 1.0);
-    assert_eq!(inside[0].ask(get("/v1/charges", LIVE)).status(), 200, "those inside notice nothing");
-    inside.pop();
-    wait_until("a place is free", || gateway.metrics().sum("tollgate_connections", &[]) == 1.0);
-    assert_eq!(gateway.ask(get("/v1/charges", LIVE)).status(), 200);
+fn connections_beyond_the_bound_wait_while_those_inside_are_busy() {
+    let (go, told) = std::sync::mpsc::channel::<()>();
+    let told = std::sync::Mutex::new(told);
+    let upstream = Upstream::answering(move |_| {
+        let _ = told.lock().unwrap().recv();
+        ok("ok")
+    });
+    let gateway = Setup::new(upstream.address()).server("max_connections = 1").start();
+    let mut inside = gateway.connect();
+    inside.send(get("/v1/charges", LIVE));
+    wait_until("it is in flight", || gateway.metrics().in_flight() > 0.0);
+    let mut waiting = gateway.connect();
+    waiting.send(get("/v1/charges", LIVE));
+    let pauses = || gateway.metrics().sum("tollgate_accept_pauses_total", &[("cause", "connections")]);
+    wait_until("accepting pauses", || pauses() == 1.0);
+    assert_eq!(gateway.metrics().sum("tollgate_connections", &[]), 1.0);
+    drop(go);
+    assert_eq!(inside.answer().status(), 200, "those inside notice nothing");
+    drop(inside);
+    assert_eq!(waiting.answer().status(), 200);
 }
 
 #[test]

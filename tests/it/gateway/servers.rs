@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use tollgate::process::{Gateway, Source};
+use tollgate::process::{Gateway, Source, Surroundings};
 use tollgate::upstream::{Lookup, Resolve, Servers};
 
 fn before(addresses: &[SocketAddr]) -> Setup {
@@ -129,7 +129,11 @@ fn a_name_leads_to_all_its_addresses_and_is_looked_up_anew() {
     let port = first.address().port();
     setup.upstream = format!("servers = \"http://api.internal:{port}\"\nresolve_interval = \"1s\"\n");
     let source = Source::Text { config: setup.toml(), keys: keys() };
-    let gateway = Gateway::start_with(source, Servers::resolved_by(names.clone())).unwrap();
+    let gateway = Gateway::start_in(
+        source,
+        Surroundings { servers: Servers::resolved_by(names.clone()), ..Surroundings::default() },
+    )
+    .unwrap();
     let gateway = Running::of(gateway);
     let ask = || gateway.ask(get("/v1/charges", LIVE)).status();
     assert_eq!(ask(), 502, "nobody knows the name");
