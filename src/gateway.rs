@@ -32,6 +32,7 @@ pub mod target;
 pub mod texts;
 mod trace;
 mod tries;
+pub mod tunnel;
 pub mod words;
 
 pub use body::{GatewayBody, Rest};

@@ -63,6 +63,7 @@ pub use upkeep::look_after;
 
 use crate::clock::Time;
 use crate::engine::{Clock, Nanos, time::nanos_of};
+use bytes::Bytes;
 use http::{Request, Response};
 use http1::Failure;
 use http2::{Fresh, Shared};
@@ -112,6 +113,16 @@ impl Sender {
             Sender::Http1(sender) => Ok(sender.try_send(request).await?.map(UpstreamBody::Http1)),
             // Boxed: the future of a request over HTTP/1 is moved a lot, and must not grow by what this one holds.
             Sender::Http2(lane) => Ok(Box::pin(lane.send(request)).await?.map(UpstreamBody::Http2)),
+        }
+    }
+
+    /// The connection itself after an answer of 101, with what the server has sent behind it. `None` while anybody still reads
+    /// the answer, and for a connection that others use too.
+    #[must_use]
+    pub fn into_io(self) -> Option<(http1::Stream, Bytes)> {
+        match self {
+            Sender::Http1(sender) => sender.into_io(),
+            Sender::Http2(_) => None,
         }
     }
 

@@ -57,6 +57,8 @@ pub struct Server {
     pub write_timeout: Duration,
     /// Bytes a second of a response that a client makes wait; 0: any.
     pub min_write_rate: usize,
+    /// Time that neither side of a tunnel sends anything.
+    pub tunnel_idle_timeout: Duration,
     /// Bytes of a request's head.
     pub max_header_bytes: usize,
     /// Headers of a request.

@@ -187,6 +187,8 @@ pub(super) struct RawServer {
     pub(super) write_timeout: Option<Located<Dur>>,
     /// Bytes a second that a client must take of a response it is kept waiting with, counted as `min_body_rate`. Default "240B".
     pub(super) min_write_rate: Option<Located<Size>>,
+    /// Time that neither side of a connection that has gone on in another protocol (WebSocket) sends anything. Default "1h".
+    pub(super) tunnel_idle_timeout: Option<Located<Dur>>,
     /// Bytes of a request's head. Default "32KiB".
     pub(super) max_header_bytes: Option<Located<Size>>,
     /// Headers of a request. Default 100.
@@ -355,6 +357,9 @@ pub(super) struct RawRoute {
     pub(super) host: Option<Located<String>>,
     /// "keep" (default) the client's `Authorization`, "drop" it, or a table: what the upstream gets in its place.
     pub(super) credentials: Option<Located<RawCredentials>>,
+    /// Protocols that a client may go on in where the upstream agrees, as `Upgrade` names them; never "h2c". Default
+    /// ["websocket"]; [] for none.
+    pub(super) upgrades: Option<Located<Vec<Located<String>>>>,
 }
 
 /// An endpoint: a method and a path template.

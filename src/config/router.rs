@@ -18,6 +18,8 @@ pub struct Route {
     pub upstream: usize,
     /// What it does to what passes.
     pub options: RouteOptions,
+    /// Protocols that a client may go on in, in lower case.
+    pub upgrades: Box<[Box<str>]>,
 }
 
 /// Finds routes. A look-up hashes the host once per label; it allocates only for a host with capital letters.
@@ -130,6 +132,7 @@ mod tests {
                 hosts,
                 path_prefix: (*prefix).into(),
                 upstream: 0,
+                upgrades: Box::default(),
                 options: RouteOptions::default(),
             };
             router.add(&route, id).unwrap();
@@ -179,6 +182,7 @@ mod tests {
                     hosts,
                     path_prefix: prefix.into(),
                     upstream: 0,
+                    upgrades: Box::default(),
                     options: RouteOptions::default(),
                 },
                 RouteId(9),

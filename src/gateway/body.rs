@@ -2,6 +2,7 @@
 
 use super::context::{Held, View};
 use super::exchange::{CLIENT_GONE, Exchange};
+use super::tunnel::{Tunnel, Upgrade};
 use crate::engine::Nanos;
 use crate::upstream::{BodyFault, Cause, Connection, Overload, Tick, UpstreamBody};
 use bytes::Bytes;
@@ -16,6 +17,8 @@ pub enum GatewayBody<B = UpstreamBody> {
     Own(Option<Bytes>),
     /// An upstream's, passed on as it comes.
     Forwarded(Forwarded<B>),
+    /// No body: both sides go on in another protocol.
+    Tunnel(Box<Tunnel>),
 }
 
 /// An upstream's body with what must outlive it.
@@ -34,6 +37,8 @@ pub struct Rest {
     pub(super) connection: Option<Connection>,
     /// Its place among the requests in flight to the upstream.
     pub(super) place: Option<InFlight>,
+    /// The protocol asked for in place of HTTP, where there is one.
+    pub(super) upgrade: Option<Upgrade>,
     _held: Held,
     pub(super) exchange: Exchange,
 }
@@ -76,7 +81,7 @@ impl Rest {
     /// The end of an exchange that holds `held`.
     #[must_use]
     pub fn new(held: Held, exchange: Exchange) -> Box<Rest> {
-        Box::new(Rest { connection: None, place: None, _held: held, exchange })
+        Box::new(Rest { connection: None, place: None, upgrade: None, _held: held, exchange })
     }
 
     /// The upstream's connection is fit for another request, now that the answer is whole.
@@ -191,6 +196,7 @@ impl<B: Incoming> Body for GatewayBody<B> {
         match &mut *self {
             GatewayBody::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             GatewayBody::Forwarded(forwarded) => forwarded.poll(cx),
+            GatewayBody::Tunnel(tunnel) => tunnel.poll(cx),
         }
     }
 
@@ -198,6 +204,7 @@ impl<B: Incoming> Body for GatewayBody<B> {
         match self {
             GatewayBody::Own(bytes) => bytes.is_none(),
             GatewayBody::Forwarded(forwarded) => forwarded.inner.is_end_stream(),
+            GatewayBody::Tunnel(_) => false,
         }
     }
 
@@ -205,6 +212,7 @@ impl<B: Incoming> Body for GatewayBody<B> {
         match self {
             GatewayBody::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             GatewayBody::Forwarded(forwarded) => forwarded.inner.size_hint(),
+            GatewayBody::Tunnel(_) => SizeHint::default(),
         }
     }
 }

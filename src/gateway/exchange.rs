@@ -283,5 +283,7 @@ fn request_id<B>(home: &Home, request: &Request<B>) -> HeaderValue {
         (1..=MAX_BYTES).contains(&bytes.len())
             && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
     };
-    request.headers().get("request-id").filter(fit).cloned().unwrap_or_else(|| home.ids.request_id())
+    // A copy: the client's own shares room with all that was read beside it, and would keep that for as long as it lives.
+    let own = request.headers().get("request-id").filter(fit);
+    own.and_then(|own| HeaderValue::from_bytes(own.as_bytes()).ok()).unwrap_or_else(|| home.ids.request_id())
 }

@@ -11,6 +11,7 @@ use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, UpstreamFailure};
 use super::rewrite;
 use super::tries::{Cause, Tries};
+use super::tunnel;
 use crate::clock::timer_now;
 use crate::config::{self, Upstream};
 use crate::engine::Nanos;
@@ -21,7 +22,7 @@ use crate::upstream::{
     Tick, Unreached, UpstreamBody,
 };
 use crate::wire_fault::fault_of;
-use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use std::cell::Cell;
 use std::future::Future;
@@ -38,14 +39,20 @@ use tokio::time::Instant;
 pub fn forward(
     classified: Classified<ReadAhead<ClientBody>>,
 ) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
-    let Classified { request, mut exchange, principal, class, mut held, .. } = classified;
+    let Classified { mut request, mut exchange, principal, class, mut held, .. } = classified;
     held.commit();
     let config = &exchange.view.snapshot.config;
     let transaction = config.endpoints.get(class.endpoint.0 as usize).is_some_and(|endpoint| endpoint.transaction);
     exchange.transaction = transaction.then(|| Box::new(class));
     let place = exchange.view.snapshot.config.routes.get(class.route.0 as usize).map(|route| route.upstream);
-    let (outgoing, progress) = outgoing(request, place, &exchange, &principal);
-    converse(place, outgoing, progress, Rest::new(held, exchange))
+    let upgrade = tunnel::Upgrade::take(&mut request, &exchange);
+    let (mut outgoing, progress) = outgoing(request, place, &exchange, &principal);
+    if let Some(upgrade) = &upgrade {
+        upgrade.ask(outgoing.headers_mut());
+    }
+    let mut rest = Rest::new(held, exchange);
+    rest.upgrade = upgrade;
+    converse(place, outgoing, progress, rest)
 }
 
 /// When the last byte of a request's body came, for requests that have one.
@@ -129,7 +136,7 @@ fn converse(
                     None => {
                         rest.exchange.answered = Some(now);
                         rest.connection = Some(connection);
-                        return Ok(accept(response, route.upstream, rest));
+                        return accept(response, route.upstream, rest);
                     }
                 },
                 Some(Err(failed)) => route.after(*failed, &connection, now),
@@ -300,15 +307,27 @@ impl<'a> Route<'a> {
 }
 
 /// Takes the head of the upstream's answer.
-fn accept(response: Response<UpstreamBody>, upstream: &Upstream, mut rest: Box<Rest>) -> Response<GatewayBody> {
+///
+/// # Errors
+/// When it switches to a protocol that nobody asked for.
+fn accept(
+    response: Response<UpstreamBody>,
+    upstream: &Upstream,
+    mut rest: Box<Rest>,
+) -> Result<Response<GatewayBody>, Refused> {
     let (mut parts, body) = response.into_parts();
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        drop(body);
+        return tunnel::accept(parts, rest);
+    }
+    rest.upgrade = None;
     rest.exchange.settle(parts.status);
     headers::forward_response(&mut parts.headers, &rest.exchange);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let tick = Tick::new(upstream.body_timeout);
     let body = GatewayBody::forwarded(body, tick, rest);
-    Response::from_parts(parts, body)
+    Ok(Response::from_parts(parts, body))
 }
 
 /// Tells the client's fault from the upstream's.

@@ -38,9 +38,10 @@ use response::Framing;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower::Service;
@@ -159,7 +160,7 @@ where
         S: Service<Request<ClientBody>, Response = Response<B>, Error = Infallible>,
         B: Body<Data = Bytes, Error: fmt::Debug>,
     {
-        let (request, asked) = match request::request(head, framing, self.spares.map()) {
+        let (request, mut asked) = match request::request(head, framing, self.spares.map()) {
             Ok(built) => built,
             Err(fault) => return Ok(Some(Ended::Refused(fault))),
         };
@@ -169,13 +170,13 @@ where
             poll_fn(|cx| self.poll_beside(cx, &asked, |cx| future.as_mut().poll(cx))).await?
         };
         let Ok(response) = response;
-        let stays = self.answer(&asked, response).await?;
+        let stays = self.answer(&mut asked, response).await?;
         let serves_on = stays && !self.is_last && self.finish_body(&asked).await;
         Ok((!serves_on).then_some(Ended::Whole))
     }
 
     /// Writes an answer. Whether the connection may serve on.
-    async fn answer<B>(&mut self, asked: &Asked, response: Response<B>) -> Result<bool, Gone>
+    async fn answer<B>(&mut self, asked: &mut Asked, response: Response<B>) -> Result<bool, Gone>
     where
         B: Body<Data = Bytes, Error: fmt::Debug>,
     {
@@ -185,6 +186,11 @@ where
         let put = response::put_head(self.outflow.buffer(), asked, &parts, &body, stays, &self.spares);
         self.spares.keep_map(parts.headers);
         let Ok((mut framing, stays)) = put else { return Err(Gone) };
+        if framing == Framing::Tunnel {
+            asked.inlet = asked.tunnel.take();
+            self.intake.is_raw = true;
+        }
+        let asked = &*asked;
         let mut body = pin!(body);
         if framing != Framing::None {
             poll_fn(|cx| self.poll_stream(cx, asked, &mut framing, body.as_mut())).await?;
@@ -207,8 +213,8 @@ where
         B: Body<Data = Bytes, Error: fmt::Debug>,
     {
         loop {
-            if self.outflow.is_full() {
-                match self.outflow.poll_flush(&mut self.io, cx) {
+            if self.outflow.is_full() || *framing == Framing::TunnelEnding {
+                match self.poll_room(cx, framing) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(Gone)),
                     Poll::Pending => {
@@ -247,6 +253,16 @@ where
         }
     }
 
+    /// Makes room for more of a body, and tells the client of the end of a tunnel.
+    fn poll_room(&mut self, cx: &mut Context<'_>, framing: &mut Framing) -> Poll<io::Result<()>> {
+        ready!(self.outflow.poll_flush(&mut self.io, cx))?;
+        if *framing == Framing::TunnelEnding {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            *framing = Framing::Tunnel;
+        }
+        Poll::Ready(Ok(()))
+    }
+
     /// Puts a frame of a body into the outflow. False when it is more than the head promised.
     fn put_frame(&mut self, asked: &Asked, framing: &mut Framing, frame: Frame<Bytes>) -> bool {
         let piece = match frame.into_data() {
@@ -256,6 +272,8 @@ where
                     let trailers = frame.trailers_ref().filter(|_| asked.wants_trailers);
                     response::put_last_chunk(self.outflow.buffer(), trailers);
                     *framing = Framing::Length(0);
+                } else if *framing == Framing::Tunnel {
+                    *framing = Framing::TunnelEnding;
                 }
                 return true;
             }
@@ -273,7 +291,9 @@ where
                 response::put_chunk_size(self.outflow.buffer(), piece.len());
                 self.outflow.put(piece, b"\r\n");
             }
-            Framing::UntilClose | Framing::None => self.outflow.put(piece, b""),
+            Framing::UntilClose | Framing::Tunnel | Framing::TunnelEnding | Framing::None => {
+                self.outflow.put(piece, b"");
+            }
         }
         true
     }
@@ -283,7 +303,7 @@ where
         match framing {
             Framing::Length(1..) => return Err(self.break_off(cx)),
             Framing::Chunked => self.outflow.end_chunks(),
-            Framing::Length(0) | Framing::UntilClose | Framing::None => {}
+            Framing::Length(0) | Framing::UntilClose | Framing::Tunnel | Framing::TunnelEnding | Framing::None => {}
         }
         Ok(())
     }
@@ -366,6 +386,10 @@ where
     /// Reads what the client sends during an exchange. Whether its body has come on.
     fn poll_client(&mut self, cx: &mut Context<'_>, asked: &Asked) -> Result<bool, Gone> {
         let Some(inlet) = asked.inlet.as_ref().filter(|inlet| !inlet.is_over()) else {
+            if self.intake.is_raw {
+                // It has ended its side, which in another protocol is no leaving.
+                return Ok(false);
+            }
             return match self.intake.poll_gone(&mut self.io, cx) {
                 Poll::Ready(gone) => Err(gone),
                 Poll::Pending => Ok(false),

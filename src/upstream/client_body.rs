@@ -15,8 +15,23 @@ pub enum ClientBody {
     Empty,
     /// Of a connection of ours.
     Own(Outlet),
+    /// None, but what follows the head if both sides go on in another protocol.
+    Upgrade(Outlet),
     /// Of a stream of HTTP/2. Given up, it leaves nothing behind: its stream ends, and the connection goes on.
     Http2(StreamBody),
+}
+
+impl ClientBody {
+    /// Takes what a client that asks for another protocol would send in it.
+    pub fn take_upgrade(&mut self) -> Option<Outlet> {
+        match std::mem::take(self) {
+            ClientBody::Upgrade(outlet) => Some(outlet),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
 }
 
 impl Body for ClientBody {
@@ -25,7 +40,7 @@ impl Body for ClientBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ClientFault>>> {
         match &mut *self {
-            ClientBody::Empty => Poll::Ready(None),
+            ClientBody::Empty | ClientBody::Upgrade(_) => Poll::Ready(None),
             ClientBody::Own(outlet) => outlet.poll_frame(cx),
             ClientBody::Http2(body) => {
                 Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(ClientFault::from)))
@@ -35,7 +50,7 @@ impl Body for ClientBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            ClientBody::Empty => true,
+            ClientBody::Empty | ClientBody::Upgrade(_) => true,
             ClientBody::Own(outlet) => outlet.is_end_stream(),
             ClientBody::Http2(body) => body.is_end_stream(),
         }
@@ -43,7 +58,7 @@ impl Body for ClientBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            ClientBody::Empty => SizeHint::with_exact(0),
+            ClientBody::Empty | ClientBody::Upgrade(_) => SizeHint::with_exact(0),
             ClientBody::Own(outlet) => outlet.size_hint(),
             ClientBody::Http2(body) => body.size_hint(),
         }

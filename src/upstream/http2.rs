@@ -295,6 +295,10 @@ fn head(parts: &http::request::Parts, scheme: Scheme) -> Request<()> {
     *head.method_mut() = parts.method.clone();
     *head.version_mut() = Version::HTTP_2;
     *head.headers_mut() = parts.headers.clone();
+    // No other protocol can be asked for here, so the request is what it is without.
+    for name in [header::CONNECTION, header::UPGRADE] {
+        head.headers_mut().remove(name);
+    }
     let host = head.headers_mut().remove(header::HOST);
     let mut target = http::uri::Parts::default();
     target.authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());

@@ -63,6 +63,11 @@ impl<B> ReadAhead<B> {
         self.next.is_some()
     }
 
+    /// The body itself.
+    pub fn inner_mut(&mut self) -> &mut B {
+        &mut self.inner
+    }
+
     /// What was read so far.
     #[must_use]
     pub fn front(&self) -> &Bytes {

@@ -31,3 +31,4 @@ mod stream;
 mod threads;
 mod tls;
 mod turns;
+mod upgrade;

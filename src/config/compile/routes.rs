@@ -54,7 +54,14 @@ fn default(context: &mut Context<'_>, upstreams: &Upstreams) -> (Vec<Route>, Rou
         context.tell(finding.expected("[[routes]]\n              upstream = \"...\""));
     }
     let options = RouteOptions { credentials: credentials_of(upstreams, 0), ..RouteOptions::default() };
-    let route = Route { name: "default".into(), hosts: Box::default(), path_prefix: "".into(), upstream: 0, options };
+    let route = Route {
+        name: "default".into(),
+        hosts: Box::default(),
+        path_prefix: "".into(),
+        upstream: 0,
+        upgrades: usual_upgrades(),
+        options,
+    };
     let mut router = Router::default();
     // Nothing is in the router yet that it could meet.
     let _ = router.add(&route, RouteId(0));
@@ -84,11 +91,37 @@ fn route(context: &mut Context<'_>, item: &Item<RawRoute>, upstreams: &Upstreams
     if item.raw.credentials.is_none() {
         options.credentials = credentials_of(upstreams, upstream);
     }
-    Route { name: Box::default(), hosts: hosts.into(), path_prefix, upstream, options }
+    let upgrades = item.raw.upgrades.as_ref().map_or_else(usual_upgrades, |given| upgrades(context, item, given));
+    Route { name: Box::default(), hosts: hosts.into(), path_prefix, upstream, upgrades, options }
 }
 
 fn credentials_of(upstreams: &Upstreams, place: usize) -> Credentials {
     upstreams.upstreams.get(place).map_or(Credentials::Keep, |upstream| upstream.credentials.clone())
+}
+
+fn usual_upgrades() -> Box<[Box<str>]> {
+    ["websocket".into()].into()
+}
+
+fn upgrades(
+    context: &mut Context<'_>,
+    item: &Item<RawRoute>,
+    given: &Located<Vec<Located<String>>>,
+) -> Box<[Box<str>]> {
+    let is_token = |name: &str| {
+        (1..=64).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._+/".contains(&byte))
+    };
+    for name in &given.value {
+        if !is_token(&name.value) {
+            let finding = Finding::error(item.at(&name.span), format!("`{}` is no name of a protocol", name.value));
+            context.tell(finding.expected("a name as `Upgrade` has it, such as \"websocket\""));
+        } else if name.value.eq_ignore_ascii_case("h2c") {
+            let finding = Finding::error(item.at(&name.span), "HTTP/2 never begins by an upgrade here");
+            context.tell(finding.hint("requests inside it would pass no limit"));
+        }
+    }
+    given.value.iter().map(|name| name.value.to_ascii_lowercase().into()).collect()
 }
 
 fn upstream(context: &mut Context<'_>, item: &Item<RawRoute>, upstreams: &Upstreams) -> usize {

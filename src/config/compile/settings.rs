@@ -116,6 +116,7 @@ pub(super) fn server(context: &mut Context<'_>, raw: Option<Item<RawServer>>) ->
         max_body_bytes: context.size(&item, raw.max_body_bytes.as_ref(), 64 << 20, ANY_SIZE),
         write_timeout: context.duration(&item, raw.write_timeout.as_ref(), seconds(30), TIMEOUT),
         min_write_rate: context.size(&item, raw.min_write_rate.as_ref(), MIN_RATE, RATE),
+        tunnel_idle_timeout: context.duration(&item, raw.tunnel_idle_timeout.as_ref(), seconds(3_600), TIMEOUT),
         max_header_bytes: context.size(&item, raw.max_header_bytes.as_ref(), 32 << 10, 8 << 10..=1 << 20),
         max_headers: context.number(&item, raw.max_headers.as_ref(), 100, 8..=1000),
         max_uri_bytes: context.size(&item, raw.max_uri_bytes.as_ref(), 8 << 10, 256..=64 << 10),

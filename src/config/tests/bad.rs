@@ -84,6 +84,8 @@ const AFTER_BASE: &[(&str, Told)] = &[
         &[("4:1", "the route `/v1` has the same host and path prefix")]),
     ("[[routes]]\nname = 'r'\n[[routes]]\nname = 'r'\npath_prefix = '/x'\n[[routes]]\nhosts = []\npath_prefix = '/y'",
         &[("4:8", "a second route `r`"), ("7:9", "empty list of hosts"), ]),
+    ("[server]\ntunnel_idle_timeout = '0s'\n[[routes]]\nupgrades = ['websocket', 'H2C', 'a b']",
+        &[("2:23", "1ms"), ("4:26", "never begins by an upgrade"), ("4:33", "no name of a protocol")]),
     ("[upstreams.b]\nservers = 'http://b'\n[[routes]]\npath_prefix = '/v1'", &[("1:12", "no route leads to the upstream `b`"), ("3:1", "lacks `upstream`")]),
     ("[[endpoints]]\nname = 'x'", &[("1:1", "lacks `match`")]),
     ("[connect]\ncharge = 'platfrom'\npays = 1", &[("2:10", "did you mean `platform`?"), ("3:1", "unknown key `pays`")]),

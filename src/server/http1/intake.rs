@@ -45,6 +45,8 @@ pub(super) struct Intake {
     charge: Charge,
     /// Runs while a head is incomplete. Heads that come whole never start one.
     head_timer: Option<Pin<Box<Sleep>>>,
+    /// Whether the connection has gone on in another protocol: whatever comes is passed on, and its end is an end.
+    pub(super) is_raw: bool,
 }
 
 impl Intake {
@@ -56,6 +58,7 @@ impl Intake {
             spares: Rc::clone(spares),
             charge: spares.charge(),
             head_timer: None,
+            is_raw: false,
         }
     }
 
@@ -110,11 +113,19 @@ impl Intake {
         IO: AsyncRead + Unpin,
     {
         loop {
+            if self.is_raw && !self.held.is_empty() {
+                inlet.put(std::mem::take(&mut self.held).freeze());
+                return Poll::Ready(Ok(()));
+            }
             if !self.held.is_empty() && self.decode(inlet) {
                 return Poll::Ready(Ok(()));
             }
             let left = inlet.left().and_then(|left| usize::try_from(left).ok()).unwrap_or(ROOM_BYTES);
             match ready!(self.poll_fill(io, cx, left.clamp(READ_BYTES, ROOM_BYTES))) {
+                Ok(0) if self.is_raw => {
+                    inlet.end(None);
+                    return Poll::Ready(Ok(()));
+                }
                 Ok(0) | Err(_) => return Poll::Ready(Err(Gone)),
                 Ok(_) => {}
             }

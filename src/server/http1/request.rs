@@ -20,6 +20,8 @@ pub(super) struct Asked {
     pub(super) expects: Cell<bool>,
     /// Where the body goes in, if there is one.
     pub(super) inlet: Option<Rc<Inlet>>,
+    /// Where what follows goes in, if both sides go on in another protocol.
+    pub(super) tunnel: Option<Rc<Inlet>>,
 }
 
 impl Drop for Asked {
@@ -51,6 +53,7 @@ pub(super) fn request(
         wants_trailers: false,
         expects: Cell::new(false),
         inlet: None,
+        tunnel: None,
     };
     let mut request = Request::new(body(framing, &mut asked));
     *request.method_mut() = method;
@@ -67,9 +70,29 @@ pub(super) fn request(
         request.headers_mut().append(name, value);
         rest = after;
     }
+    if is_upgrade(&request, &asked) {
+        let (tunnel, outlet) = Inlet::new(None);
+        asked.tunnel = Some(tunnel);
+        *request.body_mut() = ClientBody::Upgrade(outlet);
+    }
     // Nobody waits for more than there is, and HTTP/1.0 knows no interim answers.
     asked.expects.set(asked.expects.get() && asked.inlet.is_some() && !is_http10);
     Ok((request, asked))
+}
+
+/// Whether a request asks for another protocol in place of this one (RFC 9110 §7.8). Only a plain GET may: what follows it cannot
+/// be taken for its body.
+fn is_upgrade(request: &Request<ClientBody>, asked: &Asked) -> bool {
+    let headers = request.headers();
+    headers.contains_key(header::UPGRADE)
+        && !asked.is_http10
+        && asked.inlet.is_none()
+        && *request.method() == Method::GET
+        && headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .flat_map(options)
+            .any(|option| option.eq_ignore_ascii_case(b"upgrade"))
 }
 
 /// The fields of a trailer section.

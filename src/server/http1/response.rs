@@ -18,6 +18,10 @@ pub(super) enum Framing {
     Chunked,
     /// The end of the connection ends it: for HTTP/1.0, which knows no chunks.
     UntilClose,
+    /// There is no body but another protocol. Trailers are the end of what the upstream sends.
+    Tunnel,
+    /// The same, and the client is to be told of that end.
+    TunnelEnding,
 }
 
 /// An answer whose head does not fit its body.
@@ -38,7 +42,7 @@ pub(super) fn put_head<B: Body>(
 ) -> Result<(Framing, bool), Unframed> {
     let declared = declared_length(&parts.headers)?;
     let framing = framing(asked, parts.status, declared, body);
-    let stays = stays && framing != Framing::UntilClose;
+    let stays = stays && !matches!(framing, Framing::UntilClose | Framing::Tunnel);
     put_status(out, asked.is_http10, parts.status);
     let names_length = has_length(parts.status);
     let mut has_date = false;
@@ -62,9 +66,10 @@ pub(super) fn put_head<B: Body>(
                 put_length(out, length);
             }
         }
-        Framing::None | Framing::Length(_) | Framing::UntilClose => {}
+        Framing::None | Framing::Length(_) | Framing::UntilClose | Framing::Tunnel | Framing::TunnelEnding => {}
     }
     match (stays, asked.is_http10) {
+        _ if framing == Framing::Tunnel => out.extend_from_slice(b"connection: upgrade\r\n"),
         (false, _) => out.extend_from_slice(b"connection: close\r\n"),
         (true, true) => out.extend_from_slice(b"connection: keep-alive\r\n"),
         (true, false) => {}
@@ -112,6 +117,9 @@ fn has_length(status: StatusCode) -> bool {
 }
 
 fn framing<B: Body>(asked: &Asked, status: StatusCode, declared: Option<u64>, body: &B) -> Framing {
+    if status == StatusCode::SWITCHING_PROTOCOLS && asked.tunnel.is_some() {
+        return Framing::Tunnel;
+    }
     if asked.is_head || !has_length(status) || status == StatusCode::NOT_MODIFIED {
         return Framing::None;
     }

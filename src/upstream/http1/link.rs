@@ -223,7 +223,8 @@ impl Link {
         if self.is_closed() {
             self.close();
         }
-        if self.read.capacity() > IDLE_BYTES {
+        // What came behind a switch of protocols belongs to the other one.
+        if self.read.is_empty() && self.read.capacity() > IDLE_BYTES {
             self.read = BytesMut::new();
         }
     }
