@@ -36,7 +36,7 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -64,7 +64,7 @@ where
     let io = Rc::new(RefCell::new(stream));
     let line = Rc::new(Line::new(&door.home));
     let socket = Socket::new(&io, &line, server.header_timeout, server.write_timeout);
-    if let Some(connection) = begin(socket, &bounds, server, &entry.guest).await {
+    if let Some(connection) = begin(socket, &bounds, server).await {
         let desk = Desk::new(door, stack, limits(server), server.write_timeout);
         let session = Session { peer: &peer, guest: &entry.guest, line: &line, pulse: Pulse::new(server) };
         if let Err(error) = session.run(connection, desk).await {
@@ -88,13 +88,9 @@ fn limits(server: &Server) -> WireLimits {
     }
 }
 
-/// Waits for the preface. `None` when there is none in time, or when the client is asked to leave before.
-async fn begin<IO>(
-    socket: Socket<IO>,
-    bounds: &Http2,
-    server: &Server,
-    guest: &Guest,
-) -> Option<Connection<Socket<IO>, Bytes>>
+/// Waits for the preface. `None` when there is none in time. A client that is asked to leave meanwhile may have sent a request
+/// behind it, so it is told afterwards.
+async fn begin<IO>(socket: Socket<IO>, bounds: &Http2, server: &Server) -> Option<Connection<Socket<IO>, Bytes>>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
@@ -107,13 +103,7 @@ where
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .max_local_error_reset_streams(Some(PROVOKED_RESETS))
         .handshake(socket);
-    let mut handshake = pin!(tokio::time::timeout(server.header_timeout, handshake));
-    let begun = poll_fn(|cx| match handshake.as_mut().poll(cx) {
-        Poll::Pending if guest.is_asked(cx) => Poll::Ready(None),
-        Poll::Pending => Poll::Pending,
-        Poll::Ready(begun) => Poll::Ready(Some(begun)),
-    });
-    match begun.await? {
+    match tokio::time::timeout(server.header_timeout, handshake).await {
         Ok(Ok(connection)) => Some(connection),
         Ok(Err(error)) => {
             tracing::debug!(%error, "a client did not begin HTTP/2");

@@ -91,7 +91,7 @@ const AFTER_BASE: &[(&str, Told)] = &[
     ("[connect]\ncharge = 'platfrom'\npays = 1", &[("2:10", "did you mean `platform`?"), ("3:1", "unknown key `pays`")]),
     ("[server]\nhttp2 = 'yes'\nhttp2_max_streams = 0\nhttp2_stream_window = '1KiB'\nhttp2_connection_window = '1GiB'\nhttp2_send_buffer = '1KiB'",
         &[("2:9", "a value of the wrong type"), ("3:21", "1 to 10000"), ("4:23", "64.0 KiB to 16.0 MiB"), ("5:27", "64.0 KiB to 16.0 MiB"), ("6:21", "16.0 KiB to 16.0 MiB")]),
-    ("[upstreams.b]\nservers = 'http://b'\nprotocol = 'h2'", &[("1:12", "2 upstreams and no routes"), ("3:12", "wanted")]),
+    ("[upstreams.b]\nservers = 'http://b'\nprotocol = 'h2'", &[("1:12", "2 upstreams and no routes"), ("3:12", "unknown word `h2`")]),
     ("[server]\nproxy_protocol = 'on'\nmax_buffer_memory = '1KiB'\nmin_body_rate = '2GiB'\nmin_write_rate = 'fast'\nmax_body_bytes = '2TiB'\ndrain_delay = '2h'\nmax_connections_per_address = -1",
         &[("2:18", "unknown word `on`"), ("3:21", "1.0 MiB to 16.0 TiB"), ("4:17", "0 B to 1.0 GiB"), ("5:18", "not a size"), ("6:18", "0 B to 1.0 TiB"), ("7:15", "0s to 1h"), ("8:31", "found: integer `-1`")]),
     ("[server]\ninspect_body_max = '1GiB'", &[("2:20", "0 B to 16.0 MiB")]),

@@ -86,8 +86,9 @@ where
         Err(fault) => desk.refuse(fault),
     };
     let response = if is_call { grpc::translate(response) } else { response };
-    // Nobody reads the body of what is refused here.
-    let is_cut = has_body && matches!(response.body(), GatewayBody::Own(_));
+    // Nobody reads the body of what is refused here; one that came too late is not even on its way.
+    let is_late = response.status() == StatusCode::REQUEST_TIMEOUT;
+    let is_cut = has_body && !is_late && matches!(response.body(), GatewayBody::Own(_));
     let Some(mut pipe) = send(&desk, response, respond, is_head).await else { return };
     if is_cut {
         // Letting go of the stream resets it, and clients that are still sending then drop the answer unread.
