@@ -45,6 +45,7 @@ pub mod config;
 pub mod endpoints;
 pub mod engine;
 pub mod fields;
+pub mod frames;
 pub mod gateway;
 pub mod keys;
 pub mod locks;
