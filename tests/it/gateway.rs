@@ -11,6 +11,7 @@ mod edges;
 mod faults;
 mod happy;
 mod headers;
+mod hostile;
 mod leaks;
 mod limits;
 mod locks;
