@@ -66,6 +66,8 @@ pub struct Peer {
     pub header: HeaderValue,
     /// Whether the connection is TLS.
     pub secure: bool,
+    /// Whether it carries many requests at once, each with a window of its own.
+    pub is_http2: bool,
     /// What its handshake told, where it was with us.
     handshake: Option<Handshake>,
     /// Exchanges of its that have not ended.
@@ -87,6 +89,7 @@ impl Peer {
             address,
             header,
             secure,
+            is_http2: false,
             handshake: None,
             open: Cell::new(0),
             idle_since: Cell::new(Nanos::ZERO),
@@ -98,6 +101,12 @@ impl Peer {
     #[must_use]
     pub fn over_tls(address: IpAddr, handshake: Handshake) -> Peer {
         Peer { handshake: Some(handshake), ..Peer::new(address, true) }
+    }
+
+    /// The same over HTTP/2.
+    #[must_use]
+    pub fn over_http2(self) -> Peer {
+        Peer { is_http2: true, ..self }
     }
 
     /// Whether requests for this host may come from it: see [`Handshake::serves`].

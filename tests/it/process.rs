@@ -241,6 +241,8 @@ fn a_process_that_was_stopped_admits_no_more_than_a_burst() {
     let process = Process::spawn(run(&folder).stderr(Stdio::null()));
     ready(admin);
     process.signal("-STOP");
+    let status = || std::fs::read_to_string(format!("/proc/{}/status", process.0.id())).unwrap();
+    wait_until("all of it has stopped", || status().contains("\nState:\tT"));
     // Requests wait in the kernel meanwhile, and time that would refill far more than the burst goes by.
     let mut clients: Vec<Wire> = (0..30).map(|_| Wire::connect(address)).collect();
     clients.iter_mut().for_each(|client| client.send(get("/v1/charges", LIVE)));
