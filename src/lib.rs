@@ -46,11 +46,8 @@ pub mod config;
 pub mod endpoints;
 pub mod engine;
 pub mod fields;
-<<<<<<< HEAD
 pub mod files;
-=======
 pub mod frames;
->>>>>>> main
 pub mod gateway;
 pub mod keys;
 pub mod locks;
