@@ -36,7 +36,7 @@ fn has_test(text: &str, name: &str) -> bool {
         let is_mark = |line: &&&str| ["#[test]", "#[tokio::test"].iter().any(|mark| line.starts_with(mark));
         let is_marked = || lines[..nth].iter().rev().take(6).find(is_mark).is_some();
         line.starts_with(&format!("def {name}(")) && name.starts_with("test_")
-            || line.starts_with(&format!("fn {name}(")) && is_marked()
+            || line.trim_start_matches("async ").starts_with(&format!("fn {name}(")) && is_marked()
     })
 }
 
@@ -78,6 +78,7 @@ fn the_checks_find_what_they_look_for() {
         (rows("| 1–6 | x |"), rows("| 7 | x |"), rows("| – | x |"), rows("7")),
         (Some(1..=6), Some(7..=7), None, None)
     );
+    assert!(has_test("#[tokio::test(start_paused = true)]\nasync fn a() {", "a"));
     assert!(has_test("#[test]\nfn a() {", "a") && has_test("    def test_a(self):", "test_a"));
     assert!(!has_test("fn a() {", "a") && !has_test("#[test]\nfn ab() {", "a") && !has_test("def a():", "a"));
 }
