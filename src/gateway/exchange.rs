@@ -164,7 +164,7 @@ pub struct Draft {
 
 impl Exchange {
     /// Begins the record of a request that came from `peer`.
-    pub fn begin<B>(home: &Rc<Home>, peer: &Rc<Peer>, request: &Request<B>) -> Exchange {
+    pub fn begin<B>(home: &Rc<Home>, peer: &Rc<Peer>, request: &Request<B>) -> Box<Exchange> {
         let started = home.now();
         let view = home.view();
         let client = client_address(peer, &view, request.headers());
@@ -181,7 +181,7 @@ impl Exchange {
                 facts: Vec::new(),
             })
         });
-        Exchange {
+        Box::new(Exchange {
             request_id: request_id(home, request),
             home: Rc::clone(home),
             view,
@@ -200,7 +200,7 @@ impl Exchange {
             rejection: None,
             transaction: None,
             draft,
-        }
+        })
     }
 
     /// Its wait for an object, which began at `since`, is over.
