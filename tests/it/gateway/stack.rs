@@ -5,11 +5,13 @@ use crate::support::running::key;
 use crate::support::stub::{Deed, InFlight, Stack, StubResponse, peer, poll_once, read};
 use crate::support::{seed, wait::PATIENCE};
 use http::{HeaderMap, Request};
-use std::collections::{BTreeMap, HashMap};
+use prometheus::IntCounter;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use tollgate::engine::{Access, Mode, Nanos, Stage};
 use tollgate::gateway::{ADMIT_ORDER, Peer};
+use tollgate::metrics::LimitCounters;
 
 #[test]
 fn stages_are_met_in_the_engines_order() {
@@ -82,7 +84,7 @@ impl Run {
     }
 
     fn arrive(&mut self, place: &str, entry: &Entry) {
-        let before = self.shadow_rejects();
+        let before = (self.rejects(|own| Some(&own.shadow_reject)), self.rejects(candidate_reject));
         let peer = peer(entry.ip.as_deref().unwrap_or("192.0.2.1"));
         let deed = if entry.hold.is_some() { Deed::Wait } else { Deed::Answer };
         let mut call = self.stack.call(&peer, request(entry, deed));
@@ -94,23 +96,28 @@ impl Run {
             }
         }
         peer.let_go();
-        let after = self.shadow_rejects();
-        let shadows: Vec<&String> =
-            after.iter().filter(|(name, count)| before[*name] < **count).map(|it| it.0).collect();
-        let mut expected: Vec<&String> = entry.shadow.iter().collect();
-        expected.sort();
-        assert_eq!(shadows, expected, "{place}: shadow limits");
+        let after = (self.rejects(|own| Some(&own.shadow_reject)), self.rejects(candidate_reject));
+        let more = |before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>| -> Vec<String> {
+            after.iter().filter(|(name, count)| before[*name] < **count).map(|it| it.0.clone()).collect()
+        };
+        let sorted = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
+        assert_eq!(more(&before.0, &after.0), sorted(&entry.shadow), "{place}: shadow limits");
+        assert_eq!(more(&before.1, &after.1), sorted(&entry.candidate), "{place}: candidates");
     }
 
-    /// Would-be refusals so far, by limit.
-    fn shadow_rejects(&self) -> BTreeMap<String, u64> {
+    /// Would-be refusals of one kind so far, by limit.
+    fn rejects(&self, counter: fn(&LimitCounters) -> Option<&IntCounter>) -> BTreeMap<String, u64> {
         let snapshot = self.stack.home.shared.current();
         let limits = snapshot.config.policy.limits();
         limits
             .zip(&snapshot.limits)
-            .map(|((_, limit), own)| (limit.name.to_string(), own.shadow_reject.get()))
+            .map(|((_, limit), own)| (limit.name.to_string(), counter(own).map_or(0, |counter| counter.get())))
             .collect()
     }
+}
+
+fn candidate_reject(own: &LimitCounters) -> Option<&IntCounter> {
+    own.candidate.as_ref().map(|candidate| &candidate.reject)
 }
 
 /// A secret of its own for each account, mode and key.

@@ -13,6 +13,7 @@
 //! hold = "a"              # it stays in flight until `end = "a"` or `cancel = "a"`; otherwise it ends at once
 //! expect = "admit"        # or { limit = …, reason = …, retry_after = … }; without retry_after there must be none
 //! shadow = ["name"]       # shadow limits that would have refused
+//! candidate = ["name"]    # limits whose candidate would have refused
 //! ```
 //! Other entries have one of `end`, `cancel`, `sweep = true`, `reload = ''' … '''` (another configuration).
 
@@ -24,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tollgate::config::{self, Config, Extractor};
 use tollgate::engine::class::MAX_VALUES;
-use tollgate::engine::{Access, Id, IdKind, Mode, Nanos, Payers, RequestClass, Seed};
+use tollgate::engine::{Access, Id, IdKind, Mode, Nanos, Payers, RequestClass, Seed, lot};
 use tollgate::path::canonical;
 
 /// One file.
@@ -54,6 +55,8 @@ pub(crate) struct Entry {
     pub(crate) expect: Option<Expected>,
     #[serde(default)]
     pub(crate) shadow: Vec<String>,
+    #[serde(default)]
+    pub(crate) candidate: Vec<String>,
     pub(crate) end: Option<String>,
     pub(crate) cancel: Option<String>,
     #[serde(default)]
@@ -168,5 +171,6 @@ pub(crate) fn classified(entry: &Entry, config: &Config, seed: &Seed) -> Request
         values,
         facts: 0,
         payers: Payers::Account,
+        lot: lot(account),
     }
 }
