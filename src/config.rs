@@ -27,9 +27,9 @@ pub use error::{ConfigErrors, Excerpt, MAX_MISTAKES, Mistake, Severity};
 pub use figures::{WrittenAllocation, WrittenFigures};
 pub use model::{
     AccessLog, Addresses, Admin, Auth, AuthMode, Balance, Charge, Clients, Connect, CredentialForm, Credentials,
-    Ejection, Endpoint, Extractor, Forwarded, HeaderRules, HeaderValueRule, HealthCheck, HostRule, Level, Log,
-    LogFormat, ObjectLock, Pair, Piece, Replacement, Responses, Retries, RetryOn, RouteOptions, Scheme, SecretSource,
-    Server, Share, ShouldRetry, State, Tls, TlsVersion, Upstream, UpstreamBounds, UpstreamServer, Via,
+    Ejection, Endpoint, Extractor, Forwarded, HeaderRules, HeaderValueRule, HealthCheck, HostRule, Http2, Level, Log,
+    LogFormat, ObjectLock, Pair, Piece, Protocol, Replacement, Responses, Retries, RetryOn, RouteOptions, Scheme,
+    SecretSource, Server, Share, ShouldRetry, State, Tls, TlsVersion, Upstream, UpstreamBounds, UpstreamServer, Via,
 };
 pub use router::{Route, Router};
 pub use schema::json_schema;

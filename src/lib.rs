@@ -47,6 +47,7 @@ pub mod endpoints;
 pub mod engine;
 pub mod explain;
 pub mod fields;
+pub mod frames;
 pub mod gateway;
 pub mod keys;
 pub mod locks;

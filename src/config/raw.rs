@@ -21,7 +21,7 @@ pub(super) use listener::RawProxyProtocol;
 pub(super) use lock::RawLock;
 pub(super) use log::{RawLevel, RawLog, RawLogFormat};
 pub(super) use tls::{RawClientAuth, RawPair, RawTls, RawTlsVersion, RawUnknownSni};
-pub(super) use upstream::{RawBalance, RawEjection, RawHealth, RawRetries, RawRetryOn, RawUpstream};
+pub(super) use upstream::{RawBalance, RawEjection, RawHealth, RawProtocol, RawRetries, RawRetryOn, RawUpstream};
 
 use super::source::{Place, SourceId};
 use super::values::{Address, AdminAddress, Dur, FormTest, Located, Network, OneOrMany, Rate, Size};
@@ -197,6 +197,16 @@ pub(super) struct RawServer {
     pub(super) max_headers: Option<Located<u32>>,
     /// Bytes of a request's target. Default "8KiB".
     pub(super) max_uri_bytes: Option<Located<Size>>,
+    /// Speak HTTP/2 too: chosen by ALPN over TLS, by prior knowledge elsewhere. Default true.
+    pub(super) http2: Option<Located<bool>>,
+    /// Requests in flight on one HTTP/2 connection; a client may not begin more. Default 100.
+    pub(super) http2_max_streams: Option<Located<u32>>,
+    /// Bytes of one request's body that may wait here on an HTTP/2 connection (its stream's window). Default "64KiB".
+    pub(super) http2_stream_window: Option<Located<Size>>,
+    /// Bytes of all requests' bodies that may wait here for one HTTP/2 connection. Default "1MiB".
+    pub(super) http2_connection_window: Option<Located<Size>>,
+    /// Bytes of one response that may wait here for the socket of an HTTP/2 connection. Default "64KiB".
+    pub(super) http2_send_buffer: Option<Located<Size>>,
     /// Time between telling that the gateway is not ready any more and closing its listeners. Default "0s".
     pub(super) drain_delay: Option<Located<Dur>>,
     /// Time for open requests to end at a shutdown. Default "30s".

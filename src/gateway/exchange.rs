@@ -69,6 +69,8 @@ pub struct Peer {
     pub header: HeaderValue,
     /// Whether the connection is TLS.
     pub secure: bool,
+    /// Whether it carries many requests at once, each with a window of its own.
+    pub is_http2: bool,
     /// What its handshake told, where it was with us.
     handshake: Option<Handshake>,
     /// Exchanges of its that have not ended.
@@ -90,6 +92,7 @@ impl Peer {
             address,
             header,
             secure,
+            is_http2: false,
             handshake: None,
             open: Cell::new(0),
             idle_since: Cell::new(Nanos::ZERO),
@@ -101,6 +104,12 @@ impl Peer {
     #[must_use]
     pub fn over_tls(address: IpAddr, handshake: Handshake) -> Peer {
         Peer { handshake: Some(handshake), ..Peer::new(address, true) }
+    }
+
+    /// The same over HTTP/2.
+    #[must_use]
+    pub fn over_http2(self) -> Peer {
+        Peer { is_http2: true, ..self }
     }
 
     /// Whether requests for this host may come from it: see [`Handshake::serves`].
@@ -158,7 +167,7 @@ pub struct Draft {
 
 impl Exchange {
     /// Begins the record of a request that came from `peer`.
-    pub fn begin<B>(home: &Rc<Home>, peer: &Rc<Peer>, request: &Request<B>) -> Exchange {
+    pub fn begin<B>(home: &Rc<Home>, peer: &Rc<Peer>, request: &Request<B>) -> Box<Exchange> {
         let started = home.now();
         let view = home.view();
         let client = client_address(peer, &view, request.headers());
@@ -175,7 +184,7 @@ impl Exchange {
                 facts: Vec::new(),
             })
         });
-        Exchange {
+        Box::new(Exchange {
             request_id: request_id(home, request),
             home: Rc::clone(home),
             view,
@@ -195,7 +204,7 @@ impl Exchange {
             lock_timeout: None,
             transaction: None,
             draft,
-        }
+        })
     }
 
     /// Its wait for an object, which began at `since`, is over.

@@ -31,15 +31,14 @@ use tokio::time::Instant;
 
 /// Forwards one admitted request.
 ///
-/// All that needs no waiting is done in the call itself, and what is done seldom is boxed: a future is moved on its way up
-/// through every layer, so this one holds only what it needs while it waits.
+/// All that needs no waiting is done in the call itself. The rest is boxed: a future is moved on its way up through every layer.
 ///
 /// # Errors
 /// When the upstream gives no usable answer, or the client's body is bad.
 pub fn forward(
-    classified: Classified<ReadAhead<ClientBody>>,
+    classified: Box<Classified<ReadAhead<ClientBody>>>,
 ) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
-    let Classified { mut request, mut exchange, principal, class, mut held, .. } = classified;
+    let Classified { mut request, mut exchange, principal, class, mut held, .. } = *classified;
     held.commit();
     let config = &exchange.view.snapshot.config;
     let transaction = config.endpoints.get(class.endpoint.0 as usize).is_some_and(|endpoint| endpoint.transaction);
@@ -52,7 +51,7 @@ pub fn forward(
     }
     let mut rest = Rest::new(held, exchange);
     rest.upgrade = upgrade;
-    converse(place, outgoing, progress, rest)
+    Box::pin(converse(place, outgoing, progress, rest))
 }
 
 /// When the last byte of a request's body came, for requests that have one.
@@ -238,6 +237,10 @@ impl<'a> Route<'a> {
         let refusal = failure(&error);
         let (Refusal::Upstream(_), Some(server)) = (&refusal, connection.server()) else { return Err(refusal) };
         match unsent {
+            Some(unsent) if !written && connection.sender.is_shared() => {
+                // The server leaves, or has enough on this connection, which says nothing against it.
+                if self.tries.take(Cause::Stale, server, now) { Ok(unsent) } else { Err(refusal) }
+            }
             Some(unsent) if !written && connection.reused => Ok(unsent),
             Some(unsent) if !written => {
                 self.group.note(server, false, now);
@@ -246,6 +249,7 @@ impl<'a> Route<'a> {
             unsent => {
                 let cause = match error {
                     ExchangeFault::Io(_) | ExchangeFault::Closed => Cause::of_break(connection.reused && !answered),
+                    ExchangeFault::Stream(_) => Cause::Reset,
                     // What is no HTTP would be none a second time.
                     _ => Cause::Nonsense,
                 };
@@ -256,6 +260,7 @@ impl<'a> Route<'a> {
 
     /// What to send after a request that got no answer in time.
     fn after_silence(&mut self, connection: &Connection, now: Nanos) -> Result<Request<RequestBody>, Refusal> {
+        connection.sender.distrust();
         let refusal = Refusal::Upstream(UpstreamFailure::TimedOut);
         let Some(server) = connection.server() else { return Err(refusal) };
         self.again(Cause::Timeout, server, None, now).ok_or(refusal)

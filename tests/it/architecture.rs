@@ -28,6 +28,7 @@ const BUILDING: &[Place] = &[
     place("path", 1, &[]),
     place("body", 1, &[]),
     place("wire_fault", 1, &[]),
+    place("frames", 1, &[]),
     place("endpoints", 1, &["path"]),
     place("config", 1, &["fields", "path", "endpoints", "body"]),
     place("keys", 2, &[]),

@@ -2,7 +2,7 @@
 
 use super::super::error::Finding;
 use super::super::model::{
-    AccessLog, Admin, Auth, AuthMode, Charge, Connect, Forwarded, Level, Log, LogFormat, Responses, Server,
+    AccessLog, Admin, Auth, AuthMode, Charge, Connect, Forwarded, Http2, Level, Log, LogFormat, Responses, Server,
     ShouldRetry, State, Via,
 };
 use super::super::raw::{
@@ -121,6 +121,7 @@ pub(super) fn server(context: &mut Context<'_>, raw: Option<Item<RawServer>>) ->
         max_header_bytes: context.size(&item, raw.max_header_bytes.as_ref(), 32 << 10, 8 << 10..=1 << 20),
         max_headers: context.number(&item, raw.max_headers.as_ref(), 100, 8..=1000),
         max_uri_bytes: context.size(&item, raw.max_uri_bytes.as_ref(), 8 << 10, 256..=64 << 10),
+        http2: http2(context, &item),
         drain_delay: context.duration(&item, raw.drain_delay.as_ref(), Duration::ZERO, Duration::ZERO..=seconds(3600)),
         drain_timeout: context.duration(&item, raw.drain_timeout.as_ref(), seconds(30), Duration::ZERO..=DAY),
         trusted_proxies: raw.trusted_proxies.iter().flatten().map(|network| network.value.0).collect(),
@@ -140,6 +141,20 @@ pub(super) fn server(context: &mut Context<'_>, raw: Option<Item<RawServer>>) ->
         ),
         inspect_body_max: context.size(&item, raw.inspect_body_max.as_ref(), 64 << 10, 0..=16 << 20),
     }
+}
+
+fn http2(context: &mut Context<'_>, item: &Item<RawServer>) -> Option<Http2> {
+    let raw = &item.raw;
+    let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    // What HTTP/2 begins with is as small as a window may be.
+    let windows = 64 << 10..=16 << 20;
+    let bounds = Http2 {
+        max_streams: narrow(context.number(item, raw.http2_max_streams.as_ref(), 100, 1..=10_000)),
+        stream_window: narrow(context.size(item, raw.http2_stream_window.as_ref(), 64 << 10, windows.clone())),
+        connection_window: narrow(context.size(item, raw.http2_connection_window.as_ref(), 1 << 20, windows)),
+        send_buffer: context.size(item, raw.http2_send_buffer.as_ref(), 64 << 10, 16 << 10..=16 << 20),
+    };
+    raw.http2.as_ref().is_none_or(|given| given.value).then_some(bounds)
 }
 
 /// The gateway's name in `Via`: a token or a host and a port.

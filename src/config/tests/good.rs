@@ -263,9 +263,12 @@ fn a_great_many_limits_compile() {
 #[test]
 fn time_outs_and_sizes_are_read() {
     let config = good(&format!(
-        "{BASE}response_timeout = '90s'\nmax_idle = 3\n[server]\ndrain_timeout = '0s'\nmax_uri_bytes = '4KiB'\nmax_connections = 5\n",
+        "{BASE}response_timeout = '90s'\nmax_idle = 3\n[server]\ndrain_timeout = '0s'\nmax_uri_bytes = '4KiB'\nmax_connections = 5\nhttp2_max_streams = 7\n",
     ));
     assert_eq!(config.server.drain_timeout, Duration::ZERO);
+    assert_eq!(config.server.http2.unwrap().max_streams, 7);
+    let other = good(&format!("{BASE}protocol = 'http2'\n[server]\nhttp2 = false\n"));
+    assert_eq!((other.server.http2, other.upstreams[0].protocol), (None, crate::config::Protocol::Http2));
     assert_eq!((config.server.max_uri_bytes, config.server.max_connections), (4096, 5));
     assert_eq!((config.upstreams[0].response_timeout, config.upstreams[0].max_idle), (Duration::from_secs(90), 3));
 }
