@@ -71,7 +71,7 @@ pub struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// Writes one part of a partition: its name as `per` has it, and its value; `None` where the request has none.
+    /// One part of a partition: its name as `per` has it, and its value; `None` where the request has none.
     /// `value` gives what the request says.
     #[must_use]
     pub fn part<'v>(
@@ -131,7 +131,11 @@ impl Subject<'_> {
             Part::Ip => write!(out, "address {}", network(self.client)),
             Part::Endpoint => Ok(()),
             Part::Value(id) => match (self.config.extractor_at(self.endpoint, id), value(id)) {
-                (Some(Extractor::Path(name)), Some(value)) => write!(out, "{{{name}}} {}", shown(value)),
+                (Some(Extractor::Path(name)), Some(value)) => write!(out, "{name} {}", shown(value)),
+                (Some(Extractor::Query(key) | Extractor::Form(key)), Some(value)) => {
+                    write!(out, "{key} {}", shown(value))
+                }
+                (Some(Extractor::Json(path)), Some(value)) => write!(out, "{path} {}", shown(value)),
                 (Some(extractor), _) => {
                     out.write_str("its ")?;
                     write_extractor(out, extractor)
