@@ -93,6 +93,8 @@ pub(crate) struct LimitSpec {
     pub(crate) fallback: bool,
     pub(crate) per: Vec<PartSpec>,
     pub(crate) enforce: bool,
+    /// Figures on trial.
+    pub(crate) candidate: Option<Figures>,
 }
 
 impl LimitSpec {
@@ -108,6 +110,7 @@ impl LimitSpec {
             fallback: false,
             per: vec![PartSpec::Account],
             enforce: true,
+            candidate: None,
         }
     }
 
@@ -224,7 +227,7 @@ fn limit(spec: &LimitSpec) -> Limit {
         fallback: spec.fallback,
         per: spec.per.iter().map(|&part| part_of(part)).collect(),
         enforce: if spec.enforce { Enforce::Always } else { Enforce::Never },
-        candidate: None,
+        candidate: spec.candidate.map(Figures::limiter),
     }
 }
 
