@@ -2,6 +2,7 @@
 
 mod accounts;
 mod api;
+mod explain;
 mod overrides;
 mod upstreams;
 

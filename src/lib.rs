@@ -25,6 +25,7 @@
 //! | 2 | [`locks`] | one request at a time per object, in order of arrival |
 //! | 2 | [`tls`] | certificates, who is trusted, handshakes with clients |
 //! | 2 | [`upstream`] | connections to upstream servers, one pool a thread |
+//! | 3 | [`explain`] | what a request would meet and why, in words |
 //! | 3 | [`gateway`] | the stack of one request, top to bottom in one file |
 //! | 4 | [`server`] | threads, listeners, TLS, connections and the wire guard |
 //! | 4 | [`admin`] | metrics and health, never on the public listener |
@@ -45,6 +46,7 @@ pub mod clock;
 pub mod config;
 pub mod endpoints;
 pub mod engine;
+pub mod explain;
 pub mod fields;
 pub mod files;
 pub mod frames;

@@ -4,6 +4,7 @@
 //! Every field is optional here. What is missing is the compiler's to say: it knows the place and can go on with the rest.
 
 mod addresses;
+mod enforce;
 mod figures;
 mod heads;
 mod listener;
@@ -13,6 +14,7 @@ mod tls;
 mod upstream;
 
 pub(super) use addresses::RawAddresses;
+pub(super) use enforce::RawEnforce;
 pub(super) use figures::{RawAccount, RawAllocation, RawFigures, RawTier};
 pub(super) use heads::{RawCredentials, RawCredentialsTable, RawForwarded, RawHeaderRules};
 pub(super) use listener::RawProxyProtocol;
@@ -449,8 +451,13 @@ pub(super) struct RawLimit {
     /// ("form.payload[customer]"), json.NAME ("json.payload.customer"); "path.NAME|form.NAME" takes the first that an endpoint
     /// has. Default ["account"] for global, ["account", "endpoint"] for endpoint; must be given for resource.
     pub(super) per: Option<Located<Vec<Located<String>>>>,
-    /// false: shadow. Counted and reported as would-be refusals, never refused. Default true.
-    pub(super) enforce: Option<Located<bool>>,
+    /// false: shadow. Counted and reported as would-be refusals, never refused. A number from 0 to 1: enforced for that share of
+    /// the accounts, the same ones in every gateway, and a shadow for the others. Default true.
+    pub(super) enforce: Option<Located<RawEnforce>>,
+    /// Figures on trial beside these, of the same mechanism: counted on the same traffic, never refused. Default none.
+    pub(super) candidate: Option<Located<RawFigures>>,
+    /// `doc_url` of this limit's 429. Default that of [responses].
+    pub(super) doc_url: Option<Located<String>>,
 }
 
 /// What is asked of a request; everything given must hold.

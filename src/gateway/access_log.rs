@@ -5,6 +5,7 @@
 //! nothing: [`AccessLog::finish`] has a bound.
 
 use super::exchange::{Draft, Exchange};
+use super::refusal::LockTimeout;
 use crate::engine::Nanos;
 use crate::metrics::Metrics;
 use prometheus::IntCounter;
@@ -210,6 +211,8 @@ struct Record<'a> {
     limit: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lock_timeout: Option<&'static str>,
     #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     partition: std::collections::BTreeMap<&'a str, &'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -221,6 +224,7 @@ impl<'a> Record<'a> {
         let (exchange, draft) = (line.exchange, line.draft);
         let config = &exchange.view.snapshot.config;
         let principal = draft.principal.as_deref();
+        let lock_timeout = exchange.lock_timeout.map(LockTimeout::cause);
         Record {
             ts: format!("{:.9}", draft.at),
             duration_ms: (line.ended - exchange.started).as_secs_f64() * 1e3,
@@ -237,7 +241,11 @@ impl<'a> Record<'a> {
             path: cut(&draft.path),
             status: exchange.status,
             limit: exchange.rejection.map(|rejection| &*config.policy.limit(rejection.limit).name),
-            reason: exchange.rejection.map(|rejection| rejection.stage.reason()),
+            reason: exchange
+                .rejection
+                .map(|rejection| rejection.stage.reason())
+                .or(lock_timeout.map(|_| "lock-timeout")),
+            lock_timeout,
             facts: &draft.facts,
             partition: draft.values.iter().map(|(name, value)| (&**name, cut(value))).collect(),
         }

@@ -3,6 +3,7 @@
 use super::access_log::Line;
 use super::body::Rest;
 use super::context::{Home, RequestLabels, View};
+use super::refusal::LockTimeout;
 use crate::engine::{Access, EndpointId, Mode, Nanos, Rejection, RequestClass, RouteId};
 use crate::keys::Principal;
 use crate::metrics::seconds;
@@ -52,6 +53,8 @@ pub struct Exchange {
     pub status: u16,
     /// The limit that refused.
     pub rejection: Option<Rejection>,
+    /// Why its turn at an object did not come.
+    pub lock_timeout: Option<LockTimeout>,
     /// What a success of it earns, for endpoints whose requests are transactions.
     pub transaction: Option<Box<RequestClass>>,
     /// For the access log, when there is one.
@@ -198,6 +201,7 @@ impl Exchange {
             answered: None,
             status: CLIENT_GONE,
             rejection: None,
+            lock_timeout: None,
             transaction: None,
             draft,
         }

@@ -7,6 +7,8 @@ mod architecture;
 #[cfg(test)]
 mod engine;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod gateway;

@@ -9,6 +9,7 @@ use super::super::raw::{
     Item, RawAdmin, RawAuth, RawAuthMode, RawCharge, RawConnect, RawForwarded, RawLevel, RawLog, RawLogFormat,
     RawProxyProtocol, RawResponses, RawServer, RawShouldRetry, RawState,
 };
+use super::super::source::Place;
 use super::super::values::{Dur, Located, Size};
 use super::{Context, tls, value};
 use std::net::SocketAddr;
@@ -289,6 +290,13 @@ const TAKEN: [&str; 12] = [
     "date",
 ];
 
+/// Tells of a link that goes nowhere.
+pub(super) fn check_doc_url(context: &mut Context<'_>, place: Place, url: &str) {
+    if url.parse::<http::Uri>().ok().and_then(|uri| uri.scheme().cloned()).is_none() {
+        context.tell(Finding::error(place, "not a URL").expected("https://..."));
+    }
+}
+
 pub(super) fn responses(context: &mut Context<'_>, raw: Option<Item<RawResponses>>) -> Responses {
     let item = raw.unwrap_or_default();
     let mut reason_header = http::HeaderName::from_static("stripe-rate-limited-reason");
@@ -303,10 +311,8 @@ pub(super) fn responses(context: &mut Context<'_>, raw: Option<Item<RawResponses
         }
     }
     let doc_url = value(&item.raw.doc_url, "https://stripe.com/docs/error-codes/rate-limit".to_owned());
-    if let Some(given) = &item.raw.doc_url
-        && given.value.parse::<http::Uri>().ok().and_then(|uri| uri.scheme().cloned()).is_none()
-    {
-        context.tell(Finding::error(item.at(&given.span), "not a URL").expected("https://..."));
+    if let Some(given) = &item.raw.doc_url {
+        check_doc_url(context, item.at(&given.span), &given.value);
     }
     Responses {
         reason_header,

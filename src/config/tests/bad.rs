@@ -168,6 +168,13 @@ const IN_LIMIT: &[(&str, Told)] = &[
     ("rate = '5/s'\n[tiers.gold.limits]\nll = { rate = '1/s' }\nl = { concurrency = 5 }\n[accounts.a]\ntier = 'golf'\nlimits.l = {}\n[accounts.b]\ntier = 'gold'",
         &[("6:1", "did you mean `l`?"), ("7:5", "the limit `l` is a rate, not a concurrency"), ("9:8", "did you mean `gold`?"), ("10:12", "the override of `l` lacks its figure")]),
     ("rate = '5/s'\n[tiers.gold.limits]\nl = { rat = '1/s' }\n[tiers.gold]\nlimit = 1", &[("6:7", "unknown key `rat`"), ("7:8", "no account has the tier `gold`"), ("8:1", "did you mean `limits`?")]),
+    ("rate = '5/s'\nenforce = 1.5\ncandidate = { quota = '5/m' }\ndoc_url = 'docs'",
+        &[("5:11", "not a share of the accounts"), ("6:13", "the limit is a rate, not a quota"), ("7:11", "not a URL")]),
+    ("rate = '5/s'\nenforce = 'some'", &[("5:11", "a share of the accounts from 0 to 1")]),
+    ("rate = '5/s'\ncandidate = {}", &[("5:13", "the candidate lacks its figure")]),
+    ("rate = '5/s'\nenforce = nan\ncandidate = { rate = '9/s', burst = 0 }", &[("5:11", "not a share"), ("6:37", "a burst of 0 admits nothing")]),
+    ("allocation = { per_transaction = 1, window = '1h' }\ncandidate = { allocation = { per_transaction = 1, window = '2h' } }\nper = ['account']",
+        &[("5:13", "the candidate's window is not the limit's")]),
     ("rate = 'x'\nburst = 'x'\nper = 'account'\nwhen = { endpoint = 'nope' }\nenforc = true",
         &[("4:8", "a rate is"), ("5:9", "from 0 up"), ("6:7", "a list"), ("7:21", "no endpoint `nope`"), ("8:1", "did you mean `enforce`?")]),
 ];
