@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tollgate::engine::class::MAX_VALUES;
 use tollgate::engine::{
-    Access, Concurrency, Condition, EndpointClass, EndpointId, Engine, Gcra, Hold, Id, Limit, Limiter, Mode, Nanos,
-    Part, Payers, Policy, ProfileId, RequestClass, RouteId, Seed, SlidingWindow, Stage,
+    Access, Concurrency, Condition, EndpointClass, EndpointId, Enforce, Engine, Gcra, Hold, Id, Limit, Limiter, Mode,
+    Nanos, Part, Payers, Policy, ProfileId, RequestClass, RouteId, Seed, SlidingWindow, Stage,
 };
 
 #[global_allocator]
@@ -203,6 +203,7 @@ fn class(number: u64) -> RequestClass {
         values: [Id::NONE; MAX_VALUES],
         facts: 0,
         payers: Payers::Account,
+        lot: 0,
     }
 }
 
@@ -228,7 +229,8 @@ fn compiled(limits: impl IntoIterator<Item = (Stage, Limiter)>) -> Policy {
             Stage::GlobalRate | Stage::GlobalConcurrency => [Part::Account].into(),
             _ => [Part::Account, Part::Endpoint].into(),
         },
-        enforce: true,
+        enforce: Enforce::Always,
+        candidate: None,
     });
     let endpoints = (0..600)
         .map(|number| EndpointClass { name: format!("endpoint-{number}").into(), cost: 1, extractors: [].into() })

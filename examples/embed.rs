@@ -68,7 +68,7 @@ fn engine_alone() -> Result<(), Failure> {
             }
         }
         for step in story {
-            if let Step::Decided { limit, outcome } = step {
+            if let Step::Decided { limit, outcome, .. } = step {
                 println!("  at {seconds:>2} s {:<18} {}", name(&config, limit), in_words(outcome));
             }
         }
@@ -95,6 +95,7 @@ fn classify(config: &Config, seed: &Seed, account: &str, raw_path: &str) -> Resu
         values: [Id::NONE; MAX_VALUES],
         facts: 0,
         payers: Payers::Account,
+        lot: 0,
     })
 }
 

@@ -125,6 +125,7 @@ impl Classifier<'_> {
             values,
             facts: 0,
             payers: self.payers(connected_account, connected),
+            lot: principal.lot,
         })
     }
 

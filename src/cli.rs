@@ -5,6 +5,7 @@
 
 pub mod check;
 mod demo;
+pub mod explain;
 mod health;
 pub mod keys;
 mod log;
@@ -34,6 +35,8 @@ enum Command {
     Run(run::RunArgs),
     /// Check a configuration: every mistake at once, with file, line, column and a hint.
     Check(check::Check),
+    /// Explain what a request would meet: its classification and every limit, in order.
+    Explain(explain::Explain),
     /// Make, list and revoke API keys.
     Keys(keys::KeysArgs),
     /// Replay recorded traffic: what would have been refused, by which limit, for which account, when.
@@ -75,6 +78,10 @@ fn run_command(command: Command) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => demo::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Check(args) => Ok(args.run(&mut std::io::stderr().lock())?.into()),
+        Command::Explain(args) => {
+            args.run(&mut anstream::stdout().lock())?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Keys(args) => {
             let now = crate::clock::Time::system().wall();
             keys::run(&args, now, keys_file_of, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())?;

@@ -27,9 +27,9 @@ pub use error::{ConfigErrors, Excerpt, MAX_MISTAKES, Mistake, Severity};
 pub use figures::{WrittenAllocation, WrittenFigures};
 pub use model::{
     AccessLog, Addresses, Admin, Auth, AuthMode, Balance, Charge, Clients, Connect, CredentialForm, Credentials,
-    Ejection, Endpoint, Extractor, Forwarded, HeaderRules, HeaderValueRule, HealthCheck, HostRule, Level, Log,
-    LogFormat, ObjectLock, Pair, Piece, Replacement, Responses, Retries, RetryOn, RouteOptions, Scheme, SecretSource,
-    Server, Share, ShouldRetry, State, Tls, TlsVersion, Upstream, UpstreamBounds, UpstreamServer, Via,
+    Ejection, Endpoint, Extractor, Forwarded, HeaderRules, HeaderValueRule, HealthCheck, HostRule, Http2, Level, Log,
+    LogFormat, ObjectLock, Pair, Piece, Protocol, Replacement, Responses, Retries, RetryOn, RouteOptions, Scheme,
+    SecretSource, Server, Share, ShouldRetry, State, Tls, TlsVersion, Upstream, UpstreamBounds, UpstreamServer, Via,
 };
 pub use router::{Route, Router};
 pub use schema::json_schema;
@@ -38,7 +38,7 @@ pub use source::MAX_EXCERPT;
 use crate::body::Inspection;
 use crate::endpoints::Endpoints;
 use crate::engine::policy::ExtractorId;
-use crate::engine::{Access, EndpointId, Policy, ProfileId, RouteId, Seed};
+use crate::engine::{Access, EndpointId, LimitId, Policy, ProfileId, RouteId, Seed};
 use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -84,10 +84,14 @@ pub struct Config {
     pub inspections: Box<[Option<Box<Inspection>>]>,
     /// All limits.
     pub policy: Arc<Policy>,
+    /// What the 429s of a limit link to where it is not what all others do, by [`LimitId`].
+    pub doc_urls: Box<[Option<Box<str>>]>,
     /// The figures of accounts that do not have the base ones, by account id.
     pub profiles: HashMap<Box<str>, ProfileId>,
     /// The tiers of accounts that have one, by account id.
     pub tiers: HashMap<Box<str>, Box<str>>,
+    /// The figures of tiers, by the tier's name.
+    pub tier_profiles: HashMap<Box<str>, ProfileId>,
     /// What works but is surely not meant.
     pub warnings: Vec<Mistake>,
     /// The file itself and every file it refers to, for a watcher.
@@ -124,6 +128,13 @@ impl Config {
     #[must_use]
     pub fn parameter(&self, endpoint: EndpointId, name: &str) -> Option<usize> {
         self.endpoints.get(endpoint.0 as usize)?.parameter(name)
+    }
+
+    /// What a limit's 429s link to.
+    #[must_use]
+    pub fn doc_url(&self, limit: LimitId) -> &str {
+        let own = self.doc_urls.get(limit.index()).and_then(Option::as_deref);
+        own.unwrap_or(&self.responses.doc_url)
     }
 
     /// The figures of an account.

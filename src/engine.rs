@@ -10,7 +10,7 @@
 //!    nobody anything. A refund never gives back what time has already refilled.
 //! 3. A slot comes back exactly once, when its [`Hold`] is dropped.
 //! 4. Forgetting an idle partition ([`Engine::sweep`]) changes no answer.
-//! 5. A shadow limit (`enforce = false`) changes no verdict and no other limit's state.
+//! 5. A shadow limit (`enforce = false`) and a candidate change no verdict and no other limit's state.
 //! 6. Live and test traffic never share a partition.
 //!
 //! One sharp edge, by design: stages take one after another, so a request that a later stage is about to refuse holds its
@@ -21,11 +21,13 @@ mod cells;
 pub mod class;
 mod credit;
 pub mod decision;
+pub mod enforce;
 mod gate;
 pub mod hold;
 mod keep;
 mod key;
 pub mod limiter;
+mod meeting;
 pub mod policy;
 mod sync;
 pub mod time;
@@ -34,6 +36,7 @@ pub use cells::{Count, PartitionKey};
 pub use class::{Access, EndpointId, Id, IdKind, Mode, Payers, ProfileId, RequestClass, RouteId, Seed};
 pub use credit::Earned;
 pub use decision::{Outcome, Rejection, Step, Witness};
+pub use enforce::{Enforce, Share, lot};
 pub use gate::Gate;
 pub use hold::Hold;
 pub use limiter::sliding_window::SavedWindow;
@@ -47,7 +50,7 @@ use hold::{Taken, What};
 use key::{Key, Mixer, Place};
 use limiter::gcra::{Draw, Tokens};
 use limiter::sliding_window::Spend;
-use policy::Covered;
+use policy::Which;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -99,22 +102,54 @@ impl Engine {
         if stage == Stage::GlobalRate {
             self.warm(&query);
         }
-        let mut covered = Covered::default();
-        for &id in policy.candidates(stage, class) {
+        for (id, applies) in policy.meeting(stage, class) {
             let limit = policy.limit(id);
-            if let Err(exempt) = exemption(&query, limit, &mut covered) {
+            if let Err(exempt) = applies {
                 witness.saw(Step::Skipped { limit: id, exempt });
                 continue;
             }
-            let outcome = self.ask_payers(&query, id, hold);
-            witness.saw(Step::Decided { limit: id, outcome });
-            if let (Outcome::Rejected { retry_at }, true) = (outcome, limit.enforce) {
+            let (outcome, payer) = self.ask_payers(&query, id, Which::InForce, hold);
+            let enforced = limit.enforce.is_for(class);
+            witness.saw(Step::Decided { limit: id, outcome, enforced });
+            if let (Outcome::Rejected { retry_at }, true) = (outcome, enforced) {
                 hold.cancel(now);
-                let limiter = policy.limiter(id, class.profile);
-                return Err(Rejection { limit: id, stage, limiter, retry_at });
+                if limit.candidate.is_some() {
+                    self.try_instead(&query, stage, id, hold, witness);
+                }
+                let limiter = policy.limiter(id, payer.profile);
+                let of_connected = payer.account != class.account;
+                return Err(Rejection { limit: id, stage, limiter, of_connected, retry_at });
+            }
+            if limit.candidate.is_some() {
+                let (outcome, _) = self.ask_payers(&query, id, Which::Candidate, hold);
+                witness.saw(Step::Tried { limit: id, outcome });
             }
         }
         Ok(())
+    }
+
+    /// Asks the candidate of the limit that has just refused. What it takes stays taken where every limit after that one
+    /// would admit: under the candidate the request would have been forwarded. A slot goes back at once, since nobody knows how
+    /// long the request would have run. `hold` is empty before and after.
+    fn try_instead(&self, query: &Query<'_>, stage: Stage, id: LimitId, hold: &mut Hold, witness: &mut impl Witness) {
+        let (outcome, _) = self.ask_payers(query, id, Which::Candidate, hold);
+        witness.saw(Step::Tried { limit: id, outcome });
+        if hold.is_empty() {
+            return;
+        }
+        if self.others_admit(query, stage, id) { hold.settle() } else { hold.cancel(query.now) }
+    }
+
+    /// Whether every enforced limit that comes after this one of this stage would admit. Nothing is taken.
+    fn others_admit(&self, query: &Query<'_>, stage: Stage, id: LimitId) -> bool {
+        let rest = query.policy.meeting(stage, query.class).skip_while(|(other, _)| *other != id).skip(1);
+        let later = Stage::ALL.into_iter().filter(|later| *later > stage);
+        let mut others = rest.chain(later.flat_map(|later| query.policy.meeting(later, query.class)));
+        others.all(|(other, applies)| {
+            applies.is_err()
+                || !query.policy.limit(other).enforce.is_for(query.class)
+                || matches!(self.peek_which(query, other, Which::InForce), Outcome::Admitted { .. })
+        })
     }
 
     /// Lets `class` meet all stages in order. Unlike [`stage`](Engine::stage), the witness also hears of the limits that the
@@ -141,19 +176,29 @@ impl Engine {
     /// What a limit would say to `class` now, without taking anything. For limits that apply; see [`Limit::applies`].
     #[must_use]
     pub fn peek(&self, policy: &Policy, id: LimitId, class: &RequestClass, now: Nanos) -> Outcome {
-        let query = Query { policy, class, now };
-        let (first, second) = payers(policy.limit(id), class);
-        let outcome = self.peek_payer(&query, id, first);
+        self.peek_which(&Query { policy, class, now }, id, Which::InForce)
+    }
+
+    /// The same for the limit's candidate; `None` where it has none.
+    #[must_use]
+    pub fn peek_candidate(&self, policy: &Policy, id: LimitId, class: &RequestClass, now: Nanos) -> Option<Outcome> {
+        policy.limit(id).candidate?;
+        Some(self.peek_which(&Query { policy, class, now }, id, Which::Candidate))
+    }
+
+    fn peek_which(&self, query: &Query<'_>, id: LimitId, which: Which) -> Outcome {
+        let (first, second) = payers(query.policy.limit(id), query.class);
+        let outcome = self.peek_payer(query, id, which, first);
         match second {
-            Some(second) => outcome.and(self.peek_payer(&query, id, second)),
+            Some(second) => outcome.and(self.peek_payer(query, id, which, second)),
             None => outcome,
         }
     }
 
-    fn peek_payer(&self, query: &Query<'_>, id: LimitId, payer: Payer) -> Outcome {
+    fn peek_payer(&self, query: &Query<'_>, id: LimitId, which: Which, payer: Payer) -> Outcome {
         let (class, now) = (query.class, query.now);
-        let key = self.place(query, id, payer.account).key;
-        match query.policy.limiter(id, payer.profile) {
+        let key = self.place(query, id, which, payer.account).key;
+        match query.policy.figures(id, which, payer.profile) {
             Limiter::Gcra(figures) => {
                 let tat = self.cells.peek_tat(key, &figures, now);
                 match figures.draw(tat, now, class.cost) {
@@ -163,7 +208,7 @@ impl Engine {
             }
             Limiter::SlidingWindow(figures) => self.peek_window(key, &figures, now, class.cost),
             Limiter::Allocation(figures) => {
-                let figures = figures.requests(self.cells.counted(key.of_transactions(), now));
+                let figures = figures.requests(self.transactions(query, id, payer.account));
                 self.peek_window(key, &figures, now, class.cost)
             }
             Limiter::Concurrency(figures) => match figures.take(self.cells.peek_slots(key)) {
@@ -197,26 +242,28 @@ impl Engine {
         &self.cells
     }
 
-    /// Asks a limit for everybody who pays. When the second has no room, the first has given nothing.
-    fn ask_payers(&self, query: &Query<'_>, id: LimitId, hold: &mut Hold) -> Outcome {
+    /// Asks a limit for everybody who pays, and answers who had no room, or the first. When the second has no room, the first
+    /// has given nothing.
+    fn ask_payers(&self, query: &Query<'_>, id: LimitId, which: Which, hold: &mut Hold) -> (Outcome, Payer) {
         let (first, second) = payers(query.policy.limit(id), query.class);
         let held = hold.len();
-        let outcome = self.ask(query, id, first, hold);
+        let outcome = self.ask(query, id, which, first, hold);
         match (outcome, second) {
             (Outcome::Admitted { .. }, Some(second)) => {
-                let outcome = outcome.and(self.ask(query, id, second, hold));
+                let outcome = outcome.and(self.ask(query, id, which, second, hold));
                 if let Outcome::Rejected { .. } = outcome {
                     hold.cancel_from(held, query.now);
+                    return (outcome, second);
                 }
-                outcome
+                (outcome, first)
             }
-            _ => outcome,
+            _ => (outcome, first),
         }
     }
 
-    fn ask(&self, query: &Query<'_>, id: LimitId, payer: Payer, hold: &mut Hold) -> Outcome {
-        let place = self.place(query, id, payer.account);
-        match query.policy.limiter(id, payer.profile) {
+    fn ask(&self, query: &Query<'_>, id: LimitId, which: Which, payer: Payer, hold: &mut Hold) -> Outcome {
+        let place = self.place(query, id, which, payer.account);
+        match query.policy.figures(id, which, payer.profile) {
             Limiter::Gcra(figures) => {
                 let (now, cost) = (query.now, query.class.cost);
                 let drawn = self.cells.draw(&place, &figures, now, cost);
@@ -233,7 +280,7 @@ impl Engine {
             }
             Limiter::SlidingWindow(figures) => self.spend(query, &place, &figures, hold),
             Limiter::Allocation(figures) => {
-                let transactions = self.cells.counted(place.key.of_transactions(), query.now);
+                let transactions = self.transactions(query, id, payer.account);
                 self.spend(query, &place, &figures.requests(transactions), hold)
             }
             Limiter::Concurrency(figures) => {
@@ -269,10 +316,15 @@ impl Engine {
         }
     }
 
+    /// The transactions that have earned the partition of an allocation: its own and its candidate's.
+    fn transactions(&self, query: &Query<'_>, id: LimitId, account: Id) -> u64 {
+        self.cells.counted(self.place(query, id, Which::InForce, account).key.of_transactions(), query.now)
+    }
+
     /// The partition of a limit that a request falls in when `account` pays.
-    fn place(&self, query: &Query<'_>, id: LimitId, account: Id) -> Place {
+    fn place(&self, query: &Query<'_>, id: LimitId, which: Which, account: Id) -> Place {
         let (policy, class) = (query.policy, query.class);
-        let salt = policy.salt(id);
+        let salt = policy.salt(id, which);
         let mut key = Mixer::new(self.secret, salt, class.mode as u8);
         for &part in &policy.limit(id).per {
             key.push(match part {
@@ -296,15 +348,15 @@ impl Engine {
             return;
         }
         let mut keys = [Key::ZERO; WARM];
-        let candidates = Stage::ALL.into_iter().flat_map(|stage| query.policy.candidates(stage, query.class));
-        let apply = candidates.filter(|&&id| query.policy.limit(id).applies_beyond_index(query.class).is_ok());
+        let listed = Stage::ALL.into_iter().flat_map(|stage| query.policy.listed(stage, query.class));
+        let apply = listed.filter(|&&id| query.policy.limit(id).applies_beyond_index(query.class).is_ok());
         let asked = apply.flat_map(|&id| {
             let (first, second) = payers(query.policy.limit(id), query.class);
             std::iter::once(first).chain(second).map(move |payer| (id, payer.account))
         });
         let mut used = 0;
         for (key, (id, account)) in keys.iter_mut().zip(asked) {
-            *key = self.place(query, id, account).key;
+            *key = self.place(query, id, Which::InForce, account).key;
             used += 1;
         }
         self.cells.warm(keys.get(..used).unwrap_or_default());
@@ -317,22 +369,12 @@ fn payers(limit: &Limit, class: &RequestClass) -> (Payer, Option<Payer>) {
     (first, second.filter(|_| limit.per.contains(&Part::Account)))
 }
 
-/// Whether a candidate is exempt all the same: by what the index does not decide, or as a fallback.
-fn exemption(query: &Query<'_>, limit: &Limit, covered: &mut Covered) -> Result<(), Exempt> {
-    limit.applies_beyond_index(query.class)?;
-    if covered.exempts(limit) {
-        return Err(Exempt::Covered);
-    }
-    covered.note(limit);
-    Ok(())
-}
-
 /// Tells the witness of the limits of a stage that the index leaves out for this endpoint and mode.
 fn tell_ruled_out(policy: &Policy, stage: Stage, class: &RequestClass, witness: &mut impl Witness) {
-    let candidates = policy.candidates(stage, class);
+    let listed = policy.listed(stage, class);
     for (id, limit) in policy.limits() {
         if limit.stage == stage
-            && !candidates.contains(&id)
+            && !listed.contains(&id)
             && let Err(exempt) = limit.applies(policy, class)
         {
             witness.saw(Step::Skipped { limit: id, exempt });

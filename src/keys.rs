@@ -26,6 +26,7 @@ pub use generate::{GenerateError, generate, has_valid_checksum, new_id};
 pub use mistake::KeysMistake;
 pub use passthrough::Passthrough;
 pub use principal::{Allow, ConnectedAccounts, KeyKind, KeyState, Principal};
+pub(crate) use secret::holds_secret;
 pub use secret::{Digest, MAX_SECRET_BYTES, Secret, SecretError, masked};
 
 use crate::endpoints::glob_matches;

@@ -13,6 +13,7 @@
 //! | 0 | [`engine`] | the decision: pure, given the time, `std`, `dashmap` and a hasher only |
 //! | 1 | [`clock`] | the only reader of the operating system's clocks |
 //! | 1 | [`fields`] | header fields that mean something to a gateway, by what they do |
+//! | 1 | [`files`] | files that an operator names, read within bounds |
 //! | 1 | [`budget`] | how much memory the buffers of client connections may take |
 //! | 1 | [`path`] | the one canonical path of a request |
 //! | 1 | [`body`] | what queries and bodies say, read without trust |
@@ -24,6 +25,7 @@
 //! | 2 | [`locks`] | one request at a time per object, in order of arrival |
 //! | 2 | [`tls`] | certificates, who is trusted, handshakes with clients |
 //! | 2 | [`upstream`] | connections to upstream servers, one pool a thread |
+//! | 3 | [`explain`] | what a request would meet and why, in words |
 //! | 3 | [`gateway`] | the stack of one request, top to bottom in one file |
 //! | 3 | [`replay`] | recorded traffic through the engine on virtual time |
 //! | 4 | [`server`] | threads, listeners, TLS, connections and the wire guard |
@@ -45,7 +47,10 @@ pub mod clock;
 pub mod config;
 pub mod endpoints;
 pub mod engine;
+pub mod explain;
 pub mod fields;
+pub mod files;
+pub mod frames;
 pub mod gateway;
 pub mod keys;
 pub mod locks;

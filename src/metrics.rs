@@ -15,12 +15,13 @@ pub use locks::LockMetrics;
 pub use tls::{HandshakeResult, TlsMetrics};
 pub use upstreams::{SERVER_STATES, UpstreamCensus, UpstreamMetrics};
 
-use crate::engine::{Access, LimitId, Mode, Policy, Stage};
+use crate::engine::{Access, Limit, LimitId, Mode, Policy, Stage};
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+use std::collections::HashMap;
 use std::time::Duration;
 
 /// Upper bounds in seconds for whole exchanges and the upstream's share: 1 ms to 80 s.
@@ -38,6 +39,8 @@ pub struct Metrics {
     requests: IntCounterVec,
     /// `tollgate_decisions_total`
     decisions: IntCounterVec,
+    /// `tollgate_candidate_decisions_total`
+    candidate_decisions: IntCounterVec,
     /// `tollgate_rejections_total`
     rejections: IntCounterVec,
     /// `tollgate_auth_failures_total`
@@ -115,6 +118,11 @@ fn bad_requests(make: &Maker) -> Result<IntCounterVec, prometheus::Error> {
     make.counters("tollgate_bad_requests_total", help, &["fault"])
 }
 
+fn candidate_decisions(make: &Maker) -> Result<IntCounterVec, prometheus::Error> {
+    let help = "What each limit's candidate said to the same requests: admit, reject. It refuses nobody.";
+    make.counters("tollgate_candidate_decisions_total", help, &["limit", "verdict"])
+}
+
 fn transactions(make: &Maker) -> Result<IntCounterVec, prometheus::Error> {
     let help = "Successful requests to endpoints with transaction = true.";
     make.counters("tollgate_transactions_total", help, &["mode"])
@@ -131,7 +139,21 @@ pub struct LimitCounters {
     pub shadow_reject: IntCounter,
     /// Requests it refused, by mode.
     pub rejections: [IntCounter; 2],
+    /// Those of its candidate, where it has one.
+    pub candidate: Option<CandidateCounters>,
 }
+
+/// The counters of a limit's candidate.
+#[derive(Clone, Debug)]
+pub struct CandidateCounters {
+    /// Requests it had room for.
+    pub admit: IntCounter,
+    /// Requests it would have refused.
+    pub reject: IntCounter,
+}
+
+/// The series of one limit in [`Metrics::forget_limits`].
+const VERDICTS: [&str; 3] = ["admit", "reject", "shadow_reject"];
 
 /// The timers of one route.
 #[derive(Clone, Debug)]
@@ -169,6 +191,7 @@ impl Metrics {
                 "What each limit said to the requests it applied to: admit, reject, shadow_reject.",
                 &["limit", "verdict"],
             )?,
+            candidate_decisions: candidate_decisions(&make)?,
             rejections: make.counters(
                 "tollgate_rejections_total",
                 "Requests refused by a limit.",
@@ -232,6 +255,10 @@ impl Metrics {
                 shadow_reject: self.decisions.with_label_values(&[&limit.name, "shadow_reject"]),
                 rejections: Mode::ALL
                     .map(|mode| self.rejections.with_label_values(&[limit.stage.reason(), &limit.name, mode.as_str()])),
+                candidate: limit.candidate.map(|_| CandidateCounters {
+                    admit: self.candidate_decisions.with_label_values(&[&limit.name, "admit"]),
+                    reject: self.candidate_decisions.with_label_values(&[&limit.name, "reject"]),
+                }),
             })
             .collect()
     }
@@ -281,7 +308,7 @@ impl Metrics {
     }
 
     /// Sets the gauges that are taken at a scrape: partitions by limit, slots by stage.
-    pub fn take_census(&self, policy: &Policy, census: &std::collections::HashMap<LimitId, crate::engine::Count>) {
+    pub fn take_census(&self, policy: &Policy, census: &HashMap<LimitId, crate::engine::Count>) {
         let mut slots = Stage::ALL.map(|stage| (stage, 0_u64));
         for (id, limit) in policy.limits() {
             let count = census.get(&id).copied().unwrap_or_default();
@@ -293,12 +320,29 @@ impl Metrics {
         }
     }
 
-    /// Forgets the series of limits that a new policy no longer has, so that a scrape shows today's limits only.
+    /// Forgets the series of limits and candidates that a new policy no longer has, so that a scrape shows today's limits only.
+    /// Requests that are under way with the old policy count on, unseen.
     pub fn forget_limits(&self, old: &Policy, new: &Policy) {
+        let kept: HashMap<&str, &Limit> = new.limits().map(|(_, limit)| (&*limit.name, limit)).collect();
         for (_, limit) in old.limits() {
-            if !new.limits().any(|(_, kept)| kept.name == limit.name) {
-                // A series that was never made is not an error here.
+            let kept = kept.get(&*limit.name);
+            // A series that was never made is not an error in any of these.
+            if kept.is_none_or(|kept| kept.candidate.is_none()) {
+                for verdict in VERDICTS {
+                    let _ = self.candidate_decisions.remove_label_values(&[&limit.name, verdict]);
+                }
+            }
+            if kept.is_none_or(|kept| kept.stage != limit.stage) {
+                for mode in Mode::ALL {
+                    let labels = [limit.stage.reason(), &*limit.name, mode.as_str()];
+                    let _ = self.rejections.remove_label_values(&labels);
+                }
+            }
+            if kept.is_none() {
                 let _ = self.partitions.remove_label_values(&[&limit.name]);
+                for verdict in VERDICTS {
+                    let _ = self.decisions.remove_label_values(&[&limit.name, verdict]);
+                }
             }
         }
     }

@@ -9,9 +9,11 @@ mod descriptors;
 mod door;
 mod guests;
 mod http1;
+mod http2;
 mod inherited;
 mod listen;
-mod proxy_protocol;
+pub mod proxy_protocol;
+mod sniff;
 pub mod wire;
 
 pub use descriptors::{raise_limit, room_for_clients};

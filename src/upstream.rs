@@ -4,6 +4,9 @@
 //! among these by what `health` and `ejection` say, `reach` comes from there to a connection, `connect` makes one; `budget` bounds
 //! retries. `upkeep` is what the control thread does: it looks names up (`resolve`) and checks health (`probe`).
 //!
+//! An HTTP/1 connection carries one request at a time, an HTTP/2 connection many (`http2`, `shared`): it stays in the pool while
+//! they are on it, and one more is made when all have as many as their upstream takes.
+//!
 //! A pool is a stack per server: the connection that came back last goes out first, so that few stay warm and the rest age
 //! out. Nothing is locked and no task is woken to hand a connection on. Bounds: `max_idle` idle connections a server and
 //! thread; one that waited longer than `idle_timeout` is closed; heads of answers are at most [`MAX_HEAD_BYTES`] and
@@ -19,8 +22,10 @@ mod gather;
 mod group;
 mod health;
 pub mod http1;
+mod http2;
 mod inlet;
 mod pace;
+mod pipe;
 mod probe;
 mod reach;
 mod read_ahead;
@@ -28,23 +33,26 @@ mod registry;
 mod resolve;
 mod secure;
 mod server;
+mod shared;
 mod upkeep;
+mod watched;
 
 #[cfg(test)]
 mod tests;
 
 pub use balance::Dice;
 
-pub use body::{BodyFault, Cause, Deadline, RequestBody, Tick};
+pub use body::{BodyFault, Cause, Deadline, RequestBody, Tick, UpstreamBody};
 pub use client_body::ClientBody;
 pub use connect::ConnectError;
 pub use ejection::Outlier;
 pub use gather::Gather;
 pub use group::{Group, Overload};
 pub use health::Health;
-pub use http1::Body as UpstreamBody;
+pub use http2::{Lane, StreamBody, StreamFault, Wanted};
 pub use inlet::{ClientFault, Inlet, Outlet};
 pub use pace::Pace;
+pub use pipe::{Broken, Pipe};
 pub use reach::{AtHand, Unreached};
 pub use read_ahead::{Reach, ReadAhead, ReadFault};
 pub use registry::Servers;
@@ -55,6 +63,11 @@ pub use upkeep::look_after;
 
 use crate::clock::Time;
 use crate::engine::{Clock, Nanos, time::nanos_of};
+use bytes::Bytes;
+use http::{Request, Response};
+use http1::Failure;
+use http2::{Fresh, Shared};
+use shared::SharedConnections;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -70,7 +83,7 @@ pub const MAX_HEADERS: usize = 100;
 /// A connection that is out: give it back after a whole exchange, or drop it to close it.
 pub struct Connection {
     /// Sends requests, one at a time.
-    pub sender: http1::Sender,
+    pub sender: Sender,
     /// The request in flight on it.
     load: Load,
     /// Whether it has served a request before, so that it may have been closed meanwhile.
@@ -79,12 +92,74 @@ pub struct Connection {
     pub deadline: Deadline,
 }
 
+/// What sends a request, by what the connection speaks.
+pub enum Sender {
+    /// HTTP/1.1: the connection is this request's alone.
+    Http1(http1::Sender),
+    /// HTTP/2: a place on a connection that others use too.
+    Http2(Lane),
+}
+
+impl Sender {
+    /// Sends a request; ready with the head of its answer. Dropped before, the exchange is given up, and its stream reset.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn try_send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, Box<Failure<RequestBody>>> {
+        match self {
+            Sender::Http1(sender) => Ok(sender.try_send(request).await?.map(UpstreamBody::Http1)),
+            // Boxed: the future of a request over HTTP/1 is moved a lot, and must not grow by what this one holds.
+            Sender::Http2(lane) => Ok(Box::pin(lane.send(request)).await?.map(UpstreamBody::Http2)),
+        }
+    }
+
+    /// The connection itself after an answer of 101, with what the server has sent behind it. `None` while anybody still reads
+    /// the answer, and for a connection that others use too.
+    #[must_use]
+    pub fn into_io(self) -> Option<(http1::Stream, Bytes)> {
+        match self {
+            Sender::Http1(sender) => sender.into_io(),
+            Sender::Http2(_) => None,
+        }
+    }
+
+    /// Whether others use the connection too.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self, Sender::Http2(_))
+    }
+
+    /// The upstream did not answer in time: nothing more is sent on this connection.
+    pub fn distrust(&self) {
+        match self {
+            // It is this request's alone, and ends with it.
+            Sender::Http1(_) => {}
+            Sender::Http2(lane) => lane.retire(),
+        }
+    }
+}
+
 impl Connection {
+    fn on(lane: Lane, reused: bool) -> Connection {
+        let load = Load::shared(lane.server());
+        Connection { sender: Sender::Http2(lane), load, reused, deadline: Deadline::default() }
+    }
+
     /// The server at its other end.
     #[must_use]
     pub fn server(&self) -> Option<&Arc<Server>> {
         self.load.server()
     }
+}
+
+/// What connecting came to.
+enum Reached {
+    Http1(http1::Stream),
+    Http2(Fresh),
+    Shared(Lane),
 }
 
 struct Idle {
@@ -98,6 +173,7 @@ struct Idle {
 pub struct Pool {
     time: Time,
     idle: RefCell<Vec<Vec<Idle>>>,
+    shared: SharedConnections,
     dice: Dice,
     /// Requests of this thread that wait for a connection, by server.
     waiting: RefCell<HashMap<ServerId, Rc<Waiters>>>,
@@ -142,7 +218,8 @@ impl Pool {
     /// An empty pool.
     #[must_use]
     pub fn new(time: Time) -> Pool {
-        Pool { time, idle: RefCell::default(), dice: Dice::random(), waiting: RefCell::default() }
+        let (idle, waiting) = (RefCell::default(), RefCell::default());
+        Pool { time, idle, shared: SharedConnections::default(), dice: Dice::random(), waiting }
     }
 
     /// Chance for this thread.
@@ -164,6 +241,9 @@ impl Pool {
     /// An idle connection that can take a request at `now`.
     #[must_use]
     pub fn take(&self, server: ServerId, idle_timeout: Duration, now: Nanos) -> Option<Connection> {
+        if let Some(lane) = self.shared.join(server) {
+            return Some(Connection::on(lane, true));
+        }
         let mut idle = self.idle.borrow_mut();
         let stack = idle.get_mut(server.0 as usize)?;
         let oldest = Nanos(now.0.saturating_sub(nanos_of(idle_timeout)));
@@ -178,6 +258,7 @@ impl Pool {
                 stack.remove(place);
             } else if idle.sender.is_ready() {
                 let Idle { sender, deadline, open, .. } = stack.remove(place);
+                let sender = Sender::Http1(sender);
                 return Some(Connection { sender, load: Load::new(open), reused: true, deadline });
             }
             // Neither: it is still finishing its last exchange.
@@ -193,12 +274,18 @@ impl Pool {
         // Counted from here on: a server that is slow to take connections is a busy one.
         let server = Arc::clone(open.server());
         let load = Load::new(open);
-        let connected = tokio::time::timeout(timeout, server.target.connect(server.address)).await;
+        let connected = tokio::time::timeout(timeout, self.connect_to(&server)).await;
         let (failure, error): (_, Box<dyn std::error::Error>) = match connected {
-            Ok(Ok(stream)) => {
-                let (sender, deadline) = (http1::Sender::new(stream), Deadline::default());
-                return Ok(Connection { sender, load, reused: false, deadline });
+            Ok(Ok(Reached::Http1(stream))) => {
+                let sender = Sender::Http1(http1::Sender::new(stream));
+                return Ok(Connection { sender, load, reused: false, deadline: Deadline::default() });
             }
+            Ok(Ok(Reached::Http2(fresh))) => {
+                let Some(open) = load.end() else { return Err(ConnectError::Unreachable) };
+                let lane = self.shared.add(server.id, Shared::new(fresh, open, &self.time));
+                return Ok(Connection::on(lane, false));
+            }
+            Ok(Ok(Reached::Shared(lane))) => return Ok(Connection::on(lane, true)),
             Ok(Err(error)) => (ConnectError::Unreachable, error.into()),
             Err(late) => (ConnectError::TimedOut, late.into()),
         };
@@ -211,9 +298,28 @@ impl Pool {
         Err(failure)
     }
 
+    /// Makes a connection. Where connections are shared, one is made at a time, and who waits for it may find a place on it.
+    async fn connect_to(&self, server: &Server) -> std::io::Result<Reached> {
+        let turn = if server.target.may_share() { self.shared.turn(server.id).await } else { None };
+        // Whoever had the turn before may have made what this one wants.
+        if turn.is_some()
+            && let Some(lane) = self.shared.join(server.id)
+        {
+            return Ok(Reached::Shared(lane));
+        }
+        let stream = server.target.connect(server.address).await?;
+        if server.target.speaks_http2(&stream)? {
+            return Shared::handshake(stream).await.map(Reached::Http2).map_err(std::io::Error::other);
+        }
+        if turn.is_some() {
+            self.shared.speaks_http1(server.id);
+        }
+        Ok(Reached::Http1(stream))
+    }
+
     /// Takes a connection back after a whole exchange. The oldest goes when there are more than `max_idle`.
     pub fn give_back(&self, connection: Connection, max_idle: usize) {
-        let Connection { sender, load, deadline, .. } = connection;
+        let Connection { sender: Sender::Http1(sender), load, deadline, .. } = connection else { return };
         let Some(open) = load.end() else { return };
         let server = open.server();
         if sender.is_closed() || max_idle == 0 || !server.is_listed() {
@@ -245,6 +351,7 @@ impl Pool {
         for stack in self.idle.borrow_mut().iter_mut() {
             stack.retain(|idle| idle.since >= oldest && !idle.sender.is_closed() && idle.open.server().is_listed());
         }
+        self.shared.expire(oldest);
     }
 
     /// Idle connections now.

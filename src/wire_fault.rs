@@ -45,6 +45,8 @@ pub enum WireFault {
     HeaderName,
     /// A header value with a control byte.
     HeaderValue,
+    /// A header value that begins or ends with a blank, which HTTP/2 forbids and other readers would take off.
+    HeaderBlanks,
     /// A name with underscores that some upstreams read as a header that decides something.
     HeaderShadow,
     /// A header that decides something comes twice.
@@ -111,6 +113,7 @@ impl WireFault {
             | WireFault::Folded
             | WireFault::HeaderName
             | WireFault::HeaderValue
+            | WireFault::HeaderBlanks
             | WireFault::HeaderShadow
             | WireFault::HeaderRepeated
             | WireFault::HostMissing
@@ -150,6 +153,7 @@ impl WireFault {
             WireFault::Folded => "folded",
             WireFault::HeaderName => "header-name",
             WireFault::HeaderValue => "header-value",
+            WireFault::HeaderBlanks => "header-blanks",
             WireFault::HeaderShadow => "header-shadow",
             WireFault::HeaderRepeated => "header-repeated",
             WireFault::HostMissing => "host-missing",
@@ -194,6 +198,7 @@ impl WireFault {
             WireFault::Folded => "A header line must not begin with a space or a tab.",
             WireFault::HeaderName => "A header must be a name, a colon and a value, with no space before the colon.",
             WireFault::HeaderValue => "A header value holds a control character.",
+            WireFault::HeaderBlanks => "A header value must not begin or end with a space or a tab.",
             WireFault::HeaderShadow => "A header name is spelled with underscores where dashes belong.",
             WireFault::HeaderRepeated => "A header that may come only once was sent twice.",
             WireFault::HostMissing => "The Host header is missing.",

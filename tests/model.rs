@@ -10,8 +10,8 @@ mod tests {
     use std::time::Duration;
     use tollgate::engine::class::MAX_VALUES;
     use tollgate::engine::{
-        Access, Concurrency, Condition, EndpointClass, EndpointId, Engine, Gcra, Hold, Id, Limit, LimitId, Limiter,
-        Mode, Nanos, Outcome, Part, Payers, Policy, ProfileId, Rejection, RequestClass, RouteId, Seed, Stage,
+        Access, Concurrency, Condition, EndpointClass, EndpointId, Enforce, Engine, Gcra, Hold, Id, Limit, LimitId,
+        Limiter, Mode, Nanos, Outcome, Part, Payers, Policy, ProfileId, Rejection, RequestClass, RouteId, Seed, Stage,
     };
 
     const NOW: Nanos = Nanos(1_000_000_000);
@@ -44,7 +44,8 @@ mod tests {
                 except: None,
                 fallback: false,
                 per: [Part::Account].into(),
-                enforce: true,
+                enforce: Enforce::Always,
+                candidate: None,
             };
             let mut all: Vec<Limit> =
                 limits.iter().zip(0..).map(|(&(stage, limiter), number)| limit(number, stage, limiter, None)).collect();
@@ -88,6 +89,7 @@ mod tests {
             values: [Id::NONE; MAX_VALUES],
             facts: 0,
             payers: Payers::Account,
+            lot: 0,
         }
     }
 

@@ -4,13 +4,14 @@ use super::api::Reply;
 use crate::config::Config;
 use crate::engine::class::MAX_VALUES;
 use crate::engine::{
-    Access, Clock, Id, IdKind, Limit, LimitId, Limiter, Mode, Nanos, Outcome, Part, Payers, RequestClass, RouteId,
+    Access, Clock, Enforce, Id, IdKind, Limit, LimitId, Limiter, Mode, Nanos, Outcome, Part, Payers, RequestClass,
+    RouteId, lot,
 };
+use crate::explain::{figures, milliseconds};
 use crate::gateway::{Authority, Shared};
 use crate::state::overrides::Override;
 use http::StatusCode;
 use serde_json::{Value, json};
-use std::time::Duration;
 
 const MAX_ACCOUNT_BYTES: usize = 255;
 
@@ -57,7 +58,7 @@ impl Standing<'_> {
         let mut value = json!({
             "name": limit.name,
             "reason": limit.stage.reason(),
-            "enforce": limit.enforce,
+            "enforce": enforce(limit.enforce),
             "figures": figures(&own),
             "override": over.map(|over| &over.id),
         });
@@ -118,46 +119,16 @@ impl Standing<'_> {
             values: [Id::NONE; MAX_VALUES],
             facts: 0,
             payers: Payers::Account,
+            lot: lot(self.account),
         }
     }
 }
 
-/// Figures as the configuration writes them.
-fn figures(limiter: &Limiter) -> Value {
-    match limiter {
-        Limiter::Gcra(bucket) => json!({ "rate": per(bucket.count(), bucket.period()), "burst": bucket.burst() }),
-        Limiter::SlidingWindow(window) => json!({ "quota": per(window.limit().into(), window.window()) }),
-        Limiter::Allocation(earned) => {
-            let window = humantime::format_duration(earned.window).to_string();
-            let (per_transaction, at_least) = (earned.per_transaction, earned.at_least);
-            json!({ "allocation": { "per_transaction": per_transaction, "at_least": at_least, "window": window } })
-        }
-        Limiter::Concurrency(slots) => json!({ "concurrency": slots.slots }),
-    }
-}
-
-fn per(count: u64, time: Duration) -> String {
-    let time = humantime::format_duration(time).to_string().replace(' ', "");
-    format!("{count}/{}", time.strip_prefix('1').filter(|rest| rest.chars().all(char::is_alphabetic)).unwrap_or(&time))
-}
-
-/// Rounded up, so that who waits so long does not come too early.
-fn milliseconds(wait: Duration) -> u64 {
-    u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn figures_are_written_as_the_configuration_has_them() {
-        let seconds = Duration::from_secs;
-        assert_eq!(per(15, seconds(1)), "15/s");
-        assert_eq!(per(5, seconds(10)), "5/10s");
-        assert_eq!(per(1, Duration::from_millis(1)), "1/ms");
-        assert_eq!(per(3, seconds(3_600)), "3/h");
-        assert_eq!(per(9, seconds(5_400)), "9/1h30m");
-        assert_eq!(per(1, seconds(30 * 86_400)), "1/30days");
+/// As the configuration writes it.
+fn enforce(enforce: Enforce) -> Value {
+    match enforce {
+        Enforce::Always => true.into(),
+        Enforce::Never => false.into(),
+        Enforce::Share(share) => share.fraction().into(),
     }
 }

@@ -3,7 +3,7 @@
 //! It asks for no key, so it must not be reachable by a web page in somebody's browser: a request that a page sent names
 //! another host (rebound names) or has an `Origin`. Both are refused.
 
-use super::{accounts, overrides, upstreams};
+use super::{accounts, explain, overrides, upstreams};
 use crate::gateway::Shared;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
@@ -81,15 +81,20 @@ pub(super) async fn answer(request: Request<Incoming>, shared: Arc<Shared>, peer
         }
         ("accounts", Some(id), "GET") => accounts::show(&shared, id),
         ("upstreams", None, "GET") => upstreams::list(&shared),
-        ("overrides" | "accounts" | "upstreams", ..) => Reply::refuse(StatusCode::METHOD_NOT_ALLOWED, THERE_ARE),
+        ("explain", None, "GET") => {
+            elsewhere(move || explain::answer(&shared, parts.uri.query().unwrap_or_default())).await
+        }
+        ("overrides" | "accounts" | "upstreams" | "explain", ..) => {
+            Reply::refuse(StatusCode::METHOD_NOT_ALLOWED, THERE_ARE)
+        }
         _ => Reply::refuse(StatusCode::NOT_FOUND, THERE_ARE),
     }
 }
 
-const THERE_ARE: &str = "there are GET and PUT /v1/overrides, DELETE /v1/overrides/ID, GET /v1/accounts/ID and \
-     GET /v1/upstreams";
+const THERE_ARE: &str = "there are GET and PUT /v1/overrides, DELETE /v1/overrides/ID, GET /v1/accounts/ID, \
+     GET /v1/upstreams and GET /v1/explain?method=...&path=...&account=...";
 
-/// Where waiting for the disk holds up nobody.
+/// Where waiting for the disk, or thinking long, holds up nobody.
 async fn elsewhere(work: impl FnOnce() -> Reply + Send + 'static) -> Reply {
     let failed = |_| Reply::refuse(StatusCode::INTERNAL_SERVER_ERROR, "the request failed");
     tokio::task::spawn_blocking(work).await.unwrap_or_else(failed)

@@ -17,6 +17,7 @@ mod resilience;
 mod routes;
 mod settings;
 mod tls;
+mod trials;
 mod upstreams;
 
 pub(super) use endpoints::EndpointTable;
@@ -133,7 +134,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
     locks::compile(context, &mut endpoints, &mut values);
     let inspections = inspections(&endpoints, &values, &facts);
     let tiers = overrides::tiers(raw.accounts.as_ref());
-    let (profiles, accounts) = overrides::compile(
+    let overrides::Compiled { profiles, accounts, tier_profiles } = overrides::compile(
         context,
         &raw.tiers.unwrap_or_default(),
         &raw.accounts.unwrap_or_default(),
@@ -141,6 +142,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
         &endpoints,
     );
     lint::limits(context, &limits, &endpoints, &profiles);
+    let doc_urls = limits.checked.iter().map(|checked| checked.doc_url.clone()).collect();
     let policy = policy(context.seed, &endpoints, limits, &values, profiles);
     Config {
         server,
@@ -160,8 +162,10 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
         extractors: values.extractors.into(),
         inspections,
         policy: Arc::new(policy),
+        doc_urls,
         profiles: accounts,
         tiers,
+        tier_profiles,
         warnings: Vec::new(),
         files: Vec::new(),
     }

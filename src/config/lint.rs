@@ -2,7 +2,7 @@
 
 use super::compile::{Checked, Context, EndpointTable, Limits};
 use super::error::Finding;
-use crate::engine::{Condition, EndpointId, Limit, Limiter, Profile};
+use crate::engine::{Condition, EndpointId, Enforce, Limit, Limiter, Profile};
 use std::collections::{HashMap, HashSet};
 
 /// Looks at all limits. Linear in their number: limits are compared with the strictest of their kind only.
@@ -52,7 +52,7 @@ fn shadowed(context: &mut Context<'_>, limits: &Limits, profiles: &[Profile]) {
         profiles.iter().flat_map(|profile| profile.limiters.keys()).map(|id| id.index()).collect();
     let mut kinds: HashMap<String, Vec<&Checked>> = HashMap::new();
     for (nth, checked) in limits.checked.iter().enumerate() {
-        if checked.limit.enforce && !checked.damaged && !overridden.contains(&nth) {
+        if checked.limit.enforce == Enforce::Always && !checked.damaged && !overridden.contains(&nth) {
             kinds.entry(kind(&checked.limit)).or_default().push(checked);
         }
     }

@@ -12,7 +12,7 @@ pub use heads::{
 };
 pub use tls::{Clients, Pair, Tls, TlsVersion};
 pub use upstream::{
-    Balance, Ejection, HealthCheck, Retries, RetryOn, Scheme, Share, Upstream, UpstreamBounds, UpstreamServer,
+    Balance, Ejection, HealthCheck, Protocol, Retries, RetryOn, Scheme, Share, Upstream, UpstreamBounds, UpstreamServer,
 };
 
 use crate::body::{FormKey, JsonPath};
@@ -65,6 +65,8 @@ pub struct Server {
     pub max_headers: usize,
     /// Bytes of a request's target.
     pub max_uri_bytes: usize,
+    /// What HTTP/2 connections may take; `None`: it is not spoken.
+    pub http2: Option<Http2>,
     /// Time between being told to end and accepting nothing more.
     pub drain_delay: Duration,
     /// Time for open requests to end at a shutdown.
@@ -85,6 +87,19 @@ pub struct Server {
     pub sweep_interval: Duration,
     /// Bytes of a body that are read ahead for limits that count by it.
     pub inspect_body_max: usize,
+}
+
+/// What one HTTP/2 connection of a client may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2 {
+    /// Requests in flight.
+    pub max_streams: u32,
+    /// Bytes of one request's body that may wait here.
+    pub stream_window: u32,
+    /// Bytes of all requests' bodies that may wait here.
+    pub connection_window: u32,
+    /// Bytes of one response that may wait here for the socket.
+    pub send_buffer: usize,
 }
 
 /// The admin listener.

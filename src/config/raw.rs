@@ -4,6 +4,7 @@
 //! Every field is optional here. What is missing is the compiler's to say: it knows the place and can go on with the rest.
 
 mod addresses;
+mod enforce;
 mod figures;
 mod heads;
 mod listener;
@@ -13,13 +14,14 @@ mod tls;
 mod upstream;
 
 pub(super) use addresses::RawAddresses;
+pub(super) use enforce::RawEnforce;
 pub(super) use figures::{RawAccount, RawAllocation, RawFigures, RawTier};
 pub(super) use heads::{RawCredentials, RawCredentialsTable, RawForwarded, RawHeaderRules};
 pub(super) use listener::RawProxyProtocol;
 pub(super) use lock::RawLock;
 pub(super) use log::{RawLevel, RawLog, RawLogFormat};
 pub(super) use tls::{RawClientAuth, RawPair, RawTls, RawTlsVersion, RawUnknownSni};
-pub(super) use upstream::{RawBalance, RawEjection, RawHealth, RawRetries, RawRetryOn, RawUpstream};
+pub(super) use upstream::{RawBalance, RawEjection, RawHealth, RawProtocol, RawRetries, RawRetryOn, RawUpstream};
 
 use super::source::{Place, SourceId};
 use super::values::{Address, AdminAddress, Dur, FormTest, Located, Network, OneOrMany, Rate, Size};
@@ -195,6 +197,16 @@ pub(super) struct RawServer {
     pub(super) max_headers: Option<Located<u32>>,
     /// Bytes of a request's target. Default "8KiB".
     pub(super) max_uri_bytes: Option<Located<Size>>,
+    /// Speak HTTP/2 too: chosen by ALPN over TLS, by prior knowledge elsewhere. Default true.
+    pub(super) http2: Option<Located<bool>>,
+    /// Requests in flight on one HTTP/2 connection; a client may not begin more. Default 100.
+    pub(super) http2_max_streams: Option<Located<u32>>,
+    /// Bytes of one request's body that may wait here on an HTTP/2 connection (its stream's window). Default "64KiB".
+    pub(super) http2_stream_window: Option<Located<Size>>,
+    /// Bytes of all requests' bodies that may wait here for one HTTP/2 connection. Default "1MiB".
+    pub(super) http2_connection_window: Option<Located<Size>>,
+    /// Bytes of one response that may wait here for the socket of an HTTP/2 connection. Default "64KiB".
+    pub(super) http2_send_buffer: Option<Located<Size>>,
     /// Time between telling that the gateway is not ready any more and closing its listeners. Default "0s".
     pub(super) drain_delay: Option<Located<Dur>>,
     /// Time for open requests to end at a shutdown. Default "30s".
@@ -439,8 +451,13 @@ pub(super) struct RawLimit {
     /// ("form.payload[customer]"), json.NAME ("json.payload.customer"); "path.NAME|form.NAME" takes the first that an endpoint
     /// has. Default ["account"] for global, ["account", "endpoint"] for endpoint; must be given for resource.
     pub(super) per: Option<Located<Vec<Located<String>>>>,
-    /// false: shadow. Counted and reported as would-be refusals, never refused. Default true.
-    pub(super) enforce: Option<Located<bool>>,
+    /// false: shadow. Counted and reported as would-be refusals, never refused. A number from 0 to 1: enforced for that share of
+    /// the accounts, the same ones in every gateway, and a shadow for the others. Default true.
+    pub(super) enforce: Option<Located<RawEnforce>>,
+    /// Figures on trial beside these, of the same mechanism: counted on the same traffic, never refused. Default none.
+    pub(super) candidate: Option<Located<RawFigures>>,
+    /// `doc_url` of this limit's 429. Default that of [responses].
+    pub(super) doc_url: Option<Located<String>>,
 }
 
 /// What is asked of a request; everything given must hold.

@@ -189,6 +189,9 @@ pub struct RequestClass {
     pub facts: u64,
     /// Whose budget it spends.
     pub payers: Payers,
+    /// What the key's account has drawn, by which limits that are enforced for a share of accounts tell theirs: see
+    /// [`lot`](super::enforce::lot).
+    pub lot: u64,
 }
 
 /// Whose budget a request spends: what `per = ["account"]` counts by, and whose figures hold.

@@ -13,6 +13,9 @@ pub struct Rejection {
     pub stage: Stage,
     /// The figures that were in force: the limit's own, or those of the account's profile.
     pub limiter: Limiter,
+    /// Whether those are the figures, and that is the partition, of the account acted for: see
+    /// [`Payers`](super::class::Payers).
+    pub of_connected: bool,
     /// The first moment at which this limit would admit the same request if nothing else happened. `None` where it cannot be
     /// known (a slot comes back when another request ends) or will never come (rate 0, cost above the burst).
     pub retry_at: Option<Nanos>,
@@ -54,6 +57,15 @@ pub enum Step {
         /// Which limit.
         limit: LimitId,
         /// What it said.
+        outcome: Outcome,
+        /// Whether it refuses requests like this one; otherwise it is a shadow.
+        enforced: bool,
+    },
+    /// The candidate of a limit that applied was asked beside it.
+    Tried {
+        /// Which limit.
+        limit: LimitId,
+        /// What its candidate said. Nobody is refused by it.
         outcome: Outcome,
     },
     /// A limit did not apply. Live traffic hears this of few limits (most are ruled out by the index); `walk` tells all.

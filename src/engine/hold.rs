@@ -93,6 +93,11 @@ impl Hold {
         self.give_back(Some(now));
     }
 
+    /// Spends the tokens for good and gives the slots back. The hold is empty afterwards.
+    pub(super) fn settle(&mut self) {
+        self.give_back(None);
+    }
+
     /// How many things are held.
     pub(super) fn len(&self) -> usize {
         self.used + self.spilled.len()

@@ -1,7 +1,11 @@
 //! All limits, compiled: immutable, indexed so that a request meets its own limits only, by index and never by name.
 
+mod index;
+
 use super::class::{Access, EndpointId, Id, IdKind, Mode, ProfileId, RequestClass, RouteId, Seed};
-use super::limiter::{Limiter, Mechanism};
+use super::enforce::Enforce;
+use super::limiter::Limiter;
+use index::Index;
 use std::collections::{HashMap, HashSet};
 
 /// One of the ordered checkpoints of a request.
@@ -181,8 +185,10 @@ pub struct Limit {
     pub fallback: bool,
     /// What it counts by, at most [`MAX_PARTS`] items.
     pub per: Box<[Part]>,
-    /// Refuses; otherwise it only counts what it would have refused (shadow).
-    pub enforce: bool,
+    /// For whom it refuses; for the others it only counts what it would have refused (shadow).
+    pub enforce: Enforce,
+    /// Figures on trial beside its own, of the same mechanism: counted in cells of their own, never refused.
+    pub candidate: Option<Limiter>,
 }
 
 impl Limit {
@@ -271,17 +277,21 @@ pub struct Policy {
 /// Limiters by the limit whose own they replace, sorted.
 type Replaced = Box<[(LimitId, Limiter)]>;
 
-/// Which limits can apply, by endpoint, mode and stage. Lists are shared: hundreds of endpoints meet the same few.
-#[derive(Clone, Debug)]
-struct Index {
-    lists: Box<[Box<[LimitId]>]>,
-    places: Box<[u32]>,
-}
-
 #[derive(Clone, Debug)]
 struct CompiledLimit {
     limit: Limit,
     salt: Id,
+    /// Of the cells of its candidate.
+    candidate_salt: Id,
+}
+
+/// Which of a limit's figures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    /// Those that decide.
+    InForce,
+    /// Those on trial.
+    Candidate,
 }
 
 #[derive(Clone, Debug)]
@@ -296,13 +306,12 @@ impl Policy {
     /// State belongs to a limit by its name and mechanism, so a policy compiled anew with the same `seed` finds it again.
     #[must_use]
     pub fn new(seed: &Seed, limits: Vec<Limit>, endpoints: Vec<EndpointClass>, profiles: Vec<Profile>) -> Policy {
-        let limits: Box<[CompiledLimit]> =
-            limits.into_iter().map(|limit| CompiledLimit { salt: salt(seed, &limit), limit }).collect();
+        let limits: Box<[CompiledLimit]> = limits.into_iter().map(|limit| CompiledLimit::new(seed, limit)).collect();
         let endpoints: Box<[CompiledEndpoint]> = endpoints
             .into_iter()
             .map(|class| CompiledEndpoint { id: seed.id(IdKind::Endpoint, class.name.as_bytes()), class })
             .collect();
-        let index = build_index(&limits, &endpoints);
+        let index = Index::new(&limits, &endpoints);
         let profiles = profiles.into_iter().map(by_limit).collect();
         let earned = |limit: &CompiledLimit| matches!(limit.limit.limiter, Limiter::Allocation(_));
         let allocations =
@@ -369,13 +378,31 @@ impl Policy {
     /// The limiter with the figures of `profile`.
     #[must_use]
     pub fn limiter(&self, id: LimitId, profile: ProfileId) -> Limiter {
-        if profile != ProfileId::BASE
-            && let Some(replaced) = self.profiles.get(profile.0 as usize)
-            && let Ok(place) = replaced.binary_search_by_key(&id, |own| own.0)
-        {
-            return replaced[place].1;
+        self.replaced(id, profile).unwrap_or(self.limit(id).limiter)
+    }
+
+    /// The figures on trial, if there are any. Who has figures of its own would keep them if the candidate took the place of
+    /// the limit's own.
+    #[must_use]
+    pub fn candidate(&self, id: LimitId, profile: ProfileId) -> Option<Limiter> {
+        let candidate = self.limit(id).candidate?;
+        Some(self.replaced(id, profile).unwrap_or(candidate))
+    }
+
+    pub(super) fn figures(&self, id: LimitId, which: Which, profile: ProfileId) -> Limiter {
+        match which {
+            Which::InForce => self.limiter(id, profile),
+            Which::Candidate => self.candidate(id, profile).unwrap_or(self.limit(id).limiter),
         }
-        self.limit(id).limiter
+    }
+
+    fn replaced(&self, id: LimitId, profile: ProfileId) -> Option<Limiter> {
+        if profile == ProfileId::BASE {
+            return None;
+        }
+        let replaced = self.profiles.get(profile.0 as usize)?;
+        let place = replaced.binary_search_by_key(&id, |own| own.0).ok()?;
+        replaced.get(place).map(|own| own.1)
     }
 
     /// Where in [`RequestClass::values`] the endpoint's requests hold what `extractor` takes.
@@ -385,13 +412,16 @@ impl Policy {
     }
 
     /// The limits of a stage that can apply to requests of this endpoint and mode, fallbacks last.
-    pub(super) fn candidates(&self, stage: Stage, class: &RequestClass) -> &[LimitId] {
-        let place = index_place(class.endpoint.0 as usize, class.mode, stage);
-        self.index.places.get(place).map_or(&[], |&list| &self.index.lists[list as usize])
+    pub(super) fn listed(&self, stage: Stage, class: &RequestClass) -> &[LimitId] {
+        self.index.listed(class.endpoint, class.mode, stage)
     }
 
-    pub(super) fn salt(&self, id: LimitId) -> Id {
-        self.limits[id.index()].salt
+    pub(super) fn salt(&self, id: LimitId, which: Which) -> Id {
+        let compiled = &self.limits[id.index()];
+        match which {
+            Which::InForce => compiled.salt,
+            Which::Candidate => compiled.candidate_salt,
+        }
     }
 
     pub(super) fn endpoint_key(&self, id: EndpointId) -> Id {
@@ -410,77 +440,17 @@ pub(super) fn tag(salt: Id) -> u32 {
     (salt.0[0] >> 32) as u32
 }
 
-fn salt(seed: &Seed, limit: &Limit) -> Id {
-    let name = format!("{}\0{}", limit.limiter.mechanism().as_str(), limit.name);
-    seed.id(IdKind::Limit, name.as_bytes())
+impl CompiledLimit {
+    fn new(seed: &Seed, limit: Limit) -> CompiledLimit {
+        let name = format!("{}\0{}", limit.limiter.mechanism().as_str(), limit.name);
+        let salt = seed.id(IdKind::Limit, name.as_bytes());
+        let candidate_salt = seed.id(IdKind::Limit, format!("{name}\0candidate").as_bytes());
+        CompiledLimit { limit, salt, candidate_salt }
+    }
 }
 
 fn by_limit(profile: Profile) -> Replaced {
     let mut limiters: Vec<_> = profile.limiters.into_iter().collect();
     limiters.sort_unstable_by_key(|own| own.0);
     limiters.into()
-}
-
-fn index_place(endpoint: usize, mode: Mode, stage: Stage) -> usize {
-    (endpoint * Mode::ALL.len() + mode as usize) * Stage::ALL.len() + stage as usize
-}
-
-fn build_index(limits: &[CompiledLimit], endpoints: &[CompiledEndpoint]) -> Index {
-    let mut index = vec![Vec::new(); endpoints.len() * Mode::ALL.len() * Stage::ALL.len()];
-    let fallbacks_last = [false, true];
-    for fallback in fallbacks_last {
-        for (id, compiled) in (0..).map(LimitId).zip(limits).filter(|(_, compiled)| compiled.limit.fallback == fallback)
-        {
-            for place in places(&compiled.limit, endpoints) {
-                index[place].push(id);
-            }
-        }
-    }
-    let mut known: HashMap<Vec<LimitId>, u32> = HashMap::new();
-    let mut lists: Vec<Box<[LimitId]>> = Vec::new();
-    let places = index
-        .into_iter()
-        .map(|list| {
-            *known.entry(list).or_insert_with_key(|list| {
-                lists.push(list.clone().into());
-                u32::try_from(lists.len() - 1).unwrap_or(u32::MAX)
-            })
-        })
-        .collect();
-    Index { lists: lists.into(), places }
-}
-
-/// Every place of the index where the limit can apply.
-fn places(limit: &Limit, endpoints: &[CompiledEndpoint]) -> Vec<usize> {
-    (0..)
-        .map(EndpointId)
-        .zip(endpoints)
-        .flat_map(|endpoint| Mode::ALL.map(|mode| (endpoint, mode)))
-        .filter(|((id, endpoint), mode)| limit.can_apply(*id, &endpoint.class, *mode))
-        .map(|((id, _), mode)| index_place(id.0 as usize, mode, limit.stage))
-        .collect()
-}
-
-/// Which mechanisms of a stage already cover the request.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Covered {
-    enforced: [bool; Mechanism::COUNT],
-    any: [bool; Mechanism::COUNT],
-}
-
-impl Covered {
-    /// Whether a fallback limit finds its mechanism covered. A shadow limit never takes a request from an enforced fallback.
-    pub(super) fn exempts(&self, limit: &Limit) -> bool {
-        let mechanism = limit.limiter.mechanism() as usize;
-        limit.fallback && if limit.enforce { self.enforced[mechanism] } else { self.any[mechanism] }
-    }
-
-    /// Notes that `limit` applies. Fallbacks do not cover: several of them may apply together.
-    pub(super) fn note(&mut self, limit: &Limit) {
-        if !limit.fallback {
-            let mechanism = limit.limiter.mechanism() as usize;
-            self.any[mechanism] = true;
-            self.enforced[mechanism] |= limit.enforce;
-        }
-    }
 }

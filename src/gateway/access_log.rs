@@ -5,6 +5,7 @@
 //! nothing: [`AccessLog::finish`] has a bound.
 
 use super::exchange::{Draft, Exchange};
+use super::refusal::LockTimeout;
 use crate::engine::Nanos;
 use crate::metrics::Metrics;
 use prometheus::IntCounter;
@@ -210,6 +211,8 @@ struct Record<'a> {
     limit: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lock_timeout: Option<&'static str>,
     /// `false`: no limit refused it, and yet it was not forwarded, so that its tokens went back.
     #[serde(skip_serializing_if = "Option::is_none")]
     forwarded: Option<bool>,
@@ -224,6 +227,7 @@ impl<'a> Record<'a> {
         let (exchange, draft) = (line.exchange, line.draft);
         let config = &exchange.view.snapshot.config;
         let principal = draft.principal.as_deref();
+        let lock_timeout = exchange.lock_timeout.map(LockTimeout::cause);
         Record {
             ts: format!("{:.9}", draft.at),
             duration_ms: (line.ended - exchange.started).as_secs_f64() * 1e3,
@@ -240,7 +244,11 @@ impl<'a> Record<'a> {
             path: cut(&draft.path),
             status: exchange.status,
             limit: exchange.rejection.map(|rejection| &*config.policy.limit(rejection.limit).name),
-            reason: exchange.rejection.map(|rejection| rejection.stage.reason()),
+            reason: exchange
+                .rejection
+                .map(|rejection| rejection.stage.reason())
+                .or(lock_timeout.map(|_| "lock-timeout")),
+            lock_timeout,
             forwarded: is_given_up(exchange).then_some(false),
             facts: &draft.facts,
             partition: draft.values.iter().map(|(name, value)| (&**name, cut(value))).collect(),

@@ -1,10 +1,15 @@
 //! One stage of limits. Five of these, one a stage, in the order of [`Stage::ALL`].
 
 use super::context::Classified;
-use super::refusal::Refusal;
+use super::headers::STRIPE_ACCOUNT;
+use super::refusal::{Refusal, Rejected};
 use super::step::Check;
-use crate::engine::{self, Outcome, Stage, Witness};
+use crate::classification::connected_account;
+use crate::config::Extractor;
+use crate::engine::{Outcome, Part, Rejection, Stage, Step, Witness};
+use crate::explain::words::Subject;
 use crate::metrics::LimitCounters;
+use crate::path;
 
 /// Lets a request meet the limits of one stage.
 #[derive(Clone, Copy, Debug)]
@@ -16,26 +21,63 @@ impl Check for Admit {
         let engine = &exchange.home.shared.engine;
         let snapshot = &exchange.view.snapshot;
         let policy = &snapshot.config.policy;
-        let mut counted = Counted { policy, limits: &snapshot.limits };
+        let mut counted = Counted(&snapshot.limits);
         // All stages decide at one moment, which was read before the first of them.
-        engine.stage(policy, self.0, class, *at, held.hold(), &mut counted).map_err(Refusal::Rejected)
+        let verdict = engine.stage(policy, self.0, class, *at, held.hold(), &mut counted);
+        verdict.map_err(|rejection| rejected(classified, rejection))
     }
 }
 
-/// Counts what each limit said.
-struct Counted<'a> {
-    policy: &'a engine::Policy,
-    limits: &'a [LimitCounters],
+/// The refusal, which says whom the limit refuses: what that is can be read from the request only here.
+#[cold]
+fn rejected<B>(classified: &Classified<B>, rejection: Rejection) -> Refusal {
+    let Classified { request, exchange, principal, class, .. } = classified;
+    let config = &exchange.view.snapshot.config;
+    let connected = connected_account(request.headers().get(&STRIPE_ACCOUNT)).ok().flatten();
+    let account = connected.filter(|_| rejection.of_connected).unwrap_or(&principal.account);
+    let subject = Subject {
+        config,
+        account,
+        connected,
+        key_id: &principal.id,
+        client: exchange.client,
+        endpoint: class.endpoint,
+    };
+    let limit = config.policy.limit(rejection.limit);
+    let path = limit.per.iter().any(|part| matches!(part, Part::Value(_))).then(|| request.uri().path());
+    let path = path.and_then(|path| path::canonical(path.as_bytes()).ok());
+    let found = path.as_ref().and_then(|path| config.index.find(request.method(), path));
+    let value = |id| match config.extractor_at(class.endpoint, id)? {
+        Extractor::Path(name) => found.as_ref()?.param(config.parameter(class.endpoint, name)?),
+        _ => None,
+    };
+    let text = exchange.view.texts.of(&rejection, config);
+    let body = text.body(|mut out| subject.write_partition(&mut out, limit, &value));
+    Refusal::Rejected(Rejected { rejection, body })
 }
 
+/// Counts what each limit said.
+struct Counted<'a>(&'a [LimitCounters]);
+
 impl Witness for Counted<'_> {
-    fn saw(&mut self, step: engine::Step) {
-        let engine::Step::Decided { limit, outcome } = step else { return };
-        let Some(counters) = self.limits.get(limit.index()) else { return };
-        match outcome {
-            Outcome::Admitted { .. } => counters.admit.inc(),
-            Outcome::Rejected { .. } if self.policy.limit(limit).enforce => counters.reject.inc(),
-            Outcome::Rejected { .. } => counters.shadow_reject.inc(),
+    fn saw(&mut self, step: Step) {
+        match step {
+            Step::Decided { limit, outcome, enforced } => {
+                let Some(counters) = self.0.get(limit.index()) else { return };
+                match (outcome, enforced) {
+                    (Outcome::Admitted { .. }, _) => counters.admit.inc(),
+                    (Outcome::Rejected { .. }, true) => counters.reject.inc(),
+                    (Outcome::Rejected { .. }, false) => counters.shadow_reject.inc(),
+                }
+            }
+            Step::Tried { limit, outcome } => {
+                let Some(Some(candidate)) = self.0.get(limit.index()).map(|own| &own.candidate) else { return };
+                match outcome {
+                    Outcome::Admitted { .. } => candidate.admit.inc(),
+                    Outcome::Rejected { .. } => candidate.reject.inc(),
+                }
+            }
+            Step::Skipped { .. } => {}
         }
     }
 }

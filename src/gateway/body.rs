@@ -84,6 +84,15 @@ impl Rest {
         Box::new(Rest { connection: None, place: None, upgrade: None, _held: held, exchange })
     }
 
+    /// The upstream's connection is fit for another request, now that the answer is whole.
+    fn give_back(&mut self) {
+        if let (Some(connection), Some(route)) = (self.connection.take(), self.exchange.route) {
+            let config = &self.exchange.view.snapshot.config;
+            let upstream = config.routes.get(route.0 as usize).and_then(|route| config.upstreams.get(route.upstream));
+            self.exchange.home.pool.give_back(connection, upstream.map_or(0, |upstream| upstream.max_idle));
+        }
+    }
+
     /// Lets go of all but the record.
     pub(super) fn into_exchange(self: Box<Self>) -> Exchange {
         let Rest { exchange, .. } = *self;
@@ -122,7 +131,7 @@ impl<B: Incoming> Forwarded<B> {
             Poll::Ready(Some(Ok(frame))) => {
                 self.tick.reset();
                 if self.inner.is_end_stream() {
-                    self.end();
+                    self.arrived();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -142,14 +151,21 @@ impl<B: Incoming> Forwarded<B> {
         }
     }
 
-    /// The whole body has been handed on: only then is the upstream's connection fit for another request.
+    /// The last byte has come, and is about to be handed on. Over HTTP/1 that is the end of it. In HTTP/2 it may have to wait for
+    /// the client's window: whoever sends it asks for more when it has left, and that is the end.
+    fn arrived(&mut self) {
+        let Some(rest) = &mut self.rest else { return };
+        if rest.exchange.peer.is_http2 {
+            rest.give_back();
+        } else {
+            self.end();
+        }
+    }
+
+    /// The whole body has been handed on.
     fn end(&mut self) {
         let Some(mut rest) = self.rest.take() else { return };
-        if let (Some(connection), Some(route)) = (rest.connection.take(), rest.exchange.route) {
-            let config = &rest.exchange.view.snapshot.config;
-            let upstream = config.routes.get(route.0 as usize).and_then(|route| config.upstreams.get(route.upstream));
-            rest.exchange.home.pool.give_back(connection, upstream.map_or(0, |upstream| upstream.max_idle));
-        }
+        rest.give_back();
         let peer = Rc::clone(&rest.exchange.peer);
         peer.part(rest);
     }

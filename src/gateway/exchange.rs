@@ -3,6 +3,7 @@
 use super::access_log::Line;
 use super::body::Rest;
 use super::context::{Home, RequestLabels, View};
+use super::refusal::LockTimeout;
 use crate::engine::{Access, EndpointId, Mode, Nanos, Rejection, RequestClass, RouteId};
 use crate::keys::Principal;
 use crate::metrics::seconds;
@@ -54,6 +55,8 @@ pub struct Exchange {
     pub status: u16,
     /// The limit that refused.
     pub rejection: Option<Rejection>,
+    /// Why its turn at an object did not come.
+    pub lock_timeout: Option<LockTimeout>,
     /// What a success of it earns, for endpoints whose requests are transactions.
     pub transaction: Option<Box<RequestClass>>,
     /// For the access log, when there is one.
@@ -68,6 +71,8 @@ pub struct Peer {
     pub header: HeaderValue,
     /// Whether the connection is TLS.
     pub secure: bool,
+    /// Whether it carries many requests at once, each with a window of its own.
+    pub is_http2: bool,
     /// What its handshake told, where it was with us.
     handshake: Option<Handshake>,
     /// Exchanges of its that have not ended.
@@ -89,6 +94,7 @@ impl Peer {
             address,
             header,
             secure,
+            is_http2: false,
             handshake: None,
             open: Cell::new(0),
             idle_since: Cell::new(Nanos::ZERO),
@@ -100,6 +106,12 @@ impl Peer {
     #[must_use]
     pub fn over_tls(address: IpAddr, handshake: Handshake) -> Peer {
         Peer { handshake: Some(handshake), ..Peer::new(address, true) }
+    }
+
+    /// The same over HTTP/2.
+    #[must_use]
+    pub fn over_http2(self) -> Peer {
+        Peer { is_http2: true, ..self }
     }
 
     /// Whether requests for this host may come from it: see [`Handshake::serves`].
@@ -192,6 +204,7 @@ impl Exchange {
             answered: None,
             status: CLIENT_GONE,
             rejection: None,
+            lock_timeout: None,
             transaction: None,
             draft,
         }

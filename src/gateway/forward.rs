@@ -239,6 +239,10 @@ impl<'a> Route<'a> {
         let refusal = failure(&error);
         let (Refusal::Upstream(_), Some(server)) = (&refusal, connection.server()) else { return Err(refusal) };
         match unsent {
+            Some(unsent) if !written && connection.sender.is_shared() => {
+                // The server leaves, or has enough on this connection, which says nothing against it.
+                if self.tries.take(Cause::Stale, server, now) { Ok(unsent) } else { Err(refusal) }
+            }
             Some(unsent) if !written && connection.reused => Ok(unsent),
             Some(unsent) if !written => {
                 self.group.note(server, false, now);
@@ -247,6 +251,7 @@ impl<'a> Route<'a> {
             unsent => {
                 let cause = match error {
                     ExchangeFault::Io(_) | ExchangeFault::Closed => Cause::of_break(connection.reused && !answered),
+                    ExchangeFault::Stream(_) => Cause::Reset,
                     // What is no HTTP would be none a second time.
                     _ => Cause::Nonsense,
                 };
@@ -257,6 +262,7 @@ impl<'a> Route<'a> {
 
     /// What to send after a request that got no answer in time.
     fn after_silence(&mut self, connection: &Connection, now: Nanos) -> Result<Request<RequestBody>, Refusal> {
+        connection.sender.distrust();
         let refusal = Refusal::Upstream(UpstreamFailure::TimedOut);
         let Some(server) = connection.server() else { return Err(refusal) };
         self.again(Cause::Timeout, server, None, now).ok_or(refusal)

@@ -2,7 +2,7 @@
 
 use super::context::{Home, Observed};
 use super::exchange::{Exchange, Peer};
-use super::refusal::Refusal;
+use super::refusal::{Refusal, Rejected};
 use http::{Request, Response};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -29,12 +29,13 @@ impl Refused {
             exchange.home.shared.metrics.addresses.rejected(rejection.cause.index());
         }
         if let (Refusal::LockTimeout(timeout), Some(endpoint)) = (&refusal, exchange.endpoint) {
+            exchange.lock_timeout = Some(*timeout);
             let policy = &exchange.view.snapshot.config.policy;
             let locks = &exchange.home.shared.metrics.locks;
             locks.timeouts(&policy.endpoint(endpoint).name, timeout.cause()).inc();
         }
-        if let Refusal::Rejected(rejection) = refusal {
-            exchange.rejection = Some(rejection);
+        if let Refusal::Rejected(Rejected { rejection, .. }) = &refusal {
+            exchange.rejection = Some(*rejection);
             if let (Some(counters), Some(mode)) =
                 (exchange.view.snapshot.limits.get(rejection.limit.index()), exchange.mode)
             {

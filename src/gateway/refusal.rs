@@ -24,7 +24,7 @@ pub enum Refusal {
         path: Box<str>,
     },
     /// A limit has no room.
-    Rejected(Rejection),
+    Rejected(Rejected),
     /// Its object is in use, and its turn did not come.
     LockTimeout(LockTimeout),
     /// The request is malformed, ambiguous or too large.
@@ -35,6 +35,15 @@ pub enum Refusal {
     Overloaded,
     /// A defect of the gateway: a panic was caught.
     Internal,
+}
+
+/// A request that was refused by a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// The limit and when to come back.
+    pub rejection: Rejection,
+    /// The answer's body, which says for whom: written while the request was still at hand.
+    pub body: Box<[u8]>,
 }
 
 /// A request that was refused by its address.

@@ -4,7 +4,7 @@ use super::body::GatewayBody;
 use super::context::{Home, RequestLabels};
 use super::headers::REQUEST_ID;
 use super::observe::Refused;
-use super::refusal::{Refusal, UpstreamFailure};
+use super::refusal::{Refusal, Rejected, UpstreamFailure};
 use super::texts::Text;
 use super::words;
 use crate::config::{Responses, ShouldRetry};
@@ -101,7 +101,7 @@ where
         this.future.poll(cx).map(|outcome| {
             Ok(match outcome {
                 Ok(Ok(response)) => response,
-                Ok(Err(refused)) => answer(&refused),
+                Ok(Err(refused)) => answer(refused),
                 Err(_) => internal(this.home),
             })
         })
@@ -139,18 +139,19 @@ fn cut_off<R>(home: &Home, is_write: bool) -> Response<GatewayBody<R>> {
     response
 }
 
-fn answer<R>(refused: &Refused) -> Response<GatewayBody<R>> {
+fn answer<R>(refused: Refused) -> Response<GatewayBody<R>> {
     let Refused { refusal, exchange } = refused;
+    let status = refusal.status();
     let config = &exchange.view.snapshot.config;
-    if let Refusal::Rejected(rejection) = refusal {
-        let text = exchange.view.texts.of(rejection, config);
-        let mut response = render(refusal.status(), text.body.clone(), &exchange.request_id);
-        describe_rejection(response.headers_mut(), rejection, &config.responses, &text, exchange.home.now());
+    if let Refusal::Rejected(Rejected { rejection, body }) = refusal {
+        let text = exchange.view.texts.of(&rejection, config);
+        let mut response = render(status, body, &exchange.request_id);
+        describe_rejection(response.headers_mut(), &rejection, &config.responses, &text, exchange.home.now());
         return response;
     }
-    if let Refusal::Address(rejection) = refusal {
+    if let Refusal::Address(rejection) = &refusal {
         let text = exchange.view.texts.of_address(rejection.cause, config);
-        let mut response = render(refusal.status(), text, &exchange.request_id);
+        let mut response = render(status, text, &exchange.request_id);
         // No limit of an account refused it, so there is no reason to give.
         if config.responses.retry_after {
             let seconds = seconds_until(rejection.retry_at, exchange.started);
@@ -158,10 +159,10 @@ fn answer<R>(refused: &Refused) -> Response<GatewayBody<R>> {
         }
         return response;
     }
-    let words = words::of(refusal, Some(config));
-    let mut response = render(refusal.status(), words.to_json(), &exchange.request_id);
+    let words = words::of(&refusal, Some(config));
+    let mut response = render(status, words.to_json(), &exchange.request_id);
     let headers = response.headers_mut();
-    match refusal {
+    match &refusal {
         // It would come around again.
         Refusal::Loop => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"))),
         // No limit refused it, so there is no reason to give. SDKs try again because of this header only, and it does no harm:

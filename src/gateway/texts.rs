@@ -4,16 +4,20 @@ use super::refusal::AddressCause;
 use super::words;
 use crate::config::Config;
 use crate::engine::{LimitId, Limiter, Rejection};
+use crate::explain::words::{Escaped, Length};
 use crate::metrics::AddressMetrics;
 use bytes::Bytes;
 use http::HeaderValue;
 use std::cell::{OnceCell, RefCell};
+use std::fmt;
 use std::rc::Rc;
 
 /// What is the same in all refusals by one limit with the same figures.
 pub struct Text {
-    /// The answer's body.
-    pub body: Bytes,
+    /// The answer's body up to whom the limit refused.
+    before: Box<str>,
+    /// The rest of it.
+    after: Box<str>,
     /// The limit's name as a structured field's string.
     pub name: String,
     /// `RateLimit-Policy`.
@@ -26,6 +30,10 @@ pub struct Texts {
     limits: RefCell<Vec<(LimitId, Limiter, Rc<Text>)>>,
     addresses: [OnceCell<Bytes>; AddressMetrics::CAUSES.len()],
 }
+
+/// Stands where whom goes: a letter that no name, figure or link has, and how JSON has it.
+const GAP: &str = "\u{1}";
+const ESCAPED_GAP: &str = "\\u0001";
 
 /// Texts that are kept. More only if accounts with figures of their own are refused in turns.
 const MOST: usize = 64;
@@ -63,8 +71,22 @@ impl Text {
     fn new(rejection: &Rejection, config: &Config) -> Text {
         let name = words::structured_string(&config.policy.limit(rejection.limit).name);
         let policy = format!("{name}{}", words::policy_parameters(&rejection.limiter));
-        let body = words::rejected(rejection, config).to_json().into();
-        Text { body, name, policy: HeaderValue::try_from(policy).ok() }
+        let body = String::from_utf8(words::rejected(rejection, config, GAP).to_json()).unwrap_or_default();
+        let (before, after) = body.rsplit_once(ESCAPED_GAP).unwrap_or((&body, ""));
+        Text { before: before.into(), after: after.into(), name, policy: HeaderValue::try_from(policy).ok() }
+    }
+
+    /// The answer's body, with what `write` writes in the place of whom. It is called twice, and makes one allocation.
+    #[must_use]
+    pub fn body(&self, write: impl Fn(&mut dyn fmt::Write) -> fmt::Result) -> Box<[u8]> {
+        let mut length = Length::default();
+        // Neither lengths nor strings fail to be written to.
+        let _ = write(&mut Escaped(&mut length));
+        let mut body = String::with_capacity(self.before.len() + length.0 + self.after.len());
+        body.push_str(&self.before);
+        let _ = write(&mut Escaped(&mut body));
+        body.push_str(&self.after);
+        body.into_bytes().into_boxed_slice()
     }
 }
 
@@ -81,14 +103,20 @@ mod tests {
         let (limit, _) = config.policy.limits().next().unwrap();
         let rejection = |slots| {
             let limiter = Limiter::Concurrency(Concurrency { slots });
-            Rejection { limit, stage: Stage::GlobalConcurrency, limiter, retry_at: None }
+            Rejection { limit, stage: Stage::GlobalConcurrency, limiter, of_connected: false, retry_at: None }
         };
         let texts = Texts::default();
         let first = texts.of(&rejection(1), &config);
         assert!(Rc::ptr_eq(&first, &texts.of(&rejection(1), &config)));
-        assert_ne!(first.body, texts.of(&rejection(2), &config).body);
+        let body = |text: &Text, whom: &str| text.body(|out| out.write_str(whom));
+        let whole = words::rejected(&rejection(1), &config, " for \"a\"\n").to_json();
+        // JSON has shorter words for some letters: what they say is the same.
+        let json = |body: &[u8]| serde_json::from_slice::<serde_json::Value>(body).unwrap();
+        assert_eq!(json(&body(&first, " for \"a\"\n")), json(&whole));
+        assert_ne!(body(&first, ""), body(&texts.of(&rejection(2), &config), ""));
         for slots in 3..200 {
-            assert_eq!(texts.of(&rejection(slots), &config).body, Text::new(&rejection(slots), &config).body);
+            let anew = Text::new(&rejection(slots), &config);
+            assert_eq!(body(&texts.of(&rejection(slots), &config), "x"), body(&anew, "x"));
         }
         assert_eq!(texts.limits.borrow().len(), MOST);
         assert!(Rc::ptr_eq(&first, &texts.of(&rejection(1), &config)), "the usual one stays");

@@ -1,13 +1,12 @@
 //! The words of a refusal: Stripe's where it has some, and always which limit, which figure, counted by what.
 
 use super::refusal::{AddressCause, Forbidden, Refusal, Unauthenticated, UpstreamFailure};
-use crate::config::{Config, Extractor};
-use crate::engine::{Concurrency, Gcra, Limit, Limiter, Mode, Part, Rejection};
+use crate::config::Config;
+use crate::engine::{Limiter, Mode, Rejection};
+use crate::explain::words::figure;
 use crate::wire_fault::WireFault;
 use serde::Serialize;
 use std::borrow::Cow;
-use std::fmt::Write;
-use std::time::Duration;
 
 /// The `error` object. Keys that Stripe leaves out are left out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -79,8 +78,8 @@ pub fn of(refusal: &Refusal, config: Option<&Config>) -> Words {
         Refusal::NoRoute { method, path } => Words::invalid_request(format!(
             "Unrecognized request URL ({method}: {path}). No route of this gateway takes this host and path."
         )),
-        Refusal::Rejected(rejection) => match config {
-            Some(config) => rejected(rejection, config),
+        Refusal::Rejected(rejected) => match config {
+            Some(config) => self::rejected(&rejected.rejection, config, ""),
             None => Words { code: Some("rate_limit"), ..Words::invalid_request("Request rate limit exceeded.") },
         },
         Refusal::LockTimeout(_) => Words {
@@ -152,24 +151,20 @@ fn forbid(forbidden: &Forbidden) -> Words {
     }
 }
 
-/// What to say of a request that a limit refused.
+/// What to say of a request that a limit refused, with `partition` for whom.
 #[must_use]
-pub fn rejected(rejection: &Rejection, config: &Config) -> Words {
+pub fn rejected(rejection: &Rejection, config: &Config, partition: &str) -> Words {
     let limit = config.policy.limit(rejection.limit);
+    let testmode = if limit.when.mode == Some(Mode::Test) { "Testmode request" } else { "Request" };
     let message = format!(
-        "Request rate limit exceeded: the limit '{}' admits {}{}. You can learn more about rate limits here \
+        "{testmode} rate limit exceeded: the limit '{}' admits {}{partition}. You can learn more about rate limits here \
          https://stripe.com/docs/rate-limits.",
         limit.name,
         figure(&rejection.limiter),
-        counted_by(limit, config),
     );
-    let message = match limit.when.mode {
-        Some(Mode::Test) => message.replacen("Request", "Testmode request", 1),
-        _ => message,
-    };
     Words {
         code: Some("rate_limit"),
-        doc_url: Some(config.responses.doc_url.clone().into()),
+        doc_url: Some(config.doc_url(rejection.limit).to_owned().into()),
         ..Words::invalid_request(message)
     }
 }
@@ -196,82 +191,6 @@ pub fn address(cause: AddressCause, config: &Config) -> Words {
         doc_url: Some(config.responses.doc_url.clone().into()),
         ..Words::invalid_request(message)
     }
-}
-
-/// A limiter's figures in words.
-#[must_use]
-pub fn figure(limiter: &Limiter) -> String {
-    match limiter {
-        Limiter::Gcra(figures) if figures.burst() == figures.count() => rate(figures),
-        Limiter::Gcra(figures) => format!("{} with bursts of {}", rate(figures), figures.burst()),
-        Limiter::SlidingWindow(figures) => per_period(figures.limit().into(), figures.window()),
-        Limiter::Allocation(figures) => {
-            let floor = per_period(figures.at_least.into(), figures.window);
-            format!("{} requests per transaction, at least {floor}", figures.per_transaction)
-        }
-        Limiter::Concurrency(Concurrency { slots: 1 }) => "1 request at a time".to_owned(),
-        Limiter::Concurrency(Concurrency { slots }) => format!("{slots} requests at a time"),
-    }
-}
-
-fn rate(figures: &Gcra) -> String {
-    per_period(figures.count(), figures.period())
-}
-
-fn per_period(count: u64, period: Duration) -> String {
-    let noun = if count == 1 { "request" } else { "requests" };
-    match unit(period) {
-        Some(unit) => format!("{count} {noun} per {unit}"),
-        None => format!("{count} {noun} per {}", humantime::format_duration(period)),
-    }
-}
-
-fn unit(period: Duration) -> Option<&'static str> {
-    match (period.as_secs(), period.subsec_nanos()) {
-        (1, 0) => Some("second"),
-        (60, 0) => Some("minute"),
-        (3_600, 0) => Some("hour"),
-        (86_400, 0) => Some("day"),
-        _ => None,
-    }
-}
-
-/// `per`, in words.
-fn counted_by(limit: &Limit, config: &Config) -> String {
-    let mut text = String::new();
-    for (place, part) in limit.per.iter().enumerate() {
-        text.push_str(if place == 0 { " per " } else { " and " });
-        match part {
-            Part::Account => text.push_str("account"),
-            Part::ConnectedAccount => text.push_str("connected account"),
-            Part::Key => text.push_str("key"),
-            Part::Ip => text.push_str("address"),
-            Part::Endpoint => text.push_str("endpoint"),
-            Part::Value(id) => match config.extractors.get(id.0 as usize) {
-                Some(extractor) => value_words(extractor, &mut text),
-                None => text.push_str("value"),
-            },
-        }
-    }
-    text
-}
-
-fn value_words(extractor: &Extractor, text: &mut String) {
-    // Writing to a string does not fail.
-    let _ = match extractor {
-        Extractor::Path(name) => write!(text, "{{{name}}} of the path"),
-        Extractor::Header(name) => write!(text, "value of the header {name}"),
-        Extractor::Query(key) => write!(text, "{key} of the query"),
-        Extractor::Form(key) => write!(text, "{key} of the form"),
-        Extractor::Json(path) => write!(text, "{path} of the body"),
-        Extractor::FirstOf(some) => {
-            for (nth, extractor) in some.iter().enumerate() {
-                text.push_str(if nth == 0 { "" } else { " or " });
-                value_words(extractor, text);
-            }
-            Ok(())
-        }
-    };
 }
 
 /// The parameters of a policy in `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10): quota, its unit where it is not
@@ -312,16 +231,8 @@ pub fn structured_string(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn figures_in_words() {
-        let rate =
-            |count, seconds, burst| figure(&Limiter::Gcra(Gcra::new(count, Duration::from_secs(seconds), burst)));
-        assert_eq!(rate(15, 1, 15), "15 requests per second");
-        assert_eq!(rate(1, 60, 5), "1 request per minute with bursts of 5");
-        assert_eq!(rate(5, 10, 5), "5 requests per 10s");
-        assert_eq!(figure(&Limiter::Concurrency(Concurrency { slots: 30 })), "30 requests at a time");
-    }
+    use crate::engine::Gcra;
+    use std::time::Duration;
 
     #[test]
     fn structured_fields() {

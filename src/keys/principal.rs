@@ -1,6 +1,6 @@
 //! Whom a key names, and what it may do.
 
-use crate::engine::{EndpointId, Id, IdKind, Mode, Seed};
+use crate::engine::{EndpointId, Id, IdKind, Mode, Seed, lot};
 use http::HeaderValue;
 use jiff::Timestamp;
 use std::collections::HashSet;
@@ -90,6 +90,8 @@ pub struct Principal {
     pub account_id: Id,
     /// The engine's id of `id`.
     pub key_id: Id,
+    /// What the account has drawn, see [`lot`](crate::engine::lot).
+    pub lot: u64,
     /// Live or test.
     pub mode: Mode,
     /// What sort of key it is.
@@ -115,6 +117,7 @@ impl Principal {
         Principal {
             account_id: seed.id(IdKind::Account, account.as_bytes()),
             key_id: seed.id(IdKind::Key, id.as_bytes()),
+            lot: lot(account),
             mode,
             kind,
             allow: Allow::Everything,
@@ -128,12 +131,18 @@ impl Principal {
         }
     }
 
-    /// A key that is known by a record of what it did only: it may use everything and act for anybody, since what it did was
-    /// allowed or not when it did it.
+    /// Whether a text can be the id of an account or a key.
     #[must_use]
-    pub fn recorded(seed: &Seed, id: &str, account: &str, mode: Mode) -> Principal {
-        let connected_accounts = ConnectedAccounts::Any;
-        Principal { connected_accounts, ..Principal::new(seed, id, account, mode, KeyKind::Secret) }
+    pub fn is_name(text: &str) -> bool {
+        is_id(text)
+    }
+
+    /// Whom a request is said to come from that nobody sends: for explanations and replays, not for requests. It may use
+    /// everything and act for anybody.
+    #[must_use]
+    pub fn supposed(seed: &Seed, id: &str, account: &str, mode: Mode) -> Principal {
+        let principal = Principal::new(seed, id, account, mode, KeyKind::Secret);
+        Principal { connected_accounts: ConnectedAccounts::Any, ..principal }
     }
 
     /// Whether the key is good at `now`. It is not any more at the very instant it expires.

@@ -202,7 +202,7 @@ pub(crate) fn looks_secret(text: &str) -> bool {
 }
 
 /// Whether a secret may stand anywhere in a text: with a quote or a blank before it, it is one all the same.
-pub(super) fn holds_secret(text: &str) -> bool {
+pub(crate) fn holds_secret(text: &str) -> bool {
     let begins = |at: usize| text.get(at..).is_some_and(looks_secret);
     text.match_indices('_').any(|(at, _)| at.checked_sub(2).is_some_and(begins))
 }

@@ -82,7 +82,7 @@ pub(super) struct Loaded {
 }
 
 /// What is offered to clients by ALPN.
-const PROTOCOLS: &[Protocol] = &[Protocol::Http1];
+const PROTOCOLS: &[Protocol] = &[Protocol::Http2, Protocol::Http1];
 
 pub(super) struct Loader {
     source: Source,
@@ -130,7 +130,8 @@ impl Loader {
         let mut errors = Vec::new();
         let server = &config.server;
         let clients = server.tls.as_ref().and_then(|tls| {
-            let loaded = Acceptor::load(tls, server, PROTOCOLS, &mut self.lasting, now, warnings);
+            let protocols = if server.http2.is_some() { PROTOCOLS } else { &[Protocol::Http1][..] };
+            let loaded = Acceptor::load(tls, server, protocols, &mut self.lasting, now, warnings);
             loaded.map(Arc::new).map_err(|TlsErrors(more)| errors.extend(more)).ok()
         });
         let mut upstreams = Vec::new();

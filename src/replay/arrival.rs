@@ -5,6 +5,7 @@ use crate::body::Findings;
 use crate::classification::{self, Asked, Classifier, Unfit};
 use crate::config::Config;
 use crate::engine::class::{IdHasher, MAX_VALUES};
+use crate::engine::lot;
 use crate::engine::{EndpointId, Id, IdKind, Mode, Part, Payers, ProfileId, RequestClass, RouteId, Seed};
 use crate::keys::Principal;
 use crate::path;
@@ -74,6 +75,8 @@ pub struct Account {
     pub name: Box<str>,
     /// The engine's id of it.
     pub id: Id,
+    /// What it draws where limits are enforced for a share of accounts.
+    pub lot: u64,
     /// Its figures, by configuration.
     pub profiles: [ProfileId; MAX_CONFIGS],
 }
@@ -116,7 +119,7 @@ impl Accounts {
         for (profile, config) in profiles.iter_mut().zip(configs) {
             *profile = config.profile(name);
         }
-        self.known.push(Account { name: name.into(), id, profiles });
+        self.known.push(Account { name: name.into(), id, lot: lot(name), profiles });
         self.index.insert(id.0[0], place);
         (place, id)
     }
@@ -158,7 +161,7 @@ impl<'c> Classes<'c> {
     pub fn new(seed: Seed, configs: &[&'c Config]) -> Classes<'c> {
         let configs: Vec<&Config> = configs.iter().copied().take(MAX_CONFIGS).collect();
         let asides = configs.iter().map(|config| Aside::new(config)).collect();
-        let principal = Principal::recorded(&seed, "", "", Mode::Live);
+        let principal = Principal::supposed(&seed, "", "", Mode::Live);
         Classes { seed, configs, asides, principal, accounts: Accounts::new(seed) }
     }
 
@@ -181,6 +184,7 @@ impl<'c> Classes<'c> {
         let mode = record.mode.unwrap_or(Mode::Live);
         self.principal.mode = mode;
         self.principal.account_id = id;
+        self.principal.lot = self.accounts.get(place).map_or_else(|| lot(account), |known| known.lot);
         if self.asides.iter().any(|aside| aside.counts_by_origin) {
             let key = record.key.as_deref().unwrap_or_default();
             self.principal.key_id = self.seed.id(IdKind::Key, key.as_bytes());
@@ -298,6 +302,7 @@ pub fn class_of(arrival: &Arrival, number: usize, config: &Config, accounts: &Ac
         profile: account.profiles.get(number).copied().unwrap_or(ProfileId::BASE),
         cost: config.policy.endpoint(brief.endpoint).cost,
         account: account.id,
+        lot: account.lot,
         connected: Id::NONE,
         key: Id::NONE,
         ip: Id::NONE,

@@ -123,14 +123,17 @@ pub struct LimitReport {
     pub reason: &'static str,
     /// Its figures.
     pub figures: WrittenFigures,
-    /// Whether it refuses.
-    pub enforced: bool,
+    /// The share of accounts that it refuses: 1 is all, 0 none.
+    pub enforced: f64,
     /// Requests it had room for.
     pub admitted: u64,
     /// Requests it refused.
     pub refused: u64,
-    /// Requests it would have refused if it were enforced.
+    /// Requests it would have refused if it were enforced for their accounts.
     pub would_refuse: u64,
+    /// What its candidate did beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<CandidateReport>,
     /// Accounts it refused, or would have.
     pub accounts: u64,
     /// The busiest second of what it was asked for.
@@ -142,6 +145,17 @@ pub struct LimitReport {
     /// The smallest figures that would have refused nobody, and 0.1 % of accounts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suggested: Option<Suggested>,
+}
+
+/// Figures on trial.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CandidateReport {
+    /// The figures.
+    pub figures: WrittenFigures,
+    /// Requests they had room for.
+    pub admitted: u64,
+    /// Requests they would have refused.
+    pub would_refuse: u64,
 }
 
 /// Figures that would have done.

@@ -18,6 +18,7 @@ use super::tally::Bits;
 use super::trace::{Tally, Traces, Watch};
 use super::{ReplayError, SEED};
 use crate::config::Config;
+use crate::engine::Enforce;
 use crate::engine::{
     Concurrency, EndpointId, Engine, Gcra, Hold, Limit, LimitId, Limiter, Nanos, Outcome, Policy, Profile,
     SlidingWindow, Stage, Step, Witness,
@@ -102,7 +103,7 @@ impl Search {
         let profiles = (0..config.policy.profiles()).filter_map(|place| u32::try_from(place).ok());
         Search {
             id,
-            enforced: limit.enforce,
+            enforced: limit.enforce != Enforce::Never,
             base: limit.limiter,
             own: profiles.map(crate::engine::ProfileId).map(replaces).collect(),
             open: !matches!(limit.limiter, Limiter::Allocation(_)),
@@ -291,7 +292,7 @@ impl Group {
             let left = search.left();
             for (limiter, count) in tried {
                 let name = format!("{}#{count}", limit.name).into();
-                limits.push(Limit { name, limiter, enforce: false, ..limit.clone() });
+                limits.push(Limit { name, limiter, enforce: Enforce::Never, candidate: None, ..limit.clone() });
                 probes.push(Probe::new(search, if wanted { left.clone() } else { None }, count));
             }
         }

@@ -23,8 +23,14 @@ pub enum Verdict {
 pub struct LimitTally {
     /// It had room.
     pub admitted: u64,
-    /// It had none: refused, or where it is not enforced, would have.
+    /// It had none.
     pub refused: u64,
+    /// It had none, but is not enforced for this account.
+    pub would_refuse: u64,
+    /// Its candidate had room.
+    pub tried_admitted: u64,
+    /// Its candidate had none.
+    pub tried_refused: u64,
     /// Whom it refused.
     pub accounts: Bits,
     /// The busiest second, of all it was asked for.
@@ -120,9 +126,9 @@ impl<'c> Simulation<'c> {
         self.flight.advance(now, policy);
         let mut hold = Hold::new(self.flight.engine().clone());
         let (second, account) = (now.0 / SECOND_NS, arrival.account);
-        let mut seen = Seen { limits: &mut self.limits, now, second, account, refused: 0 };
+        let mut seen = Seen { limits: &mut self.limits, now, second, account, shadowed: false };
         let verdict = decide(self.flight.engine(), self.config, &class, now, &mut hold, &mut seen);
-        let would = seen.refused > u32::from(verdict.is_err());
+        let would = seen.shadowed;
         let verdict = match verdict {
             Ok(()) => {
                 let duration = self.durations.of(arrival, class.endpoint);
@@ -214,23 +220,41 @@ struct Seen<'t> {
     now: Nanos,
     second: u64,
     account: AccountId,
-    refused: u32,
+    shadowed: bool,
 }
 
 impl Witness for Seen<'_> {
     fn saw(&mut self, step: Step) {
-        let Step::Decided { limit, outcome, .. } = step else { return };
+        let (limit, outcome, enforced) = match step {
+            Step::Decided { limit, outcome, enforced } => (limit, outcome, enforced),
+            Step::Tried { limit, outcome } => return self.tried(limit, outcome),
+            Step::Skipped { .. } => return,
+        };
         let Some(tally) = self.limits.get_mut(limit.index()) else { return };
         tally.asked_peak.note(self.second);
         match outcome {
-            Outcome::Admitted { .. } => tally.admitted += 1,
-            Outcome::Rejected { .. } => {
-                self.refused += 1;
-                tally.refused += 1;
-                tally.accounts.set(self.account);
-                tally.refused_peak.note(self.second);
-                tally.first.get_or_insert(self.now.0);
+            Outcome::Admitted { .. } => {
+                tally.admitted += 1;
+                return;
             }
+            Outcome::Rejected { .. } if enforced => tally.refused += 1,
+            Outcome::Rejected { .. } => {
+                tally.would_refuse += 1;
+                self.shadowed = true;
+            }
+        }
+        tally.accounts.set(self.account);
+        tally.refused_peak.note(self.second);
+        tally.first.get_or_insert(self.now.0);
+    }
+}
+
+impl Seen<'_> {
+    fn tried(&mut self, limit: LimitId, outcome: Outcome) {
+        let Some(tally) = self.limits.get_mut(limit.index()) else { return };
+        match outcome {
+            Outcome::Admitted { .. } => tally.tried_admitted += 1,
+            Outcome::Rejected { .. } => tally.tried_refused += 1,
         }
     }
 }

@@ -4,13 +4,16 @@ use super::door::Place;
 use super::http1::{Bounds, Connection, Ended, Leave};
 use super::proxy_protocol;
 use super::wire::{self, WireFault, WireLimits};
+use super::{http2, sniff};
 use crate::gateway::context::{RequestLabels, View};
 use crate::gateway::{Home, Peer, forward, stack, words};
 use crate::metrics::{Closed, HandshakeResult};
-use crate::tls::{Acceptor, Handshake, HandshakeError};
+use crate::tls::{Acceptor, Handshake, HandshakeError, Protocol};
+use std::future::{Future, poll_fn};
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::Context;
+use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -24,10 +27,19 @@ pub(super) async fn serve(mut place: Place, mut socket: TcpStream, peer: IpAddr)
     let Some(client) = client_of(&mut place, &mut socket, peer).await else { return };
     let view = place.door.home.view();
     match &view.snapshot.tls.clients {
-        None => serve_http(&place, socket, Peer::new(client, false)).await,
+        None => match begins_with_preface(&place, &socket, client).await {
+            None => {}
+            Some(true) => serve_http2(&place, socket, Peer::new(client, false)).await,
+            Some(false) => serve_http(&place, socket, Peer::new(client, false)).await,
+        },
         Some(acceptor) => {
             if let Some((stream, handshake)) = shake_hands(&place, &view, acceptor, socket).await {
-                serve_http(&place, stream, Peer::over_tls(client, handshake)).await;
+                let protocol = handshake.protocol;
+                let peer = Peer::over_tls(client, handshake);
+                match protocol {
+                    Protocol::Http1 => serve_http(&place, stream, peer).await,
+                    Protocol::Http2 => serve_http2(&place, stream, peer).await,
+                }
             }
         }
     }
@@ -91,6 +103,35 @@ async fn shake_hands(
         }
     }
     None
+}
+
+/// Whether the client begins with HTTP/2 on a plain connection. `None` when it left, or was asked to, before it began.
+async fn begins_with_preface(place: &Place, socket: &TcpStream, client: IpAddr) -> Option<bool> {
+    let door = &place.door;
+    let view = door.home.view();
+    let server = &view.snapshot.config.server;
+    if server.http2.is_none() {
+        return Some(false);
+    }
+    let peer = Rc::new(Peer::new(client, false));
+    let entry = door.guests.enter(&peer, door.home.now());
+    let mut begun = pin!(sniff::begins_with_preface(socket, server.header_timeout));
+    poll_fn(|cx| match begun.as_mut().poll(cx) {
+        Poll::Pending if entry.guest.is_asked(cx) => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(begun) => Poll::Ready(begun.ok()),
+    })
+    .await
+}
+
+async fn serve_http2<IO>(place: &Place, stream: IO, peer: Peer)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let door = &place.door;
+    let peer = Rc::new(peer.over_http2());
+    let stack = stack(&door.home, &peer, tower::service_fn(forward::forward));
+    http2::serve(door, stream, peer, stack).await;
 }
 
 async fn serve_http<IO>(place: &Place, stream: IO, peer: Peer)

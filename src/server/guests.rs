@@ -58,7 +58,7 @@ impl Guests {
         peer.rest_from(now);
         let number = self.count.get();
         self.count.set(number.wrapping_add(1));
-        let asked = Cell::new(false);
+        let asked = Cell::new(self.closing.get() && peer.is_http2);
         let guest = Rc::new(Guest { peer: Rc::clone(peer), asked, waker: RefCell::default() });
         self.inside.borrow_mut().insert(number, Rc::clone(&guest));
         Entry { guests: self, number, guest }
@@ -73,6 +73,8 @@ impl Guests {
     /// From now on every answer is its connection's last, and who asks for nothing leaves soon: see [`Guests::is_closing`].
     pub(super) fn close(&self) {
         self.closing.set(true);
+        // HTTP/2 has a way to say so that no request is lost by, and sooner is better.
+        self.inside.borrow().values().filter(|guest| guest.peer.is_http2).for_each(|guest| guest.ask());
     }
 
     /// Whether the answers given now should be the last of their connections.

@@ -37,11 +37,11 @@ pub(super) enum ProxyFault {
 
 /// A whole header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
+pub struct Header {
     /// Its bytes.
-    pub(super) length: usize,
+    pub length: usize,
     /// The client it names. `None` where it names none: the balancer speaks for itself (a health check).
-    pub(super) client: Option<IpAddr>,
+    pub client: Option<IpAddr>,
 }
 
 /// Takes the header from the socket, and nothing behind it.
@@ -73,7 +73,7 @@ pub(super) async fn read(socket: &mut TcpStream) -> Result<Option<IpAddr>, Proxy
 ///
 /// # Errors
 /// What is wrong, in words.
-pub(super) fn parse(bytes: &[u8]) -> Result<Option<Header>, &'static str> {
+pub fn parse(bytes: &[u8]) -> Result<Option<Header>, &'static str> {
     let is_either = |signature: &[u8]| bytes.iter().zip(signature).all(|(a, b)| a == b);
     if is_either(SIGNATURE_V1) {
         parse_v1(bytes)

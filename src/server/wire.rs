@@ -24,7 +24,8 @@ pub use head::Framing;
 pub use refuse::{linger, refuse};
 pub use scan::{Bad, Part, Scanner, Step};
 
-pub(super) use field::{is_never_trailer, trim};
+pub(super) use field::{is_never_trailer, is_shadow_name, trim};
+pub(super) use target::{check as check_target, check_authority};
 
 use std::time::Duration;
 

@@ -1,6 +1,8 @@
 //! The request's body on its way to the upstream: streamed frame by frame, never gathered.
 
 use super::client_body::ClientBody;
+use super::http1;
+use super::http2::StreamBody;
 use super::inlet::ClientFault;
 use super::pace::Pace;
 use super::read_ahead::{ReadAhead, ReadFault};
@@ -14,6 +16,40 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+/// An upstream's answer, by what it comes over.
+pub enum UpstreamBody {
+    /// HTTP/1.
+    Http1(http1::Body),
+    /// HTTP/2.
+    Http2(StreamBody),
+}
+
+impl Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = Cause;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cause>>> {
+        match &mut *self {
+            UpstreamBody::Http1(body) => Pin::new(body).poll_frame(cx).map_err(Cause::from),
+            UpstreamBody::Http2(body) => Pin::new(body).poll_frame(cx).map_err(Cause::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            UpstreamBody::Http1(body) => body.is_end_stream(),
+            UpstreamBody::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            UpstreamBody::Http1(body) => body.size_hint(),
+            UpstreamBody::Http2(body) => body.size_hint(),
+        }
+    }
+}
 
 /// What a body's reader found: of whatever protocol it came over.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;

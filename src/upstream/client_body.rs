@@ -1,9 +1,9 @@
 //! A client's body, whatever protocol it came over.
 
+use super::http2::StreamBody;
 use super::inlet::{ClientFault, Outlet};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -17,8 +17,8 @@ pub enum ClientBody {
     Own(Outlet),
     /// None, but what follows the head if both sides go on in another protocol.
     Upgrade(Outlet),
-    /// Of a connection of hyper's.
-    Hyper(Incoming),
+    /// Of a stream of HTTP/2. Given up, it leaves nothing behind: its stream ends, and the connection goes on.
+    Http2(StreamBody),
 }
 
 impl ClientBody {
@@ -42,8 +42,8 @@ impl Body for ClientBody {
         match &mut *self {
             ClientBody::Empty | ClientBody::Upgrade(_) => Poll::Ready(None),
             ClientBody::Own(outlet) => outlet.poll_frame(cx),
-            ClientBody::Hyper(incoming) => {
-                Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(ClientFault::Hyper)))
+            ClientBody::Http2(body) => {
+                Pin::new(body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(ClientFault::from)))
             }
         }
     }
@@ -52,7 +52,7 @@ impl Body for ClientBody {
         match self {
             ClientBody::Empty | ClientBody::Upgrade(_) => true,
             ClientBody::Own(outlet) => outlet.is_end_stream(),
-            ClientBody::Hyper(incoming) => incoming.is_end_stream(),
+            ClientBody::Http2(body) => body.is_end_stream(),
         }
     }
 
@@ -60,7 +60,7 @@ impl Body for ClientBody {
         match self {
             ClientBody::Empty | ClientBody::Upgrade(_) => SizeHint::with_exact(0),
             ClientBody::Own(outlet) => outlet.size_hint(),
-            ClientBody::Hyper(incoming) => incoming.size_hint(),
+            ClientBody::Http2(body) => body.size_hint(),
         }
     }
 }

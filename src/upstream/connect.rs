@@ -2,7 +2,8 @@
 
 use super::http1::Stream;
 use super::secure::UpstreamTls;
-use crate::config::{Scheme, UpstreamServer};
+use crate::config::{Protocol, Scheme, UpstreamServer};
+use crate::tls;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,10 +47,28 @@ impl Target {
         }
     }
 
-    /// With other TLS it is another server: nobody goes on trusting what was taken out.
-    fn identity(&self) -> (Option<[u8; 32]>, &str, u16) {
+    /// With other TLS it is another server: nobody goes on trusting what was taken out. And so it is with another protocol.
+    fn identity(&self) -> (Option<[u8; 32]>, Protocol, &str, u16) {
         let digest = (self.scheme == Scheme::Https).then(|| self.tls.digest());
-        (digest, &self.host, self.port)
+        (digest, self.tls.protocol(), &self.host, self.port)
+    }
+
+    pub(super) fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// Whether a connection to it may speak HTTP/2.
+    pub(super) fn may_share(&self) -> bool {
+        match self.tls.protocol() {
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
+            Protocol::Auto => self.scheme == Scheme::Https,
+        }
+    }
+
+    /// Whether it is spoken HTTP/2 to, unasked.
+    pub(super) fn is_http2(&self) -> bool {
+        self.tls.protocol() == Protocol::Http2
     }
 
     /// The host, an IPv6 address without its brackets.
@@ -80,6 +99,33 @@ impl Target {
             Scheme::Http => Stream::Plain(socket),
             Scheme::Https => Stream::Tls(Box::new(self.tls.connect(self.host(), socket).await?)),
         })
+    }
+
+    /// The same for a health check, which speaks nothing but what it asks in.
+    pub(super) async fn connect_to_ask(&self, address: SocketAddr) -> io::Result<Stream> {
+        let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
+        Ok(match self.scheme {
+            Scheme::Http => Stream::Plain(socket),
+            Scheme::Https => Stream::Tls(Box::new(self.tls.connect_to_ask(self.host(), socket).await?)),
+        })
+    }
+
+    /// Whether HTTP/2 is spoken on a new connection: where that is configured, or chosen by ALPN.
+    ///
+    /// # Errors
+    /// When it is configured and the server did not choose it.
+    pub(super) fn speaks_http2(&self, stream: &Stream) -> io::Result<bool> {
+        match (stream, self.tls.protocol()) {
+            (Stream::Tls(stream), protocol) => {
+                let is_chosen = stream.get_ref().1.alpn_protocol() == Some(tls::Protocol::Http2.id());
+                if protocol == Protocol::Http2 && !is_chosen {
+                    return Err(io::Error::other("it does not speak HTTP/2"));
+                }
+                Ok(is_chosen)
+            }
+            (_, protocol) => Ok(protocol == Protocol::Http2),
+        }
     }
 }
 

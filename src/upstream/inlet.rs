@@ -4,6 +4,7 @@
 //! read, waits here, and a reader that does not read holds the client back. Each side wakes the other only when the other waits
 //! for it and is not running already: mostly both are one task.
 
+use super::http2::StreamFault;
 use crate::wire_fault::WireFault;
 use bytes::Bytes;
 use http::HeaderMap;
@@ -21,9 +22,18 @@ pub enum ClientFault {
     /// The client left before its end.
     #[error("the client left before its body's end")]
     Gone,
-    /// What hyper says of it.
-    #[error("the body could not be read")]
-    Hyper(#[source] hyper::Error),
+    /// Its stream was reset, or has not the length that its head says.
+    #[error("the body's stream broke off")]
+    Stream(#[source] h2::Error),
+}
+
+impl From<StreamFault> for ClientFault {
+    fn from(fault: StreamFault) -> ClientFault {
+        match fault {
+            StreamFault::Broken(error) => ClientFault::Stream(error),
+            StreamFault::Trailers(fault) => ClientFault::Framing(fault),
+        }
+    }
 }
 
 /// How far a body has come.

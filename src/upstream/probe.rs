@@ -2,7 +2,7 @@
 //! any, and so that it depends on nothing that requests depend on.
 
 use super::server::Server;
-use crate::config::HealthCheck;
+use crate::config::{HealthCheck, Scheme};
 use std::io;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -20,7 +20,10 @@ pub(super) async fn probe(server: &Server, settings: &HealthCheck) -> Result<(),
             "GET {} HTTP/1.1\r\nhost: {host}\r\nuser-agent: tollgate-health\r\naccept: */*\r\nconnection: close\r\n\r\n",
             settings.path
         );
-        let stream = server.target.connect(server.address).await?;
+        let stream = server.target.connect_to_ask(server.address).await?;
+        if server.target.is_http2() {
+            return status_over_http2(stream, server.target.scheme(), host, &settings.path).await;
+        }
         status(stream, &request).await
     };
     let status = tokio::time::timeout(settings.timeout, asking).await.map_err(|_| ProbeError::Late)??;
@@ -50,6 +53,28 @@ async fn status(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &str) 
         }
     }
     parse(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "not an answer of HTTP/1"))
+}
+
+/// The same of a server that speaks nothing but HTTP/2.
+async fn status_over_http2(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    scheme: Scheme,
+    host: &str,
+    path: &str,
+) -> Result<u16, io::Error> {
+    let scheme = if scheme == Scheme::Https { "https" } else { "http" };
+    let uri = http::Uri::builder().scheme(scheme).authority(host).path_and_query(path).build();
+    let request = http::Request::get(uri.map_err(io::Error::other)?).header("user-agent", "tollgate-health");
+    let request = request.body(()).map_err(io::Error::other)?;
+    let asking = async {
+        let (mut sender, connection) = h2::client::handshake(stream).await?;
+        let (answer, _) = sender.send_request(request, true)?;
+        tokio::select! {
+            answer = answer => answer.map(|answer| answer.status().as_u16()),
+            ended = connection => Err(ended.err().unwrap_or_else(|| h2::Reason::NO_ERROR.into())),
+        }
+    };
+    asking.await.map_err(io::Error::other)
 }
 
 fn parse(answer: &[u8]) -> Option<u16> {

@@ -1,6 +1,6 @@
 //! TLS to an upstream's servers: verification and SNI are always on.
 
-use crate::config::Upstream;
+use crate::config::{self, Upstream};
 use crate::tls::{self, Certificate, Protocol, TlsErrors};
 use jiff::Timestamp;
 use rustls::pki_types::ServerName;
@@ -13,9 +13,6 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// What is offered to servers by ALPN.
-const PROTOCOLS: &[Protocol] = &[Protocol::Http1];
-
 /// Whom an upstream's servers are verified by and what is shown to them, loaded.
 #[derive(Default)]
 pub struct UpstreamTls {
@@ -27,8 +24,12 @@ pub struct UpstreamTls {
     certificate: Option<Certificate>,
     /// What to ask for and to verify in place of the host.
     server_name: Option<ServerName<'static>>,
+    /// What its servers speak.
+    protocol: config::Protocol,
     /// Made at the first connection, then kept: sessions are resumed through it.
     connector: OnceLock<Option<TlsConnector>>,
+    /// The same for health checks, which offer nothing but what they speak.
+    asking: OnceLock<Option<TlsConnector>>,
 }
 
 impl UpstreamTls {
@@ -56,7 +57,9 @@ impl UpstreamTls {
             roots: ca.map(|(_, roots)| Arc::new(roots)),
             certificate,
             server_name: name.and_then(|name| ServerName::try_from(name.to_owned()).ok()),
+            protocol: upstream.protocol,
             connector: OnceLock::new(),
+            asking: OnceLock::new(),
         })
     }
 
@@ -70,9 +73,35 @@ impl UpstreamTls {
         self.digest
     }
 
+    pub(super) fn protocol(&self) -> config::Protocol {
+        self.protocol
+    }
+
     /// TLS on a connection to `host`.
     pub(super) async fn connect(&self, host: &str, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let connector = self.connector.get_or_init(|| self.connector(PROTOCOLS));
+        let protocols: &[Protocol] = match self.protocol {
+            config::Protocol::Http1 => &[Protocol::Http1],
+            config::Protocol::Http2 => &[Protocol::Http2],
+            config::Protocol::Auto => &[Protocol::Http2, Protocol::Http1],
+        };
+        self.shake_hands(&self.connector, protocols, host, socket).await
+    }
+
+    /// The same for a health check.
+    pub(super) async fn connect_to_ask(&self, host: &str, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let is_http2 = self.protocol == config::Protocol::Http2;
+        let protocols: &[Protocol] = if is_http2 { &[Protocol::Http2] } else { &[Protocol::Http1] };
+        self.shake_hands(&self.asking, protocols, host, socket).await
+    }
+
+    async fn shake_hands(
+        &self,
+        connector: &OnceLock<Option<TlsConnector>>,
+        protocols: &[Protocol],
+        host: &str,
+        socket: TcpStream,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let connector = connector.get_or_init(|| self.connector(protocols));
         let connector = connector.as_ref().ok_or_else(|| io::Error::other("no usable root certificates"))?;
         let name = match &self.server_name {
             Some(name) => name.clone(),

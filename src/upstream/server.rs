@@ -149,20 +149,48 @@ impl Drop for Open {
 
 /// One request in flight on an open connection, counted until this is dropped.
 #[derive(Debug)]
-pub struct Load(Option<Open>);
+pub struct Load(Option<On>);
+
+/// What a request is in flight on.
+#[derive(Debug)]
+enum On {
+    /// A connection of its own.
+    Own(Open),
+    /// One that others use too.
+    Shared(Arc<Server>),
+}
+
+impl On {
+    fn server(&self) -> &Arc<Server> {
+        match self {
+            On::Own(open) => open.server(),
+            On::Shared(server) => server,
+        }
+    }
+}
 
 impl Load {
     /// A request begins.
     #[must_use]
     pub fn new(open: Open) -> Load {
         open.0.in_flight.fetch_add(1, Relaxed);
-        Load(Some(open))
+        Load(Some(On::Own(open)))
     }
 
-    /// The request has ended well; its connection stays open.
+    /// A request begins on a connection that others use too.
+    #[must_use]
+    pub fn shared(server: &Arc<Server>) -> Load {
+        server.in_flight.fetch_add(1, Relaxed);
+        Load(Some(On::Shared(Arc::clone(server))))
+    }
+
+    /// The request has ended well; its connection stays open, and is answered where it was the request's own.
     #[must_use]
     pub fn end(mut self) -> Option<Open> {
-        let open = self.0.take()?;
+        if matches!(self.0, Some(On::Shared(_))) {
+            return None;
+        }
+        let Some(On::Own(open)) = self.0.take() else { return None };
         open.0.in_flight.fetch_sub(1, Relaxed);
         Some(open)
     }
@@ -170,14 +198,18 @@ impl Load {
     /// At which server.
     #[must_use]
     pub fn server(&self) -> Option<&Arc<Server>> {
-        self.0.as_ref().map(Open::server)
+        self.0.as_ref().map(On::server)
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        if let Some(open) = &self.0 {
-            open.0.in_flight.fetch_sub(1, Relaxed);
+        let Some(on) = &self.0 else { return };
+        let server = on.server();
+        server.in_flight.fetch_sub(1, Relaxed);
+        // There is room on a connection of some thread, and only the waiting ones of that thread can take it.
+        if matches!(on, On::Shared(_)) && server.is_awaited() {
+            server.freed.notify_waiters();
         }
     }
 }

@@ -7,9 +7,13 @@ mod architecture;
 #[cfg(test)]
 mod engine;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod gateway;
+#[cfg(test)]
+mod hardening;
 #[cfg(test)]
 mod process;
 #[cfg(test)]

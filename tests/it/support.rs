@@ -2,6 +2,8 @@
 
 pub(crate) mod cases;
 mod clocks;
+pub(crate) mod frames;
+pub(crate) mod h2;
 pub(crate) mod running;
 pub(crate) mod secure;
 pub(crate) mod stub;

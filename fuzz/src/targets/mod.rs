@@ -16,6 +16,7 @@ mod config;
 mod key;
 mod keys_file;
 mod path;
+mod proxy_protocol;
 mod strict;
 mod wire;
 
@@ -31,6 +32,7 @@ pub(crate) const TARGETS: &[Target] = &[
     ("key", key::run),
     ("keys_file", keys_file::run),
     ("path", path::run),
+    ("proxy_protocol", proxy_protocol::run),
     ("wire", wire::run),
 ];
 

@@ -8,7 +8,7 @@ use super::super::values::{Located, Rate};
 use super::conditions::{Compiled, Names};
 use super::facts::{Facts, Side};
 use super::partitions::Values;
-use super::{Context, EndpointTable, routes};
+use super::{Context, EndpointTable, routes, trials};
 use crate::engine::{
     Allocation, Concurrency, EndpointId, Gcra, Limit, LimitId, Limiter, Mechanism, Part, SlidingWindow, Stage,
 };
@@ -25,6 +25,8 @@ pub(in crate::config) struct Limits {
 /// A limit with what only the compiler knows.
 pub(in crate::config) struct Checked {
     pub(in crate::config) limit: Limit,
+    /// What its 429s link to, in place of what all others do.
+    pub(in crate::config) doc_url: Option<Box<str>>,
     /// Its name.
     pub(in crate::config) place: Place,
     /// A mistake in it has been reported.
@@ -121,6 +123,9 @@ fn limit(
     let limiter = limiter?;
     check_earned(context, item, &limiter, &per);
     check_cost(context, &written, &limiter, when.condition.endpoints.as_ref(), names.endpoints);
+    let candidate = trials::candidate(context, item, &limiter, when.condition.endpoints.as_ref(), names.endpoints);
+    let doc_url = trials::doc_url(context, item);
+    let enforce = trials::enforce(context, item, &name);
     let damaged = item.damaged || when.damaged || except.as_ref().is_some_and(|except| except.damaged);
     let limit = Limit {
         name: name.into(),
@@ -130,10 +135,11 @@ fn limit(
         except: except.map(|except: Compiled| except.condition),
         fallback: super::value(&raw.fallback, false),
         per: per.into(),
-        enforce: super::value(&raw.enforce, true),
+        enforce,
+        candidate,
     };
     let place = raw.name.as_ref().map_or_else(|| item.place(), |name| item.at(&name.span));
-    Some(Checked { limit, place, damaged: damaged || context.report.errors() > errors_before })
+    Some(Checked { limit, doc_url, place, damaged: damaged || context.report.errors() > errors_before })
 }
 
 /// Gives both conditions their masks. Both are asked of the endpoints in `when`.

@@ -10,14 +10,22 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 type RawOverrides = BTreeMap<Located<String>, Located<RawFigures>>;
 
-/// The profiles, the base first, and which account has which.
+/// Sets of figures and who has which.
+pub(super) struct Compiled {
+    /// The base first.
+    pub(super) profiles: Vec<Profile>,
+    pub(super) accounts: HashMap<Box<str>, ProfileId>,
+    pub(super) tier_profiles: HashMap<Box<str>, ProfileId>,
+}
+
+/// Compiles both.
 pub(super) fn compile(
     context: &mut Context<'_>,
     tiers: &Named<RawTier>,
     accounts: &Named<RawAccount>,
     limits: &Limits,
     endpoints: &EndpointTable,
-) -> (Vec<Profile>, HashMap<Box<str>, ProfileId>) {
+) -> Compiled {
     let mut profiles = vec![Profile::default()];
     let mut by_tier: HashMap<&str, ProfileId> = HashMap::new();
     for (name, item) in &tiers.0 {
@@ -48,7 +56,8 @@ pub(super) fn compile(
     for (name, item) in tiers.0.iter().filter(|(name, _)| !damaged && !used.contains(name.value.as_str())) {
         context.tell(Finding::warning(item.at(&name.span), format!("no account has the tier `{}`", name.value)));
     }
-    (profiles, by_account)
+    let tier_profiles = by_tier.into_iter().map(|(name, id)| (name.into(), id)).collect();
+    Compiled { profiles, accounts: by_account, tier_profiles }
 }
 
 /// The tier that each account is given.

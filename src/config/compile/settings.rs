@@ -2,13 +2,14 @@
 
 use super::super::error::Finding;
 use super::super::model::{
-    AccessLog, Admin, Auth, AuthMode, Charge, Connect, Forwarded, Level, Log, LogFormat, Responses, Server,
+    AccessLog, Admin, Auth, AuthMode, Charge, Connect, Forwarded, Http2, Level, Log, LogFormat, Responses, Server,
     ShouldRetry, State, Via,
 };
 use super::super::raw::{
     Item, RawAdmin, RawAuth, RawAuthMode, RawCharge, RawConnect, RawForwarded, RawLevel, RawLog, RawLogFormat,
     RawProxyProtocol, RawResponses, RawServer, RawShouldRetry, RawState,
 };
+use super::super::source::Place;
 use super::super::values::{Dur, Located, Size};
 use super::{Context, tls, value};
 use std::net::SocketAddr;
@@ -120,6 +121,7 @@ pub(super) fn server(context: &mut Context<'_>, raw: Option<Item<RawServer>>) ->
         max_header_bytes: context.size(&item, raw.max_header_bytes.as_ref(), 32 << 10, 8 << 10..=1 << 20),
         max_headers: context.number(&item, raw.max_headers.as_ref(), 100, 8..=1000),
         max_uri_bytes: context.size(&item, raw.max_uri_bytes.as_ref(), 8 << 10, 256..=64 << 10),
+        http2: http2(context, &item),
         drain_delay: context.duration(&item, raw.drain_delay.as_ref(), Duration::ZERO, Duration::ZERO..=seconds(3600)),
         drain_timeout: context.duration(&item, raw.drain_timeout.as_ref(), seconds(30), Duration::ZERO..=DAY),
         trusted_proxies: raw.trusted_proxies.iter().flatten().map(|network| network.value.0).collect(),
@@ -139,6 +141,20 @@ pub(super) fn server(context: &mut Context<'_>, raw: Option<Item<RawServer>>) ->
         ),
         inspect_body_max: context.size(&item, raw.inspect_body_max.as_ref(), 64 << 10, 0..=16 << 20),
     }
+}
+
+fn http2(context: &mut Context<'_>, item: &Item<RawServer>) -> Option<Http2> {
+    let raw = &item.raw;
+    let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    // What HTTP/2 begins with is as small as a window may be.
+    let windows = 64 << 10..=16 << 20;
+    let bounds = Http2 {
+        max_streams: narrow(context.number(item, raw.http2_max_streams.as_ref(), 100, 1..=10_000)),
+        stream_window: narrow(context.size(item, raw.http2_stream_window.as_ref(), 64 << 10, windows.clone())),
+        connection_window: narrow(context.size(item, raw.http2_connection_window.as_ref(), 1 << 20, windows)),
+        send_buffer: context.size(item, raw.http2_send_buffer.as_ref(), 64 << 10, 16 << 10..=16 << 20),
+    };
+    raw.http2.as_ref().is_none_or(|given| given.value).then_some(bounds)
 }
 
 /// The gateway's name in `Via`: a token or a host and a port.
@@ -274,6 +290,13 @@ const TAKEN: [&str; 12] = [
     "date",
 ];
 
+/// Tells of a link that goes nowhere.
+pub(super) fn check_doc_url(context: &mut Context<'_>, place: Place, url: &str) {
+    if url.parse::<http::Uri>().ok().and_then(|uri| uri.scheme().cloned()).is_none() {
+        context.tell(Finding::error(place, "not a URL").expected("https://..."));
+    }
+}
+
 pub(super) fn responses(context: &mut Context<'_>, raw: Option<Item<RawResponses>>) -> Responses {
     let item = raw.unwrap_or_default();
     let mut reason_header = http::HeaderName::from_static("stripe-rate-limited-reason");
@@ -288,10 +311,8 @@ pub(super) fn responses(context: &mut Context<'_>, raw: Option<Item<RawResponses
         }
     }
     let doc_url = value(&item.raw.doc_url, "https://stripe.com/docs/error-codes/rate-limit".to_owned());
-    if let Some(given) = &item.raw.doc_url
-        && given.value.parse::<http::Uri>().ok().and_then(|uri| uri.scheme().cloned()).is_none()
-    {
-        context.tell(Finding::error(item.at(&given.span), "not a URL").expected("https://..."));
+    if let Some(given) = &item.raw.doc_url {
+        check_doc_url(context, item.at(&given.span), &given.value);
     }
     Responses {
         reason_header,

@@ -1,8 +1,8 @@
 //! Upstreams and their servers.
 
 use super::super::error::Finding;
-use super::super::model::{Balance, Scheme, Upstream, UpstreamBounds, UpstreamServer};
-use super::super::raw::{Item, Named, RawBalance, RawUpstream};
+use super::super::model::{Balance, Protocol, Scheme, Upstream, UpstreamBounds, UpstreamServer};
+use super::super::raw::{Item, Named, RawBalance, RawProtocol, RawUpstream};
 use super::super::source::Place;
 use super::super::values::Located;
 use super::settings::TIMEOUT;
@@ -66,6 +66,11 @@ fn upstream(
         health: raw.health.as_ref().and_then(|health| resilience::health(context, item, health)),
         ejection: resilience::ejection(context, item),
         retries: resilience::retries(context, item),
+        protocol: match value(&raw.protocol, RawProtocol::Auto) {
+            RawProtocol::Http1 => Protocol::Http1,
+            RawProtocol::Http2 => Protocol::Http2,
+            RawProtocol::Auto => Protocol::Auto,
+        },
         ca: raw.ca.as_ref().map(|path| context.file(&path.value)),
         credentials: credentials::compile(context, item, raw.credentials.as_ref()).unwrap_or_default(),
         client_certificate: raw.client_certificate.as_ref().and_then(|given| {

@@ -36,6 +36,8 @@ pub struct Upstream {
     pub ejection: Ejection,
     /// When a request is sent once more.
     pub retries: Retries,
+    /// What its servers speak.
+    pub protocol: Protocol,
     /// PEM file of the authorities to trust; `None`: the web's.
     pub ca: Option<PathBuf>,
     /// The certificate to show to servers that ask for one.
@@ -57,6 +59,18 @@ pub struct UpstreamServer {
     pub host: Box<str>,
     /// The port, by default the scheme's.
     pub port: u16,
+}
+
+/// What servers speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2: chosen by ALPN over TLS, by prior knowledge elsewhere.
+    Http2,
+    /// Over TLS what they choose, HTTP/1.1 elsewhere.
+    #[default]
+    Auto,
 }
 
 /// Whether TLS is spoken.

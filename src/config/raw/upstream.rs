@@ -44,6 +44,8 @@ pub(in crate::config) struct RawUpstream {
     pub(in crate::config) ejection: Option<Located<RawEjection>>,
     /// When a request that failed is sent once more.
     pub(in crate::config) retries: Option<Located<RawRetries>>,
+    /// What its servers speak: "http1", "http2", or "auto" (default): over TLS what they choose, HTTP/1.1 elsewhere.
+    pub(in crate::config) protocol: Option<Located<RawProtocol>>,
     /// PEM file of the authorities to trust for https, relative to this configuration's folder. Default: the web's.
     pub(in crate::config) ca: Option<Located<String>>,
     /// The certificate to show to servers that ask for one (mutual TLS). Reloaded when the files change.
@@ -52,6 +54,19 @@ pub(in crate::config) struct RawUpstream {
     pub(in crate::config) server_name: Option<Located<String>>,
     /// What these servers get in place of the client's `Authorization`, where the route does not say. Default "keep".
     pub(in crate::config) credentials: Option<Located<RawCredentials>>,
+}
+
+/// What servers speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "Protocol")]
+pub(in crate::config) enum RawProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2: chosen by ALPN over TLS, by prior knowledge elsewhere.
+    Http2,
+    /// Over TLS what they choose, HTTP/1.1 elsewhere.
+    Auto,
 }
 
 /// How a server is chosen.

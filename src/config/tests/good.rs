@@ -1,7 +1,9 @@
 //! Good files and what they become.
 
 use super::*;
-use crate::engine::{Access, Id, IdKind, Limiter, Mode, Nanos, Outcome, Part, Payers, ProfileId, RequestClass, Stage};
+use crate::engine::{
+    Access, Enforce, Id, IdKind, Limiter, Mode, Nanos, Outcome, Part, Payers, ProfileId, RequestClass, Stage,
+};
 use std::time::Duration;
 
 fn with_preset(text: &str) -> Config {
@@ -34,6 +36,7 @@ fn class(config: &Config, request: &str, mode: Mode) -> RequestClass {
         values: [Id::NONE; 8],
         facts: 0,
         payers: Payers::Account,
+        lot: 0,
     }
 }
 
@@ -44,10 +47,10 @@ fn met(config: &Config, class: &RequestClass) -> Vec<String> {
     let hold = engine.walk(&config.policy, class, Nanos::ZERO, &mut steps).unwrap();
     drop(hold);
     let decided = steps.into_iter().filter_map(|step| match step {
-        crate::engine::Step::Decided { limit, outcome: Outcome::Admitted { .. } } => Some(limit),
+        crate::engine::Step::Decided { limit, outcome: Outcome::Admitted { .. }, .. } => Some(limit),
         _ => None,
     });
-    let enforced = decided.map(|id| config.policy.limit(id)).filter(|limit| limit.enforce);
+    let enforced = decided.map(|id| config.policy.limit(id)).filter(|limit| limit.enforce == Enforce::Always);
     enforced.map(|limit| limit.name.to_string()).collect()
 }
 
@@ -71,7 +74,10 @@ fn the_presets_report_the_read_allocation_and_do_not_enforce_it() {
             let (_, row) = limit(&config, name);
             let Limiter::Allocation(earned) = row.limiter else { panic!("{name}") };
             assert_eq!((earned.per_transaction, earned.at_least, earned.window.as_secs()), (500, 10_000, 30 * 86_400));
-            assert_eq!((row.enforce, row.stage.reason(), row.when.connected), (false, "global-rate", Some(connected)));
+            assert_eq!(
+                (row.enforce, row.stage.reason(), row.when.connected),
+                (Enforce::Never, "global-rate", Some(connected))
+            );
             let left_out = row.except.as_ref().and_then(|except| except.endpoints.as_ref()).map_or(0, |set| set.len());
             assert!(left_out > 8, "{left_out}");
         }
@@ -156,7 +162,7 @@ fn defaults_of_a_limit() {
         (figures(&config, "b", ProfileId::BASE), &*of("b").per),
         ((5, 50), &[Part::Account, Part::Endpoint][..])
     );
-    assert!(of("a").enforce && !of("b").enforce && !of("a").fallback);
+    assert_eq!((of("a").enforce, of("b").enforce, of("a").fallback), (Enforce::Always, Enforce::Never, false));
     assert_eq!((of("c").stage, of("d").stage), (Stage::GlobalConcurrency, Stage::Resource));
     assert!(of("d").per.is_empty());
 }
@@ -257,9 +263,12 @@ fn a_great_many_limits_compile() {
 #[test]
 fn time_outs_and_sizes_are_read() {
     let config = good(&format!(
-        "{BASE}response_timeout = '90s'\nmax_idle = 3\n[server]\ndrain_timeout = '0s'\nmax_uri_bytes = '4KiB'\nmax_connections = 5\n",
+        "{BASE}response_timeout = '90s'\nmax_idle = 3\n[server]\ndrain_timeout = '0s'\nmax_uri_bytes = '4KiB'\nmax_connections = 5\nhttp2_max_streams = 7\n",
     ));
     assert_eq!(config.server.drain_timeout, Duration::ZERO);
+    assert_eq!(config.server.http2.unwrap().max_streams, 7);
+    let other = good(&format!("{BASE}protocol = 'http2'\n[server]\nhttp2 = false\n"));
+    assert_eq!((other.server.http2, other.upstreams[0].protocol), (None, crate::config::Protocol::Http2));
     assert_eq!((config.server.max_uri_bytes, config.server.max_connections), (4096, 5));
     assert_eq!((config.upstreams[0].response_timeout, config.upstreams[0].max_idle), (Duration::from_secs(90), 3));
 }

@@ -48,6 +48,7 @@ fn the_reference_has_every_key() {
         let twin = |from: &str, to: &str| key.starts_with(from) && present.contains(&key.replace(from, to));
         twin("limits.when.", "limits.except.")
             || twin("limits.except.", "limits.when.")
+            || twin("limits.candidate.", "tiers.*.limits.*.")
             || twin("accounts.*.limits.*.", "tiers.*.limits.*.")
             || twin("upstreams.*.credentials.", "routes.credentials.")
     };

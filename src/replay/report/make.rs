@@ -1,9 +1,10 @@
 //! From counts to a report: names, times, sorted lists.
 
 use super::{
-    AccountsReport, ChangeReport, Comparison, CountReport, Difference, FaultReport, LimitReport, PeakReport,
-    ReasonReport, RecordedReport, Report, Suggested, TimelineReport, TraceReport,
+    AccountsReport, CandidateReport, ChangeReport, Comparison, CountReport, Difference, FaultReport, LimitReport,
+    PeakReport, ReasonReport, RecordedReport, Report, Suggested, TimelineReport, TraceReport,
 };
+use crate::engine::Enforce;
 use crate::engine::{LimitId, Stage};
 use crate::replay::arrival::{AccountId, Accounts, MAX_ACCOUNTS};
 use crate::replay::figures::written;
@@ -93,15 +94,19 @@ fn limits(simulation: &Simulation<'_>, figures: Option<&[Found]>) -> Vec<LimitRe
     let all = simulation.config.policy.limits().zip(&simulation.limits);
     all.map(|((id, limit), tally)| {
         let found = figures.and_then(|figures| figures.get(id.index()));
-        let (refused, would_refuse) = if limit.enforce { (tally.refused, 0) } else { (0, tally.refused) };
         LimitReport {
             name: limit.name.clone(),
             reason: limit.stage.reason(),
             figures: written(&limit.limiter),
-            enforced: limit.enforce,
+            enforced: share(limit.enforce),
             admitted: tally.admitted,
-            refused,
-            would_refuse,
+            refused: tally.refused,
+            would_refuse: tally.would_refuse,
+            candidate: limit.candidate.map(|candidate| CandidateReport {
+                figures: written(&candidate),
+                admitted: tally.tried_admitted,
+                would_refuse: tally.tried_refused,
+            }),
             accounts: tally.accounts.count(),
             peak: peak(&tally.asked_peak),
             refused_peak: peak(&tally.refused_peak),
@@ -113,6 +118,15 @@ fn limits(simulation: &Simulation<'_>, figures: Option<&[Found]>) -> Vec<LimitRe
         }
     })
     .collect()
+}
+
+/// The share of accounts that a limit is enforced for.
+fn share(enforce: Enforce) -> f64 {
+    match enforce {
+        Enforce::Always => 1.0,
+        Enforce::Never => 0.0,
+        Enforce::Share(share) => share.fraction(),
+    }
 }
 
 fn endpoints(simulation: &Simulation<'_>) -> Vec<CountReport> {

@@ -90,9 +90,9 @@ fn limits(f: &mut fmt::Formatter<'_>, limits: &[LimitReport]) -> fmt::Result {
     ];
     for limit in limits {
         let suggested = |figures: Option<&crate::config::WrittenFigures>| figures.map_or("-".to_owned(), line);
-        let refused = match limit.enforced {
-            true => limit.refused.to_string(),
-            false => format!("({})", limit.would_refuse),
+        let refused = match limit.would_refuse {
+            0 => limit.refused.to_string(),
+            more => format!("{} ({more})", limit.refused),
         };
         rows.push([
             limit.name.to_string(),
@@ -104,7 +104,14 @@ fn limits(f: &mut fmt::Formatter<'_>, limits: &[LimitReport]) -> fmt::Result {
             suggested(limit.suggested.as_ref().and_then(|found| found.refuses_one_in_1000.as_ref())),
         ]);
     }
-    table(f, &rows)
+    table(f, &rows)?;
+    for limit in limits {
+        if let Some(candidate) = &limit.candidate {
+            let (name, figures) = (&limit.name, line(&candidate.figures));
+            writeln!(f, "candidate of {name} ({figures}): would refuse {}", candidate.would_refuse)?;
+        }
+    }
+    Ok(())
 }
 
 fn counts(f: &mut fmt::Formatter<'_>, of: &str, counts: &[CountReport]) -> fmt::Result {

@@ -99,7 +99,7 @@ impl Spares {
     }
 
     /// Appends the date of this second, as `Date` has it.
-    pub(super) fn put_date(&self, out: &mut Vec<u8>) {
+    pub(in crate::server) fn put_date(&self, out: &mut Vec<u8>) {
         let now = self.time.now();
         let mut date = self.date.borrow_mut();
         if now >= self.date_until.get() {

@@ -208,6 +208,11 @@ const NEVER_TRAILERS: [&[u8]; 21] = [
 ];
 const NEVER_TRAILER_FAMILIES: [&[u8]; 5] = [b"x-forwarded-", b"tollgate-", b"stripe-", b"proxy-", b"if-"];
 
+/// The same as [`Field::is_shadow`] for a name that came otherwise than in a line.
+pub(in crate::server) fn is_shadow_name(name: &[u8]) -> bool {
+    name.contains(&b'_') && shadows(name)
+}
+
 /// Whether a trailer of this name frames, routes, conditions or authenticates a message.
 pub(in crate::server) fn is_never_trailer(name: &[u8]) -> bool {
     let begins = |family: &&[u8]| name.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family));

@@ -7,7 +7,7 @@ use std::ops::Range;
 /// an absolute target stands in it.
 ///
 /// Stricter than hyper in every byte, so that hyper never meets a target that it answers on its own.
-pub(super) fn check(target: &[u8], is_options: bool) -> Result<Option<Range<usize>>, WireFault> {
+pub(in crate::server) fn check(target: &[u8], is_options: bool) -> Result<Option<Range<usize>>, WireFault> {
     check_bytes(target)?;
     if target.first() == Some(&b'/') || (target == b"*" && is_options) {
         return Ok(None);
@@ -54,7 +54,7 @@ fn check_bytes(target: &[u8]) -> Result<(), WireFault> {
 ///
 /// RFC 3986 also allows commas, percent signs and other marks in a registered name. No host of an API has them, and two
 /// parsers may read them as two things.
-pub(super) fn check_authority(authority: &[u8]) -> Result<(), WireFault> {
+pub(in crate::server) fn check_authority(authority: &[u8]) -> Result<(), WireFault> {
     let (host_is_good, port) = if let Some(literal) = authority.strip_prefix(b"[") {
         let end = literal.iter().position(|&byte| byte == b']').ok_or(WireFault::HostInvalid)?;
         let (address, port) = literal.split_at_checked(end).ok_or(WireFault::HostInvalid)?;

@@ -19,6 +19,9 @@ pub enum ExchangeFault {
     /// The connection ended before the answer did.
     #[error("the server closed the connection before its answer was whole")]
     Closed,
+    /// The stream or its connection failed, or what came was not HTTP/2.
+    #[error("the stream failed")]
+    Stream(#[source] h2::Error),
     /// The answer cannot be read, or not in one way only.
     #[error("the server's answer cannot be read: {0}")]
     Malformed(#[from] Malformed),

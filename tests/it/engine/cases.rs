@@ -5,7 +5,7 @@ use crate::support::seed;
 use std::collections::HashMap;
 use std::sync::Arc;
 use tollgate::config::Config;
-use tollgate::engine::{Engine, Hold, Nanos, Outcome, Step};
+use tollgate::engine::{Engine, Hold, LimitId, Nanos, Outcome, Step};
 
 #[test]
 fn the_engine_answers_every_case_as_expected() {
@@ -70,16 +70,19 @@ impl Run {
             }),
         };
         assert_eq!(Some(&got), entry.expect.as_ref(), "{place}");
-        let shadows: Vec<&str> = steps
-            .iter()
-            .filter_map(|step| match step {
-                Step::Decided { limit, outcome: Outcome::Rejected { .. } } => Some(policy.limit(*limit)),
-                _ => None,
-            })
-            .filter(|limit| !limit.enforce)
-            .map(|limit| &*limit.name)
-            .collect();
+        let named = |wanted: fn(&Step) -> Option<LimitId>| -> Vec<&str> {
+            steps.iter().filter_map(wanted).map(|id| &*policy.limit(id).name).collect()
+        };
+        let shadows = named(|step| match step {
+            Step::Decided { limit, outcome: Outcome::Rejected { .. }, enforced: false } => Some(*limit),
+            _ => None,
+        });
         assert_eq!(shadows, entry.shadow, "{place}: shadow limits");
+        let candidates = named(|step| match step {
+            Step::Tried { limit, outcome: Outcome::Rejected { .. } } => Some(*limit),
+            _ => None,
+        });
+        assert_eq!(candidates, entry.candidate, "{place}: candidates");
         let Ok(mut hold) = verdict else { return };
         match &entry.hold {
             // Not forwarded yet: it may still be cancelled.

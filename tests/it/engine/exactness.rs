@@ -109,8 +109,8 @@ impl Duel {
         let got_said: Vec<(String, Said)> = steps
             .iter()
             .filter_map(|step| match *step {
-                Step::Decided { limit, outcome } => Some((name(limit), said(outcome))),
-                Step::Skipped { .. } => None,
+                Step::Decided { limit, outcome, .. } => Some((name(limit), said(outcome))),
+                Step::Tried { .. } | Step::Skipped { .. } => None,
             })
             .collect();
         assert_eq!(got_said, want.said);

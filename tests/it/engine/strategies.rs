@@ -65,8 +65,8 @@ fn slots() -> impl Strategy<Value = Figures> {
 
 fn limit() -> impl Strategy<Value = LimitSpec> {
     let figures = prop_oneof![
-        2 => (rate().boxed(), vec((1_usize..=2, rate()), 0..=1)),
-        1 => (slots().boxed(), vec((1_usize..=2, slots()), 0..=1)),
+        2 => (rate().boxed(), vec((1_usize..=2, rate()), 0..=1), weighted(0.3, rate()).boxed()),
+        1 => (slots().boxed(), vec((1_usize..=2, slots()), 0..=1), weighted(0.3, slots()).boxed()),
     ];
     let per = subsequence(
         vec![PartSpec::Account, PartSpec::Connected, PartSpec::Key, PartSpec::Ip, PartSpec::Endpoint, PartSpec::PathId],
@@ -82,7 +82,7 @@ fn limit() -> impl Strategy<Value = LimitSpec> {
         per,
         prop::bool::weighted(0.8),
     )
-        .prop_map(|(stage, (figures, overrides), when, except, fallback, per, enforce)| LimitSpec {
+        .prop_map(|(stage, (figures, overrides, candidate), when, except, fallback, per, enforce)| LimitSpec {
             name: String::new(),
             stage,
             figures,
@@ -92,6 +92,7 @@ fn limit() -> impl Strategy<Value = LimitSpec> {
             fallback,
             per,
             enforce,
+            candidate,
         })
 }
 

@@ -134,6 +134,7 @@ fn the_presets_report_from_the_figure_on_and_refuse_nothing() {
             values: [Id::NONE; MAX_VALUES],
             facts: 0,
             payers: Payers::Account,
+            lot: 0,
         };
         let engine = Arc::new(Engine::new(SEED, 1_000));
         let mut now = Nanos(0);
@@ -143,7 +144,7 @@ fn the_presets_report_from_the_figure_on_and_refuse_nothing() {
             engine.stage(&config.policy, Stage::GlobalRate, &class, now, &mut hold, &mut steps).unwrap();
             hold.commit();
             let said = steps.iter().find_map(|step| match step {
-                Step::Decided { limit, outcome } if *limit == id => Some(*outcome),
+                Step::Decided { limit, outcome, .. } if *limit == id => Some(*outcome),
                 _ => None,
             });
             (matches!(said.unwrap(), Outcome::Admitted { .. }), now)

@@ -10,7 +10,7 @@ use http::Request;
 use std::collections::BTreeSet;
 use std::task::Poll;
 use std::time::Duration;
-use tollgate::engine::Limiter;
+use tollgate::engine::{Enforce, Limiter};
 
 const LIVE: &str = "sk_live_000000000000000000000000000000000001";
 const TEST: &str = "sk_test_000000000000000000000000000000000001";
@@ -217,7 +217,7 @@ fn every_limit_of_a_preset_has_a_row_and_every_row_a_limit() {
         let run = Run::new(preset);
         for (_, limit) in run.stack.home.shared.current().config.policy.limits() {
             if REPORTED.contains(&&*limit.name) {
-                assert!(!limit.enforce, "{}", limit.name);
+                assert_eq!(limit.enforce, Enforce::Never, "{}", limit.name);
                 continue;
             }
             assert!(ROWS.iter().any(|row| row.limit == &*limit.name), "{preset}: no row tests {}", limit.name);

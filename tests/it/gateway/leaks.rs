@@ -333,6 +333,7 @@ fn left(gateway: &Running) -> usize {
         values: [Id::NONE; MAX_VALUES],
         facts: 0,
         payers: Payers::Account,
+        lot: 0,
     };
     match shared.engine.peek(policy, id, &class, shared.time.now()) {
         Outcome::Admitted { remaining } => usize::try_from(remaining).unwrap(),

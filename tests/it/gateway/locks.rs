@@ -1,6 +1,6 @@
 //! Object locks over real sockets: one request at a time at one object, the others in the order in which they came.
 
-use crate::support::running::{LIVE, OTHER, Running, Setup, TEST, request};
+use crate::support::running::{Folder, LIVE, OTHER, Running, Setup, TEST, request};
 use crate::support::upstream::{Got, Upstream, ok};
 use crate::support::wait::{PATIENCE, wait_until};
 use crate::support::wire::Wire;
@@ -256,7 +256,10 @@ fn who_waits_too_long_is_told_so_in_stripe_s_words_and_pays_nothing() {
 #[test]
 fn a_full_queue_refuses_at_once() {
     for (line, cause) in [("lock_queue_max = 1", "queue_full"), ("lock_waiters_max = 1", "too_many_waiters")] {
-        let house = House::new(|setup| setup.server(line));
+        let folder = Folder::new();
+        let log = folder.path("access.jsonl");
+        let logged = format!("[log]\naccess = \"{}\"\n", log.display());
+        let house = House::new(|setup| setup.server(line).with(&logged));
         let mut clients = house.line_up(&["a", "b"]);
         let answer = house.gateway.ask(write(INTENT, LIVE, "c", ""));
         assert_eq!((answer.status(), answer.error()["code"].as_str()), (429, Some("lock_timeout")));
@@ -265,6 +268,13 @@ fn a_full_queue_refuses_at_once() {
         house.gate.release(2);
         assert!(clients.iter_mut().all(|client| client.answer().status() == 200));
         house.assert_idle();
+        let read = || std::fs::read_to_string(&log).unwrap_or_default();
+        wait_until("every line is written", || read().lines().count() == 3);
+        let text = read();
+        let refused = text.lines().find(|line| line.contains("\"status\":429")).unwrap();
+        let refused: serde_json::Value = serde_json::from_str(refused).unwrap();
+        assert_eq!((&refused["reason"], &refused["lock_timeout"]), (&"lock-timeout".into(), &cause.into()));
+        assert_eq!((refused.get("limit"), text.matches("lock_timeout").count()), (None, 1));
     }
 }
 

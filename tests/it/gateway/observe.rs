@@ -76,6 +76,7 @@ fn labels() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([
         ("tollgate_requests_total", ["access", "mode", "route", "status"].as_slice()),
         ("tollgate_decisions_total", &["limit", "verdict"]),
+        ("tollgate_candidate_decisions_total", &["limit", "verdict"]),
         ("tollgate_rejections_total", &["limit", "mode", "reason"]),
         ("tollgate_auth_failures_total", &["cause"]),
         ("tollgate_request_duration_seconds", &["route"]),

@@ -4,12 +4,16 @@ use crate::support::cases::{Admit, Case, Entry, Expected, cases, configuration};
 use crate::support::running::key;
 use crate::support::stub::{Deed, InFlight, Stack, StubResponse, peer, poll_once, read};
 use crate::support::{seed, wait::PATIENCE};
+use bytes::Bytes;
 use http::{HeaderMap, Request};
-use std::collections::{BTreeMap, HashMap};
+use prometheus::IntCounter;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use tollgate::engine::{Access, Mode, Nanos, Stage};
+use tollgate::explain::{Explanation, Question, Written, explain};
 use tollgate::gateway::{ADMIT_ORDER, Peer};
+use tollgate::metrics::LimitCounters;
 
 #[test]
 fn stages_are_met_in_the_engines_order() {
@@ -39,7 +43,7 @@ impl Run {
         for entry in case.timeline.iter().filter(|entry| entry.request.is_some()) {
             let secret = secret(entry);
             let (account, mode) = (entry.account(), entry.mode());
-            let id = entry.key.clone().unwrap_or_else(|| format!("key_{account}_{mode}"));
+            let id = key_id(entry);
             let entry = key(&id, &secret, account, mode, "connected_accounts = \"*\"");
             keys.insert(secret, entry);
         }
@@ -82,10 +86,12 @@ impl Run {
     }
 
     fn arrive(&mut self, place: &str, entry: &Entry) {
-        let before = self.shadow_rejects();
+        let before = (self.counted(|own| Some(&own.shadow_reject)), self.counted(candidate_reject));
+        let decided = self.decisions();
+        let explained = self.explained(entry);
         let peer = peer(entry.ip.as_deref().unwrap_or("192.0.2.1"));
         let deed = if entry.hold.is_some() { Deed::Wait } else { Deed::Answer };
-        let mut call = self.stack.call(&peer, request(entry, deed));
+        let mut call = self.stack.send(&peer, request(entry, deed).map(|()| Bytes::from(entry.form.clone())));
         match poll_once(&mut call) {
             std::task::Poll::Ready(response) => assert_verdict(place, response, entry.expect.as_ref().unwrap()),
             std::task::Poll::Pending => {
@@ -94,23 +100,99 @@ impl Run {
             }
         }
         peer.let_go();
-        let after = self.shadow_rejects();
-        let shadows: Vec<&String> =
-            after.iter().filter(|(name, count)| before[*name] < **count).map(|it| it.0).collect();
-        let mut expected: Vec<&String> = entry.shadow.iter().collect();
-        expected.sort();
-        assert_eq!(shadows, expected, "{place}: shadow limits");
+        assert_foretold(place, &explained, entry.expect.as_ref().unwrap());
+        let after = self.decisions();
+        let asked: BTreeSet<&str> =
+            after.iter().filter(|(name, count)| decided[*name] < **count).map(|it| it.0.as_str()).collect();
+        assert_eq!(asked, to_be_asked(&explained), "{place}: limits that apply, up to the one that refuses");
+        let after = (self.counted(|own| Some(&own.shadow_reject)), self.counted(candidate_reject));
+        let more = |before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>| -> Vec<String> {
+            after.iter().filter(|(name, count)| before[*name] < **count).map(|it| it.0.clone()).collect()
+        };
+        let sorted = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>();
+        assert_eq!(more(&before.0, &after.0), sorted(&entry.shadow), "{place}: shadow limits");
+        assert_eq!(more(&before.1, &after.1), sorted(&entry.candidate), "{place}: candidates");
     }
 
-    /// Would-be refusals so far, by limit.
-    fn shadow_rejects(&self) -> BTreeMap<String, u64> {
+    /// What is said of the request before it comes.
+    fn explained(&self, entry: &Entry) -> Explanation {
+        let shared = &self.stack.home.shared;
+        let snapshot = shared.current();
+        let (method, path) = entry.request.as_deref().unwrap().split_once(' ').unwrap();
+        let headers: Vec<String> = entry.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let key = key_id(entry);
+        let written = Written {
+            method: Some(method),
+            path,
+            account: Some(entry.account()),
+            mode: Some(entry.mode()),
+            key_id: Some(&key),
+            connected_account: entry.connected.as_deref(),
+            ip: entry.ip.as_deref(),
+            headers: headers.iter().map(String::as_str).collect(),
+            form: entry.form.split('&').filter(|pair| !pair.is_empty()).collect(),
+        };
+        let question = Question::new(&written, &snapshot.config, None, &seed()).unwrap();
+        explain(&question, &snapshot.config, &shared.engine, self.stack.home.now(), usize::MAX)
+    }
+
+    /// How often each limit was asked so far.
+    fn decisions(&self) -> BTreeMap<String, u64> {
+        let kinds = [
+            self.counted(|own| Some(&own.admit)),
+            self.counted(|own| Some(&own.reject)),
+            self.counted(|own| Some(&own.shadow_reject)),
+        ];
+        let mut sum = BTreeMap::new();
+        for (name, count) in kinds.into_iter().flatten() {
+            *sum.entry(name).or_default() += count;
+        }
+        sum
+    }
+
+    /// One count of each limit so far.
+    fn counted(&self, counter: fn(&LimitCounters) -> Option<&IntCounter>) -> BTreeMap<String, u64> {
         let snapshot = self.stack.home.shared.current();
         let limits = snapshot.config.policy.limits();
         limits
             .zip(&snapshot.limits)
-            .map(|((_, limit), own)| (limit.name.to_string(), own.shadow_reject.get()))
+            .map(|((_, limit), own)| (limit.name.to_string(), counter(own).map_or(0, |counter| counter.get())))
             .collect()
     }
+}
+
+fn to_be_asked(explained: &Explanation) -> BTreeSet<&str> {
+    let mut asked = BTreeSet::new();
+    for limit in explained.limits.iter().filter(|limit| limit.applies) {
+        asked.insert(&*limit.name);
+        if Some(&limit.name) == explained.refuses_now.as_ref() {
+            break;
+        }
+    }
+    asked
+}
+
+/// Holds what was said of a request against what it is to get.
+fn assert_foretold(place: &str, explained: &Explanation, expected: &Expected) {
+    let refused = match expected {
+        Expected::Word(_) => None,
+        Expected::Reject(refused) => Some(refused),
+    };
+    assert_eq!(explained.refuses_now.as_deref(), refused.map(|refused| refused.limit.as_str()), "{place}: foretold");
+    let Some(refused) = refused else { return };
+    let limit = explained.limits.iter().find(|limit| *limit.name == *refused.limit).unwrap();
+    let exact = refused.retry_after.as_deref().map(|text| humantime::parse_duration(text).unwrap().as_nanos());
+    let foretold = limit.state.as_ref().unwrap().next_free_ms.map(u128::from);
+    assert_eq!(foretold, exact.map(|ns| ns.div_ceil(1_000_000)), "{place}: when the next passes");
+    assert_eq!(limit.reason, refused.reason, "{place}");
+}
+
+fn key_id(entry: &Entry) -> String {
+    entry.key.clone().unwrap_or_else(|| format!("key_{}_{}", entry.account(), entry.mode()))
+}
+
+fn candidate_reject(own: &LimitCounters) -> Option<&IntCounter> {
+    own.candidate.as_ref().map(|candidate| &candidate.reject)
 }
 
 /// A secret of its own for each account, mode and key.
@@ -128,6 +210,9 @@ fn request(entry: &Entry, deed: Deed) -> Request<()> {
     }
     for (name, value) in &entry.headers {
         request = request.header(name, value);
+    }
+    if !entry.form.is_empty() {
+        request = request.header("content-type", "application/x-www-form-urlencoded");
     }
     request.body(()).unwrap()
 }

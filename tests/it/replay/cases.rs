@@ -1,10 +1,14 @@
 //! Every case of the engine, written as a trace and replayed.
 
 use super::{Trace, config, moment, replay, verdicts};
-use crate::support::cases::{Case, Entry, Expected, cases};
+use crate::support::cases::{Case, Entry, Expected, cases, classified};
 use serde_json::json;
 use std::collections::BTreeMap;
+use tollgate::body::Body;
+use tollgate::classification;
+use tollgate::config::Config;
 use tollgate::engine::Nanos;
+use tollgate::replay::SEED;
 
 /// A replay has one configuration from end to end, so a case that is about reloads is none of its own.
 const ELSEWHERE: [&str; 1] = ["reload"];
@@ -25,22 +29,22 @@ fn a_replay_answers_every_case_as_the_engine_does() {
 }
 
 fn agrees(name: &str, case: &Case) {
-    let (trace, expected) = written(case);
     let config = config(&case.policy);
+    let (trace, expected) = written(case, &config);
     let got = verdicts(&trace, &config);
     assert_eq!(got.len(), expected.len(), "{name}");
     for (number, (got, (place, expected))) in got.iter().zip(&expected).enumerate() {
         assert_eq!(got, expected, "{name}, {place}, request {number}");
     }
-    let mut shadows: BTreeMap<&str, u64> = BTreeMap::new();
-    for entry in &case.timeline {
-        for limit in &entry.shadow {
-            *shadows.entry(limit).or_default() += u64::from(entry.times.unwrap_or(1));
-        }
-    }
     let report = replay(&trace, &config).report;
     for limit in &report.limits {
-        assert_eq!(limit.would_refuse, shadows.get(&*limit.name).copied().unwrap_or(0), "{name}: {}", limit.name);
+        let named = |names: fn(&Entry) -> &[String]| -> u64 {
+            let entries = case.timeline.iter().filter(|entry| names(entry).iter().any(|name| **name == *limit.name));
+            entries.map(|entry| u64::from(entry.times.unwrap_or(1))).sum()
+        };
+        let tried = limit.candidate.as_ref().map_or(0, |candidate| candidate.would_refuse);
+        let expected = (named(|entry| &entry.shadow), named(|entry| &entry.candidate));
+        assert_eq!((limit.would_refuse, tried), expected, "{name}: {}", limit.name);
     }
     let refused = expected.iter().filter(|(_, limit)| limit.is_some()).count() as u64;
     assert_eq!((report.refused, report.admitted), (refused, expected.len() as u64 - refused), "{name}");
@@ -51,7 +55,7 @@ type Wanted = (String, Option<String>);
 
 /// The case as a trace. Where requests are held, each entry is a nanosecond later than the one before, so that what happens at
 /// one moment has an order.
-fn written(case: &Case) -> (Trace, Vec<Wanted>) {
+fn written(case: &Case, config: &Config) -> (Trace, Vec<Wanted>) {
     let holds = case.timeline.iter().any(|entry| entry.hold.is_some());
     let at = |number: usize| Nanos(case.timeline[number].at().0 + if holds { number as u64 } else { 0 });
     let (mut text, mut expected) = (String::new(), Vec::new());
@@ -69,7 +73,7 @@ fn written(case: &Case) -> (Trace, Vec<Wanted>) {
             Expected::Reject(refused) => Some(refused.limit.clone()),
         };
         for _ in 0..entry.times.unwrap_or(1) {
-            text.push_str(&line(entry, at(number), took, cancelled).to_string());
+            text.push_str(&line(entry, config, at(number), took, cancelled).to_string());
             text.push('\n');
             expected.push((format!("entry {}", number + 1), limit.clone()));
         }
@@ -77,14 +81,24 @@ fn written(case: &Case) -> (Trace, Vec<Wanted>) {
     (Trace::new(text), expected)
 }
 
-fn line(entry: &Entry, at: Nanos, took_ns: u64, cancelled: bool) -> serde_json::Value {
-    let (method, path) = entry.request.as_deref().unwrap().split_once(' ').unwrap();
-    let partition: BTreeMap<String, &String> =
-        entry.headers.iter().map(|(name, value)| (format!("header.{name}"), value)).collect();
+fn line(entry: &Entry, config: &Config, at: Nanos, took_ns: u64, cancelled: bool) -> serde_json::Value {
+    let (method, target) = entry.request.as_deref().unwrap().split_once(' ').unwrap();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let mut partition: BTreeMap<String, String> =
+        entry.headers.iter().map(|(name, value)| (format!("header.{name}"), value.clone())).collect();
+    let mut facts: Vec<String> = Vec::new();
+    let endpoint = classified(entry, config, &SEED).endpoint;
+    if let Some(inspection) = config.inspection(endpoint) {
+        let body = if entry.form.is_empty() { Body::Empty } else { Body::Form(entry.form.as_bytes()) };
+        let findings = inspection.read(body, query);
+        let named = classification::named_findings(config, endpoint, &findings, usize::MAX);
+        partition.extend(named.map(|(name, value)| (name.into_string(), value.into_string())));
+        facts.extend(classification::named_facts(inspection, &findings).map(String::from));
+    }
     let mut line = json!({
         "ts": moment(at), "duration_ms": took_ns as f64 / 1e6, "client": entry.ip.as_deref().unwrap_or("192.0.2.1"),
         "account": entry.account(), "key_id": entry.key.as_deref().unwrap_or("key_1"), "mode": entry.mode(),
-        "endpoint": "any", "method": method, "path": path, "status": 200, "partition": partition,
+        "endpoint": "any", "method": method, "path": path, "status": 200, "partition": partition, "facts": facts,
     });
     if let Some(connected) = &entry.connected {
         line["connected_account"] = json!(connected);

@@ -8,23 +8,24 @@
 //! [[timeline]]            # in the order of time
 //! at = "1s"               # since the start
 //! request = "POST /v1/payouts"
-//! account = "acct_1"      # also: mode, connected, key, ip, headers; see `Entry`
+//! account = "acct_1"      # also: mode, connected, key, ip, headers, form (the body); see `Entry`
 //! times = 15              # so many such requests, each with this verdict
 //! hold = "a"              # it stays in flight until `end = "a"` or `cancel = "a"`; otherwise it ends at once
 //! expect = "admit"        # or { limit = …, reason = …, retry_after = … }; without retry_after there must be none
 //! shadow = ["name"]       # shadow limits that would have refused
+//! candidate = ["name"]    # limits whose candidate would have refused
 //! ```
 //! Other entries have one of `end`, `cancel`, `sweep = true`, `reload = ''' … '''` (another configuration).
 
-use http::Method;
 use serde::Deserialize;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tollgate::config::{self, Config, Extractor};
-use tollgate::engine::class::MAX_VALUES;
-use tollgate::engine::{Access, Id, IdKind, Mode, Nanos, Payers, RequestClass, Seed};
+use tollgate::body::Body;
+use tollgate::classification::{self, Asked, Classifier};
+use tollgate::config::{self, Config};
+use tollgate::engine::{Mode, Nanos, RequestClass, Seed};
+use tollgate::keys::Principal;
 use tollgate::path::canonical;
 
 /// One file.
@@ -49,11 +50,15 @@ pub(crate) struct Entry {
     pub(crate) ip: Option<String>,
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) form: String,
     pub(crate) times: Option<u32>,
     pub(crate) hold: Option<String>,
     pub(crate) expect: Option<Expected>,
     #[serde(default)]
     pub(crate) shadow: Vec<String>,
+    #[serde(default)]
+    pub(crate) candidate: Vec<String>,
     pub(crate) end: Option<String>,
     pub(crate) cancel: Option<String>,
     #[serde(default)]
@@ -132,41 +137,24 @@ pub(crate) fn configuration(policy: &str, seed: &Seed) -> Config {
 
 /// What classification makes of an entry's request.
 pub(crate) fn classified(entry: &Entry, config: &Config, seed: &Seed) -> RequestClass {
-    let (method, path) = entry.request.as_deref().unwrap().split_once(' ').unwrap();
-    let method: Method = method.parse().unwrap();
+    let (method, target) = entry.request.as_deref().unwrap().split_once(' ').unwrap();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let path = canonical(path.as_bytes()).unwrap();
-    let found = config.index.find(&method, &path);
-    let unknown = config.other(if method.is_safe() { Access::Read } else { Access::Write });
-    let id = found.map_or(unknown, |found| found.endpoint());
-    let endpoint = &config.endpoints[id.0 as usize];
-    let account = entry.account();
-    let name = |kind, name: Option<&str>, default| seed.id(kind, name.unwrap_or(default).as_bytes());
-    let mut values = [Id::NONE; MAX_VALUES];
-    for (value, extractor) in values.iter_mut().zip(&config.policy.endpoint(id).extractors) {
-        let text = match config.extractor_at(id, *extractor).unwrap() {
-            Extractor::Path(name) => {
-                let template = endpoint.template.as_ref().unwrap();
-                let place = template.names().iter().position(|known| known == name).unwrap();
-                found.as_ref().unwrap().param(place)
-            }
-            Extractor::Query(_) | Extractor::Form(_) | Extractor::Json(_) | Extractor::FirstOf(_) => None,
-            Extractor::Header(name) => entry.headers.get(name.as_str()).map(|text| Cow::Borrowed(text.as_str())),
-        };
-        *value = text.map_or(Id::NONE, |text| seed.id(IdKind::Value, text.as_bytes()));
+    let headers = entry.headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+    let mode = if entry.mode() == "test" { Mode::Test } else { Mode::Live };
+    let principal = Principal::supposed(seed, entry.key.as_deref().unwrap_or("key_1"), entry.account(), mode);
+    let asked = Asked {
+        method: &method.parse().unwrap(),
+        host: "api.example.com",
+        path: path.as_str(),
+        headers: &headers,
+        connected: Ok(entry.connected.as_deref()),
+        client: entry.ip.as_deref().unwrap_or("192.0.2.1").parse().unwrap(),
+    };
+    let mut class = Classifier { config, seed: *seed, principal: &principal }.classify(&asked).class.unwrap();
+    if let Some(inspection) = config.inspection(class.endpoint) {
+        let body = if entry.form.is_empty() { Body::Empty } else { Body::Form(entry.form.as_bytes()) };
+        classification::take(&mut class, &inspection.read(body, query), seed);
     }
-    RequestClass {
-        mode: if entry.mode() == "test" { Mode::Test } else { Mode::Live },
-        access: endpoint.access,
-        endpoint: id,
-        route: config.route("api.example.com", path.as_str()).unwrap(),
-        profile: config.profile(account),
-        cost: config.policy.endpoint(id).cost,
-        account: seed.id(IdKind::Account, account.as_bytes()),
-        connected: entry.connected.as_deref().map_or(Id::NONE, |name| seed.id(IdKind::Account, name.as_bytes())),
-        key: name(IdKind::Key, entry.key.as_deref(), "key_1"),
-        ip: name(IdKind::Ip, entry.ip.as_deref(), "192.0.2.1"),
-        values,
-        facts: 0,
-        payers: Payers::Account,
-    }
+    class
 }

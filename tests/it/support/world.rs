@@ -6,8 +6,8 @@ use std::time::Duration;
 use tollgate::engine::class::MAX_VALUES;
 use tollgate::engine::policy::ExtractorId;
 use tollgate::engine::{
-    Access, Concurrency, Condition, EndpointClass, EndpointId, Gcra, Id, IdKind, Limit, LimitId, Limiter, Mode, Part,
-    Payers, Policy, Profile, ProfileId, RequestClass, RouteId, Seed, Stage,
+    Access, Concurrency, Condition, EndpointClass, EndpointId, Enforce, Gcra, Id, IdKind, Limit, LimitId, Limiter,
+    Mode, Part, Payers, Policy, Profile, ProfileId, RequestClass, RouteId, Seed, Stage,
 };
 
 /// The endpoints of the world. Those of [`has_id`] have a `path.id`.
@@ -93,6 +93,8 @@ pub(crate) struct LimitSpec {
     pub(crate) fallback: bool,
     pub(crate) per: Vec<PartSpec>,
     pub(crate) enforce: bool,
+    /// Figures on trial.
+    pub(crate) candidate: Option<Figures>,
 }
 
 impl LimitSpec {
@@ -108,6 +110,7 @@ impl LimitSpec {
             fallback: false,
             per: vec![PartSpec::Account],
             enforce: true,
+            candidate: None,
         }
     }
 
@@ -192,6 +195,7 @@ pub(crate) fn class(request: &RequestSpec) -> RequestClass {
         values,
         facts: 0,
         payers: Payers::Account,
+        lot: 0,
     }
 }
 
@@ -222,7 +226,8 @@ fn limit(spec: &LimitSpec) -> Limit {
         except: spec.except.as_ref().map(condition),
         fallback: spec.fallback,
         per: spec.per.iter().map(|&part| part_of(part)).collect(),
-        enforce: spec.enforce,
+        enforce: if spec.enforce { Enforce::Always } else { Enforce::Never },
+        candidate: spec.candidate.map(Figures::limiter),
     }
 }
 
