@@ -32,4 +32,4 @@ fn chosen() -> &'static Target {
     })
 }
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| { (chosen().1)(data) });
+libfuzzer_sys::fuzz_target!(|data: &[u8]| (chosen().1)(data));
