@@ -28,7 +28,9 @@ fn main() -> Result<()> {
 fn run(kind: &str, count: usize) -> Result<()> {
     let upstream = TcpListener::bind("127.0.0.1:0")?;
     let gateway = gateway(upstream.local_addr()?)?;
-    std::thread::spawn(move || upstream.incoming().flatten().for_each(|socket| drop(std::thread::spawn(|| answer(socket)))));
+    std::thread::spawn(move || {
+        upstream.incoming().flatten().for_each(|socket| drop(std::thread::spawn(|| answer(socket))))
+    });
     let (request, status) = request(kind)?;
     let address = gateway.addresses().first().copied().ok_or(Error::other("nothing to listen on"))?;
     let mut client = TcpStream::connect(address)?;
