@@ -210,6 +210,13 @@ impl Inspection {
         bits.flat_map(|bit| bit.any.iter().filter_map(|&place| self.tests.get(place)))
     }
 
+    /// The facts one of whose tests has a name for which `is_named` holds: the way back from [`Inspection::holding`].
+    pub fn facts_named(&self, mut is_named: impl FnMut(&str) -> bool) -> u64 {
+        let mut named = |&place: &usize| self.tests.get(place).is_some_and(|test| is_named(&test.name()));
+        let bits = self.facts.iter().filter(|bit| bit.any.iter().any(&mut named));
+        bits.fold(0, |facts, bit| facts | bit.mask)
+    }
+
     fn facts_of(&self, scan: &form::Scan<'_>) -> u64 {
         let holds = |bit: &&Bit| {
             let verdicts = || bit.any.iter().map(|&place| scan.verdict(place));

@@ -10,6 +10,7 @@ mod health;
 pub mod keys;
 mod log;
 pub mod mock;
+mod replay;
 mod run;
 pub mod schema;
 
@@ -38,6 +39,8 @@ enum Command {
     Explain(explain::Explain),
     /// Make, list and revoke API keys.
     Keys(keys::KeysArgs),
+    /// Replay recorded traffic: what would have been refused, by which limit, for which account, when.
+    Replay(replay::ReplayArgs),
     /// Run a stand-in upstream with Stripe-shaped answers.
     Mock(mock::MockArgs),
     /// Ask a running gateway whether it is healthy; for container health checks.
@@ -84,6 +87,7 @@ fn run_command(command: Command) -> anyhow::Result<ExitCode> {
             keys::run(&args, now, keys_file_of, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Replay(args) => replay::run(&args),
         Command::Mock(args) => mock::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Health(args) => health::run(&args),
         Command::Schema(args) => {

@@ -27,6 +27,7 @@
 //! | 2 | [`upstream`] | connections to upstream servers, one pool a thread |
 //! | 3 | [`explain`] | what a request would meet and why, in words |
 //! | 3 | [`gateway`] | the stack of one request, top to bottom in one file |
+//! | 3 | [`replay`] | recorded traffic through the engine on virtual time |
 //! | 4 | [`server`] | threads, listeners, TLS, connections and the wire guard |
 //! | 4 | [`admin`] | metrics and health, never on the public listener |
 //! | 4 | [`process`] | a whole gateway: load, start, reload, drain |
@@ -57,6 +58,7 @@ pub mod metrics;
 pub mod mock;
 pub mod path;
 pub mod process;
+pub mod replay;
 pub mod server;
 pub mod state;
 pub mod tls;

@@ -213,6 +213,9 @@ struct Record<'a> {
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lock_timeout: Option<&'static str>,
+    /// `false`: no limit refused it, and yet it was not forwarded, so that its tokens went back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forwarded: Option<bool>,
     #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     partition: std::collections::BTreeMap<&'a str, &'a str>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -246,10 +249,15 @@ impl<'a> Record<'a> {
                 .map(|rejection| rejection.stage.reason())
                 .or(lock_timeout.map(|_| "lock-timeout")),
             lock_timeout,
+            forwarded: is_given_up(exchange).then_some(false),
             facts: &draft.facts,
             partition: draft.values.iter().map(|(name, value)| (&**name, cut(value))).collect(),
         }
     }
+}
+
+fn is_given_up(exchange: &Exchange) -> bool {
+    exchange.endpoint.is_some() && exchange.rejection.is_none() && !exchange.forwarded
 }
 
 fn cut(text: &str) -> &str {

@@ -45,6 +45,8 @@ pub struct Exchange {
     pub endpoint: Option<EndpointId>,
     /// Nanoseconds that it waited for its turn at an object; `None` where it did not have to.
     pub waited_ns: Option<u64>,
+    /// Whether it was forwarded: what limits gave it is spent.
+    pub forwarded: bool,
     /// When the request was handed to the upstream.
     pub sent: Option<Nanos>,
     /// When the head of the upstream's answer came.
@@ -197,6 +199,7 @@ impl Exchange {
             access: None,
             endpoint: None,
             waited_ns: None,
+            forwarded: false,
             sent: None,
             answered: None,
             status: CLIENT_GONE,

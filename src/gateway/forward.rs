@@ -41,6 +41,7 @@ pub fn forward(
 ) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
     let Classified { mut request, mut exchange, principal, class, mut held, .. } = classified;
     held.commit();
+    exchange.forwarded = true;
     let config = &exchange.view.snapshot.config;
     let transaction = config.endpoints.get(class.endpoint.0 as usize).is_some_and(|endpoint| endpoint.transaction);
     exchange.transaction = transaction.then(|| Box::new(class));

@@ -17,6 +17,8 @@ mod hardening;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod replay;
+#[cfg(test)]
 mod state;
 #[cfg(test)]
 mod support;

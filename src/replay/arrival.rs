@@ -1,0 +1,347 @@
+//! What a replay keeps of a request between its line and its turn: no strings.
+
+use super::record::Record;
+use crate::body::Findings;
+use crate::classification::{self, Asked, Classifier, Unfit};
+use crate::config::Config;
+use crate::engine::class::{IdHasher, MAX_VALUES};
+use crate::engine::{EndpointId, Id, IdKind, Mode, Part, Payers, ProfileId, RequestClass, RouteId, Seed, lot};
+use crate::keys::Principal;
+use crate::path;
+use http::Method;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::BuildHasherDefault;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Configurations that one replay may hold side by side.
+pub const MAX_CONFIGS: usize = 2;
+/// Accounts that are counted each on its own, at about 100 bytes an account. All others are counted together.
+pub const MAX_ACCOUNTS: usize = 1_000_000;
+
+/// An account's place among the [`Accounts`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AccountId(pub u32);
+
+impl AccountId {
+    /// All accounts beyond [`MAX_ACCOUNTS`].
+    pub const BEYOND: AccountId = AccountId(u32::MAX);
+}
+
+/// One request, classified by each configuration.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// Nanoseconds to its last byte; `None` where the trace does not say.
+    pub duration: Option<u64>,
+    /// Whose it is.
+    pub account: AccountId,
+    /// Live or test.
+    pub mode: Mode,
+    /// The status answered.
+    pub status: u16,
+    /// Whether a limit refused it when it was recorded.
+    pub was_refused: bool,
+    /// Whether it was given up before it was forwarded: its tokens go back when it ends.
+    pub given_up: bool,
+    /// By configuration: what it is; `None` where it would never have come to the limits.
+    pub briefs: [Option<Brief>; MAX_CONFIGS],
+    /// The whole classes, by configuration, where the briefs do not tell all.
+    pub classes: Option<Box<[Option<RequestClass>; MAX_CONFIGS]>>,
+}
+
+/// Most requests have no more to them, the account and the mode aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Brief {
+    /// The endpoint.
+    pub endpoint: EndpointId,
+    /// The route.
+    pub route: RouteId,
+}
+
+/// All accounts of a trace, by place.
+#[derive(Debug)]
+pub struct Accounts {
+    seed: Seed,
+    index: HashMap<u64, AccountId, BuildHasherDefault<IdHasher>>,
+    known: Vec<Account>,
+}
+
+/// An account.
+#[derive(Debug)]
+pub struct Account {
+    /// Its name.
+    pub name: Box<str>,
+    /// The engine's id of it.
+    pub id: Id,
+    /// By which limits that are enforced for a share of accounts choose.
+    pub lot: u64,
+    /// Its figures, by configuration.
+    pub profiles: [ProfileId; MAX_CONFIGS],
+}
+
+impl Accounts {
+    fn new(seed: Seed) -> Accounts {
+        Accounts { seed, index: HashMap::default(), known: Vec::new() }
+    }
+
+    /// An account; `None` for [`AccountId::BEYOND`].
+    #[must_use]
+    pub fn get(&self, place: AccountId) -> Option<&Account> {
+        self.known.get(place.0 as usize)
+    }
+
+    /// How many there are, at most [`MAX_ACCOUNTS`].
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    fn place(&mut self, name: &str, configs: &[&Config]) -> (AccountId, Id) {
+        let id = self.seed.id(IdKind::Account, name.as_bytes());
+        if let Some(&place) = self.index.get(&id.0[0]) {
+            // Two accounts of one half of a hash are seldom enough to be counted with the others.
+            let same = self.get(place).is_some_and(|known| known.id == id);
+            return (if same { place } else { AccountId::BEYOND }, id);
+        }
+        if self.known.len() >= MAX_ACCOUNTS {
+            return (AccountId::BEYOND, id);
+        }
+        let place = AccountId(u32::try_from(self.known.len()).unwrap_or(u32::MAX));
+        let mut profiles = [ProfileId::BASE; MAX_CONFIGS];
+        for (profile, config) in profiles.iter_mut().zip(configs) {
+            *profile = config.profile(name);
+        }
+        self.known.push(Account { name: name.into(), id, lot: lot(name), profiles });
+        self.index.insert(id.0[0], place);
+        (place, id)
+    }
+}
+
+/// Classifies records by each configuration, with the classification of live traffic.
+#[derive(Debug)]
+pub struct Classes<'c> {
+    seed: Seed,
+    configs: Vec<&'c Config>,
+    asides: Vec<Aside>,
+    /// The account and the key are put into it for each request.
+    principal: Principal,
+    accounts: Accounts,
+}
+
+/// What is known of a configuration beside itself.
+#[derive(Debug)]
+struct Aside {
+    /// A host for each route, by its name.
+    hosts: HashMap<Box<str>, String>,
+    /// Whether limits count by keys or by addresses.
+    counts_by_origin: bool,
+}
+
+/// What became of a record.
+pub enum Classed {
+    /// It has a class in at least one of the configurations.
+    Arrival(Arrival),
+    /// It never came to the limits.
+    Elsewhere,
+    /// The gateway takes no such path.
+    BadPath,
+}
+
+impl<'c> Classes<'c> {
+    /// At most [`MAX_CONFIGS`] are used.
+    #[must_use]
+    pub fn new(seed: Seed, configs: &[&'c Config]) -> Classes<'c> {
+        let configs: Vec<&Config> = configs.iter().copied().take(MAX_CONFIGS).collect();
+        let asides = configs.iter().map(|config| Aside::new(config)).collect();
+        let principal = Principal::supposed(&seed, "", "", Mode::Live);
+        Classes { seed, configs, asides, principal, accounts: Accounts::new(seed) }
+    }
+
+    /// The accounts seen so far.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// Classifies a record.
+    pub fn classify(&mut self, record: &Record<'_>) -> Classed {
+        let Some(account) = &record.account else { return Classed::Elsewhere };
+        let Ok(method) = Method::from_bytes(record.method.as_bytes()) else { return Classed::BadPath };
+        // What the gateway logged is canonical; in other logs the query follows.
+        let own = record.endpoint.is_some();
+        let Ok(path) = (if own { Ok(Cow::Borrowed(&*record.path)) } else { canonical(&record.path) }) else {
+            return Classed::BadPath;
+        };
+        let (place, id) = self.accounts.place(account, &self.configs);
+        let mode = record.mode.unwrap_or(Mode::Live);
+        self.principal.mode = mode;
+        self.principal.account_id = id;
+        self.principal.lot = self.accounts.get(place).map_or_else(|| lot(account), |known| known.lot);
+        if self.asides.iter().any(|aside| aside.counts_by_origin) {
+            let key = record.key.as_deref().unwrap_or_default();
+            self.principal.key_id = self.seed.id(IdKind::Key, key.as_bytes());
+        }
+        let mut arrival = Arrival {
+            duration: record.duration,
+            account: place,
+            mode,
+            status: record.status,
+            was_refused: record.limit.is_some() || (!own && record.status == 429),
+            given_up: record.given_up,
+            briefs: [None; MAX_CONFIGS],
+            classes: None,
+        };
+        let headers = headers(record);
+        for number in 0..self.configs.len() {
+            let asked = Asked {
+                method: &method,
+                host: self.host(number, record),
+                path: &path,
+                headers: &headers,
+                connected: Ok(record.connected.as_deref()),
+                client: client(record, self.asides.get(number)),
+            };
+            match self.class(number, record, &asked, place) {
+                Ok(class) => self.note(number, &mut arrival, class),
+                Err(Unfit::Path) => return Classed::BadPath,
+                Err(_) => {}
+            }
+        }
+        if arrival.briefs.iter().any(Option::is_some) { Classed::Arrival(arrival) } else { Classed::Elsewhere }
+    }
+
+    fn class(
+        &self,
+        number: usize,
+        record: &Record<'_>,
+        asked: &Asked<'_>,
+        place: AccountId,
+    ) -> Result<RequestClass, Unfit> {
+        let Some(config) = self.configs.get(number) else { return Err(Unfit::NoRoute) };
+        let classifier = Classifier { config, seed: self.seed, principal: &self.principal };
+        let mut class = classifier.classify(asked).class?;
+        class.profile = match self.accounts.get(place) {
+            Some(account) => account.profiles.get(number).copied().unwrap_or(ProfileId::BASE),
+            None => config.profile(record.account.as_deref().unwrap_or_default()),
+        };
+        if let Some(inspection) = config.inspection(class.endpoint) {
+            let mut findings = Findings { facts: 0, values: Default::default() };
+            findings.facts = inspection.facts_named(|name| record.facts.iter().any(|fact| fact == name));
+            let known = &config.policy.endpoint(class.endpoint).extractors;
+            for (value, extractor) in findings.values.iter_mut().zip(known) {
+                let Some(extractor) = config.extractors.get(extractor.0 as usize) else { continue };
+                let name = extractor.to_string();
+                let found = record.partition.iter().find(|(own, _)| *own == name);
+                *value = found.map(|(_, value)| Cow::Borrowed(&**value));
+            }
+            classification::take(&mut class, &findings, &self.seed);
+        }
+        Ok(class)
+    }
+
+    fn note(&self, number: usize, arrival: &mut Arrival, class: RequestClass) {
+        let plain = arrival.account != AccountId::BEYOND
+            && !self.asides.get(number).is_some_and(|aside| aside.counts_by_origin)
+            && class.connected == Id::NONE
+            && class.payers == Payers::Account
+            && class.facts == 0
+            && class.values == [Id::NONE; MAX_VALUES];
+        if let Some(brief) = arrival.briefs.get_mut(number) {
+            *brief = Some(Brief { endpoint: class.endpoint, route: class.route });
+        }
+        if !plain && let Some(own) = arrival.classes.get_or_insert_default().get_mut(number) {
+            *own = Some(class);
+        }
+    }
+
+    /// The host it was for: as it was recorded, or any that the recorded route takes.
+    fn host<'r>(&'r self, number: usize, record: &'r Record<'_>) -> &'r str {
+        if let Some(host) = record.host.as_deref() {
+            return host;
+        }
+        let hosts = self.asides.get(number).map(|aside| &aside.hosts).filter(|hosts| !hosts.is_empty());
+        let known = hosts.zip(record.route.as_deref()).and_then(|(hosts, route)| hosts.get(route));
+        known.map(String::as_str).unwrap_or_default()
+    }
+}
+
+impl Aside {
+    fn new(config: &Config) -> Aside {
+        let hosts = config.routes.iter().filter_map(|route| {
+            let host = route.hosts.first()?;
+            // Any label will do where any is taken.
+            Some((route.name.clone(), host.replacen('*', "any", 1)))
+        });
+        let by_origin = |part: &Part| matches!(part, Part::Key | Part::Ip);
+        let counts_by_origin = config.policy.limits().any(|(_, limit)| limit.per.iter().any(by_origin));
+        Aside { hosts: hosts.collect(), counts_by_origin }
+    }
+}
+
+/// The class of a request under a configuration; `None` where it has none.
+#[must_use]
+pub fn class_of(arrival: &Arrival, number: usize, config: &Config, accounts: &Accounts) -> Option<RequestClass> {
+    let brief = (*arrival.briefs.get(number)?)?;
+    if let Some(class) = arrival.classes.as_ref().and_then(|classes| *classes.get(number)?) {
+        return Some(class);
+    }
+    let account = accounts.get(arrival.account)?;
+    Some(RequestClass {
+        mode: arrival.mode,
+        access: classification::access_of(config, brief.endpoint),
+        endpoint: brief.endpoint,
+        route: brief.route,
+        profile: account.profiles.get(number).copied().unwrap_or(ProfileId::BASE),
+        cost: config.policy.endpoint(brief.endpoint).cost,
+        account: account.id,
+        lot: account.lot,
+        connected: Id::NONE,
+        key: Id::NONE,
+        ip: Id::NONE,
+        values: [Id::NONE; MAX_VALUES],
+        facts: 0,
+        payers: Payers::Account,
+    })
+}
+
+/// The canonical path of a target, with or without a scheme and a query.
+fn canonical(target: &str) -> Result<Cow<'_, str>, path::PathError> {
+    let target = match target.split_once("://") {
+        Some(("http" | "https", rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
+        _ => target,
+    };
+    let raw = target.split('?').next().unwrap_or_default();
+    let canonical = path::canonical(raw.as_bytes())?;
+    Ok(if canonical.is_borrowed() { Cow::Borrowed(raw) } else { Cow::Owned(canonical.as_str().to_owned()) })
+}
+
+/// The headers that limits count by. The log has a hash of each, which tells the same ones apart.
+fn headers(record: &Record<'_>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &record.partition {
+        if let Some(name) = name.strip_prefix("header.")
+            && let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value))
+        {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+/// The client's address, where it counts.
+fn client(record: &Record<'_>, aside: Option<&Aside>) -> IpAddr {
+    const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    if !aside.is_some_and(|aside| aside.counts_by_origin) {
+        return NOBODY;
+    }
+    let Some(text) = record.client.as_deref() else { return NOBODY };
+    let address = text.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
+    address.map_or(NOBODY, |address| address.to_canonical())
+}

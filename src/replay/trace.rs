@@ -1,0 +1,228 @@
+//! The requests of all traces of a replay, in the order in which they began.
+
+use super::ReplayError;
+use super::arrival::{Accounts, Arrival, Classed, Classes};
+use super::format::{Mapping, Reader};
+use super::input::{BytesRead, Input};
+use super::lines::{Lines, Next};
+use super::order::{MOST, Order};
+use super::record::{Fault, Record};
+use crate::engine::Nanos;
+
+/// Line numbers that are kept of each kind of fault.
+pub const FIRST_FAULTS: usize = 5;
+/// Lines between two calls of [`Watch::reached`].
+const STEP_LINES: u64 = 8_192;
+
+/// Watches a replay go on.
+pub trait Watch {
+    /// A pass over all traces begins, of so many bytes as they are stored.
+    fn begins(&mut self, pass: &str, bytes: u64);
+    /// So many bytes and lines have been read of it.
+    fn reached(&mut self, bytes: u64, lines: u64);
+}
+
+impl Watch for () {
+    fn begins(&mut self, _: &str, _: u64) {}
+    fn reached(&mut self, _: u64, _: u64) {}
+}
+
+/// What was read, and what was wrong with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Lines, empty ones too.
+    pub lines: u64,
+    /// Requests that came as far as the limits.
+    pub requests: u64,
+    /// Requests that did not: without a key, an account or a route.
+    pub elsewhere: u64,
+    /// By kind of fault, in the order of [`Fault::ALL`].
+    pub faults: [Faults; Fault::ALL.len()],
+}
+
+/// Faults of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// How many.
+    pub count: u64,
+    /// The first, by the input's place and the line.
+    pub first: Vec<(usize, u64)>,
+}
+
+/// All traces of a replay.
+#[derive(Debug)]
+pub struct Traces {
+    /// In the order they were named.
+    pub inputs: Vec<Input>,
+    /// How they are written; `None`: each file tells.
+    pub mapping: Option<Mapping>,
+    /// Whether the first fault is an error.
+    pub strict: bool,
+}
+
+/// One file while it is read.
+struct Source {
+    place: usize,
+    lines: Option<Lines<Box<dyn std::io::Read>>>,
+    reader: Reader,
+    order: Order<Arrival>,
+}
+
+/// One pass over all traces.
+struct Pass<'p, 'c, W> {
+    traces: &'p Traces,
+    classes: &'p mut Classes<'c>,
+    tally: Tally,
+    read: BytesRead,
+    watch: &'p mut W,
+}
+
+impl Traces {
+    /// Hands every request to `each`, in the order in which they began.
+    ///
+    /// # Errors
+    /// A file is gone; or, with `strict`, the first fault.
+    pub fn pass<W: Watch>(
+        &self,
+        name: &str,
+        classes: &mut Classes<'_>,
+        watch: &mut W,
+        mut each: impl FnMut(Nanos, &Arrival, &Accounts),
+    ) -> Result<Tally, ReplayError> {
+        let mut bytes = 0;
+        for input in &self.inputs {
+            bytes += input.size().map_err(|error| ReplayError::Input { file: input.name(), error })?;
+        }
+        watch.begins(name, bytes);
+        let mut pass = Pass { traces: self, classes, tally: Tally::default(), read: BytesRead::default(), watch };
+        let most = (MOST / self.inputs.len().max(1)).max(1_024);
+        let mut sources = Vec::new();
+        for place in 0..self.inputs.len() {
+            sources.push(pass.open(place, most)?);
+        }
+        while let Some((at, arrival)) = pass.next(&mut sources)? {
+            pass.tally.requests += 1;
+            each(Nanos(at), &arrival, pass.classes.accounts());
+        }
+        pass.watch.reached(pass.read.get(), pass.tally.lines);
+        Ok(pass.tally)
+    }
+
+    /// A place in a file, as people write it.
+    #[must_use]
+    pub fn place(&self, input: usize, line: u64) -> String {
+        let name = self.inputs.get(input).map(Input::name).unwrap_or_default();
+        format!("{name}:{line}")
+    }
+}
+
+impl<W: Watch> Pass<'_, '_, W> {
+    fn open(&mut self, place: usize, most: usize) -> Result<Source, ReplayError> {
+        let reader = Reader::new(self.traces.mapping.as_ref());
+        let mut source = Source { place, lines: None, reader, order: Order::new(most) };
+        match self.traces.inputs.get(place).map(|input| input.open(&self.read)) {
+            Some(Ok(file)) => source.lines = Some(Lines::new(file)),
+            Some(Err(_)) => self.fault(Fault::Unreadable, place, 1)?,
+            None => {}
+        }
+        Ok(source)
+    }
+
+    /// The next request of all files: the earliest of those that each file has next.
+    fn next(&mut self, sources: &mut [Source]) -> Result<Option<(u64, Arrival)>, ReplayError> {
+        let mut earliest: Option<(u64, usize)> = None;
+        for (place, source) in sources.iter_mut().enumerate() {
+            while !source.order.is_ready() && source.lines.is_some() {
+                self.read_on(source)?;
+            }
+            if let Some(at) = source.order.peek()
+                && earliest.is_none_or(|known| at < known.0)
+            {
+                earliest = Some((at, place));
+            }
+        }
+        Ok(earliest.and_then(|(_, place)| sources.get_mut(place)?.order.pop()))
+    }
+
+    /// Reads one line.
+    fn read_on(&mut self, source: &mut Source) -> Result<(), ReplayError> {
+        let Source { place, lines: Some(lines), reader, order } = source else { return Ok(()) };
+        let next = lines.advance();
+        let number = lines.number();
+        match next {
+            Ok(Next::Line { at, whole }) => {
+                self.count_line();
+                match self.line(lines.bytes(&at), whole, reader, order) {
+                    Ok(()) => Ok(()),
+                    Err(fault) => self.fault(fault, *place, number),
+                }
+            }
+            Ok(Next::Long) => {
+                self.count_line();
+                self.fault(Fault::Long, *place, number)
+            }
+            Ok(Next::End) => {
+                order.end();
+                source.lines = None;
+                Ok(())
+            }
+            Err(_) => {
+                order.end();
+                source.lines = None;
+                self.fault(Fault::Unreadable, source.place, number + 1)
+            }
+        }
+    }
+
+    fn count_line(&mut self) {
+        self.tally.lines += 1;
+        if self.tally.lines.is_multiple_of(STEP_LINES) {
+            self.watch.reached(self.read.get(), self.tally.lines);
+        }
+    }
+
+    fn line(
+        &mut self,
+        bytes: &[u8],
+        whole: bool,
+        reader: &mut Reader,
+        order: &mut Order<Arrival>,
+    ) -> Result<(), Fault> {
+        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if memchr::memchr(0, bytes).is_some() {
+            return Err(Fault::Binary);
+        }
+        let text = std::str::from_utf8(bytes).map_err(|_| Fault::Binary)?;
+        // A last line without a line feed may be one that is still being written.
+        let cut_off = |fault| if whole || fault != Fault::Malformed { fault } else { Fault::Truncated };
+        let record: Record<'_> = reader.read(text).map_err(cut_off)?;
+        match self.classes.classify(&record) {
+            Classed::Arrival(arrival) => {
+                let written = record.at.saturating_add(record.duration.unwrap_or(0));
+                if order.push(record.at, written, arrival) { Ok(()) } else { Err(Fault::Late) }
+            }
+            Classed::Elsewhere => {
+                self.tally.elsewhere += 1;
+                Ok(())
+            }
+            Classed::BadPath => Err(Fault::Path),
+        }
+    }
+
+    fn fault(&mut self, fault: Fault, place: usize, line: u64) -> Result<(), ReplayError> {
+        if self.traces.strict {
+            return Err(ReplayError::Fault { place: self.traces.place(place, line), fault });
+        }
+        if let Some(faults) = self.tally.faults.get_mut(fault as usize) {
+            faults.count += 1;
+            if faults.first.len() < FIRST_FAULTS {
+                faults.first.push((place, line));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,183 @@
+//! The built command: formats, packing, output, exit codes, memory.
+
+use super::{line, moment};
+use crate::support::running::Folder;
+use crate::support::wait::{PATIENCE, wait_for};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::{Command, Output, Stdio};
+use tollgate::engine::Nanos;
+
+const CONFIG: &str = "[auth]\nmode = 'passthrough'\n[upstreams.api]\nservers = ['http://127.0.0.1:9']\n\
+    [[endpoints]]\nmatch = 'POST /v1/charges'\nname = 'charges.create'\n\
+    [[limits]]\nname = 'all'\nstage = 'global'\nrate = '1/h'\nburst = 3\n\
+    [[limits]]\nname = 'slots'\nstage = 'endpoint'\nconcurrency = 1\n";
+
+fn folder() -> Folder {
+    let folder = Folder::new();
+    folder.put("one.toml", CONFIG);
+    folder.put("other.toml", &CONFIG.replace("burst = 3", "burst = 5"));
+    folder
+}
+
+/// The command in the folder, so that what it prints names no other.
+fn command(folder: &Folder, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.arg("replay").args(args).current_dir(folder.path(""));
+    command
+}
+
+fn run(folder: &Folder, args: &[&str]) -> Output {
+    command(folder, args).stdin(Stdio::null()).output().unwrap()
+}
+
+fn run_with(folder: &Folder, args: &[&str], input: &[u8]) -> Output {
+    let mut child = command(folder, args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[track_caller]
+fn json(output: &Output) -> serde_json::Value {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Requests of a few accounts, some of them at once.
+fn trace(requests: u64) -> String {
+    let at = |number: u64| Nanos(number * 40_000_000);
+    let request = |number: u64| line(at(number), 55.5, &format!("acct_{}", number % 7), "POST /v1/charges", 200, "");
+    (0..requests).map(request).collect()
+}
+
+#[test]
+fn packed_or_plain_and_twice_the_bytes_are_the_same() {
+    let folder = folder();
+    let text = trace(2_000);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(text.as_bytes()).unwrap();
+    let args = ["--config", "one.toml", "--against", "other.toml", "--json", "-"];
+    let plain = run_with(&folder, &args, text.as_bytes());
+    let report = json(&plain);
+    assert_eq!(report["trace"]["requests"], 2_000);
+    assert!(report["refused"].as_u64() > Some(1_000), "{report}");
+    assert!(report["difference"]["newly_admitted"].as_u64() > Some(0), "{report}");
+    for packed in [text.clone().into_bytes(), gzip.finish().unwrap(), zstd::encode_all(text.as_bytes(), 0).unwrap()] {
+        assert!(run_with(&folder, &args, &packed).stdout == plain.stdout);
+    }
+}
+
+#[test]
+fn several_traces_are_one_by_time() {
+    let folder = folder();
+    let text = trace(300);
+    folder.put("whole.jsonl", &text);
+    for (name, keep) in [("even.jsonl", 0), ("odd.jsonl", 1)] {
+        let part: Vec<&str> =
+            text.lines().enumerate().filter(|(number, _)| number % 2 == keep).map(|it| it.1).collect();
+        folder.put(name, &part.join("\n"));
+    }
+    let whole = json(&run(&folder, &["--config", "one.toml", "--json", "whole.jsonl"]));
+    let parts = json(&run(&folder, &["--config", "one.toml", "--json", "odd.jsonl", "even.jsonl"]));
+    assert_eq!(parts["trace"]["files"], serde_json::json!(["odd.jsonl", "even.jsonl"]));
+    for part in ["admitted", "limits", "accounts", "timeline"] {
+        assert_eq!(whole[part], parts[part], "{part}");
+    }
+}
+
+#[test]
+fn what_people_read_names_limits_accounts_and_figures() {
+    let folder = folder();
+    folder.put("t.jsonl", &(trace(100) + "{\"ts\":\n"));
+    let output = run(&folder, &["--config", "one.toml", "--against", "other.toml", "t.jsonl"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{text}");
+    for wanted in [
+        "100 requests of 7 accounts (101 lines)\n",
+        "warning: 1 line ends in the middle: t.jsonl:101\n",
+        "all    1/h, burst 3",
+        "refuses nobody",
+        "acct_1",
+        "AGAINST",
+        "14 newly admitted",
+        "14 no longer refused by all",
+    ] {
+        assert!(text.contains(wanted), "{wanted}: {text}");
+    }
+}
+
+#[test]
+fn exit_codes_and_what_is_told_on_the_way_out() {
+    let folder = folder();
+    folder.put("bad.jsonl", &(trace(3) + "nonsense\n"));
+    folder.put("bad.toml", "[auth]\nmode = 'maybe'\n");
+    folder.put("format.toml", "[replay.format]\nkind = 'json'\n");
+    let told = |args: &[&str], code: i32, wanted: &str| {
+        let output = run(&folder, args);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
+        assert!(text.contains(wanted), "{args:?}: {text}");
+    };
+    told(&["--config", "one.toml", "bad.jsonl"], 0, "");
+    told(&["--config", "one.toml", "--strict", "bad.jsonl"], 2, "bad.jsonl:4: the line is not of the format");
+    told(&["--config", "one.toml", "missing.jsonl"], 2, "missing.jsonl: cannot be read");
+    told(&["--config", "bad.toml", "bad.jsonl"], 2, "maybe");
+    told(&["--config", "one.toml", "--format", "format.toml", "bad.jsonl"], 2, "format.toml: ");
+    told(&["--config", "one.toml"], 2, "TRACE");
+}
+
+/// The examples of the documentation, each run as it stands there.
+#[test]
+fn the_examples_of_formats_work() {
+    let page = include_str!("../../../docs/replay.md");
+    let mut examples = 0;
+    for example in page.split("<!-- example -->").skip(1) {
+        let mut blocks = example.split("```").skip(1).step_by(2);
+        let (mapping, lines) = (blocks.next().unwrap(), blocks.next().unwrap());
+        let body = |block: &str| block.split_once('\n').unwrap().1.to_owned();
+        let folder = folder();
+        folder.put("format.toml", &body(mapping));
+        folder.put("trace", &body(lines));
+        let report =
+            json(&run(&folder, &["--config", "one.toml", "--format", "format.toml", "--strict", "--json", "trace"]));
+        let requests = body(lines).lines().count();
+        assert_eq!(report["trace"]["requests"], requests, "{mapping}");
+        assert_eq!(report["accounts"]["top"][0]["name"], "acct_1", "{report}");
+        assert_eq!(report["endpoints"][0]["name"], "charges.create", "{report}");
+        examples += 1;
+    }
+    assert!(examples >= 4, "the examples are there");
+}
+
+#[test]
+fn memory_does_not_grow_with_the_trace() {
+    let folder = folder();
+    let most = |requests: u64| {
+        let mut text = String::new();
+        for number in 0..requests {
+            let (account, at) = (number % 500, moment(Nanos(number * 500_000)));
+            writeln!(
+                text,
+                "{{\"ts\":\"{at}\",\"duration_ms\":3,\"account\":\"acct_{account}\",\"endpoint\":\"e\",\"method\":\"GET\",\
+                 \"path\":\"/v1/charges/ch_{number}\",\"status\":200}}"
+            )
+            .unwrap();
+        }
+        let args = ["--config", "one.toml", "--once", "--json", "-"];
+        let mut child = command(&folder, &args).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let status = format!("/proc/{}/status", child.id());
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let mut most = 0;
+        let ended = wait_for("it ends", || {
+            let status = std::fs::read_to_string(&status).unwrap_or_default();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+            let now = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+            most = most.max(now.unwrap_or(0));
+            child.try_wait().unwrap()
+        });
+        assert!(ended.success() && !PATIENCE.is_zero());
+        most
+    };
+    let (short, long) = (most(20_000), most(200_000));
+    assert!(long < short + 40_000, "{short} kB for 20,000 requests, {long} kB for 200,000");
+}
