@@ -199,10 +199,10 @@ fn exchange(service: &mut impl Stack, request: Request<Full<Bytes>>) -> Response
 
 /// Does with a request what the real forward service does, but for sending it.
 async fn forward(
-    classified: Box<Classified<ReadAhead<Full<Bytes>>>>,
+    classified: Classified<ReadAhead<Full<Bytes>>>,
     rewrites: bool,
 ) -> Result<Response<GatewayBody>, Refused> {
-    let Classified { mut request, mut exchange, principal, mut held, .. } = *classified;
+    let Classified { mut request, mut exchange, principal, mut held, .. } = classified;
     held.commit();
     if rewrites {
         let version = request.version();

@@ -28,12 +28,25 @@ use tower_http::timeout::TimeoutLayer;
 
 /// Time for a request's head, and for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections served at once; more wait to be accepted.
-const MAX_CONNECTIONS: usize = 64;
+
+/// What clients of the admin listener may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Connections served at once; more wait to be accepted.
+    pub connections: usize,
+    /// How long a connection lasts, however busy it is: whoever takes its answers by the spoonful must not keep its place.
+    pub lifetime: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds { connections: 64, lifetime: Duration::from_secs(60) }
+    }
+}
 
 /// Serves until the phase is [`Phase::Stopping`]; while draining it still answers, so that an orchestrator can watch.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>, mut phase: watch::Receiver<Phase>) {
-    let places = Arc::new(tokio::sync::Semaphore::new(MAX_CONNECTIONS));
+pub async fn serve(listener: TcpListener, shared: Arc<Shared>, mut phase: watch::Receiver<Phase>, bounds: Bounds) {
+    let places = Arc::new(tokio::sync::Semaphore::new(bounds.connections));
     let answering = phase.clone();
     let accepting = async {
         loop {
@@ -42,7 +55,7 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, mut phase: watch:
                 Ok((socket, peer)) => {
                     let serving = connection(socket, peer, Arc::clone(&shared), answering.clone());
                     tokio::spawn(async move {
-                        serving.await;
+                        let _ = tokio::time::timeout(bounds.lifetime, serving).await;
                         drop(place);
                     });
                 }

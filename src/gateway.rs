@@ -76,7 +76,7 @@ pub fn stack<B, R, F>(
 + use<B, R, F>
 where
     B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
-    F: Service<Box<Classified<ReadAhead<B>>>, Response = Response<GatewayBody<R>>, Error = Refused> + Clone,
+    F: Service<Classified<ReadAhead<B>>, Response = Response<GatewayBody<R>>, Error = Refused> + Clone,
 {
     let [global_rate, global_concurrency, endpoint_rate, endpoint_concurrency, resource] = ADMIT_ORDER;
     ServiceBuilder::new()

@@ -13,6 +13,7 @@
 //! | 0 | [`engine`] | the decision: pure, given the time, `std`, `dashmap` and a hasher only |
 //! | 1 | [`clock`] | the only reader of the operating system's clocks |
 //! | 1 | [`fields`] | header fields that mean something to a gateway, by what they do |
+//! | 1 | [`files`] | files that an operator names, read within bounds |
 //! | 1 | [`budget`] | how much memory the buffers of client connections may take |
 //! | 1 | [`path`] | the one canonical path of a request |
 //! | 1 | [`body`] | what queries and bodies say, read without trust |
@@ -47,6 +48,7 @@ pub mod endpoints;
 pub mod engine;
 pub mod explain;
 pub mod fields;
+pub mod files;
 pub mod frames;
 pub mod gateway;
 pub mod keys;

@@ -335,7 +335,12 @@ async fn control_loop(
 ) {
     if let Some(listener) = admin {
         match tokio::net::TcpListener::from_std(listener) {
-            Ok(listener) => drop(tokio::spawn(admin::serve(listener, Arc::clone(&control.shared), phase.clone()))),
+            Ok(listener) => drop(tokio::spawn(admin::serve(
+                listener,
+                Arc::clone(&control.shared),
+                phase.clone(),
+                admin::Bounds::default(),
+            ))),
             Err(error) => tracing::error!(%error, "cannot serve the admin listener"),
         }
     }

@@ -125,8 +125,8 @@ pub fn authorities(pem: &[u8], path: &Path) -> Result<RootCertStore, TlsError> {
 /// # Errors
 /// When it cannot be read, is no PEM, or holds no certificate that can be trusted.
 pub fn read_authorities(path: &Path) -> Result<(Vec<u8>, RootCertStore), TlsError> {
-    let pem =
-        std::fs::read(path).map_err(|error| TlsError::Authorities { path: path.to_owned(), why: error.to_string() })?;
+    let pem = crate::files::read(path)
+        .map_err(|error| TlsError::Authorities { path: path.to_owned(), why: error.to_string() })?;
     let roots = authorities(&pem, path)?;
     Ok((pem, roots))
 }

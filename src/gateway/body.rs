@@ -40,7 +40,7 @@ pub struct Rest {
     /// The protocol asked for in place of HTTP, where there is one.
     pub(super) upgrade: Option<Upgrade>,
     _held: Held,
-    pub(super) exchange: Box<Exchange>,
+    pub(super) exchange: Exchange,
 }
 
 /// A request in flight to an upstream, counted until this is dropped.
@@ -80,7 +80,7 @@ impl Rest {
 
     /// The end of an exchange that holds `held`.
     #[must_use]
-    pub fn new(held: Held, exchange: Box<Exchange>) -> Box<Rest> {
+    pub fn new(held: Held, exchange: Exchange) -> Box<Rest> {
         Box::new(Rest { connection: None, place: None, upgrade: None, _held: held, exchange })
     }
 
@@ -94,7 +94,7 @@ impl Rest {
     }
 
     /// Lets go of all but the record.
-    pub(super) fn into_exchange(self: Box<Self>) -> Box<Exchange> {
+    pub(super) fn into_exchange(self: Box<Self>) -> Exchange {
         let Rest { exchange, .. } = *self;
         exchange
     }

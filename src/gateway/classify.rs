@@ -8,7 +8,6 @@ use super::refusal::{BadRequest, Forbidden, Refusal};
 use super::rewrite;
 use super::step::Step;
 use crate::classification::{Asked, Classifier, Unfit, access_of, connected_account};
-use crate::upstream::ReadAhead;
 use http::request::Parts;
 use http::{Request, StatusCode};
 
@@ -17,9 +16,9 @@ use http::{Request, StatusCode};
 pub struct Classify;
 
 impl<B> Step<Authenticated<B>> for Classify {
-    type Next = Box<Classified<ReadAhead<B>>>;
+    type Next = Classified<B>;
 
-    fn take(&self, authenticated: Authenticated<B>) -> Result<Self::Next, Refused> {
+    fn take(&self, authenticated: Authenticated<B>) -> Result<Classified<B>, Refused> {
         let Authenticated { request, mut exchange, principal } = authenticated;
         let (parts, body) = request.into_parts();
         let view = std::rc::Rc::clone(&exchange.view);
@@ -51,9 +50,7 @@ impl<B> Step<Authenticated<B>> for Classify {
             draft.values = classifier.named_values(&asked, class.endpoint);
         }
         let (held, at) = (Held::new(&exchange.home), exchange.started);
-        // From here on it stays where it is: moved through every layer, its bytes would be copied a dozen times.
-        let request = Request::from_parts(parts, ReadAhead::new(body));
-        Ok(Box::new(Classified { request, exchange, principal, class, held, at }))
+        Ok(Classified { request: Request::from_parts(parts, body), exchange, principal, class, held, at })
     }
 }
 

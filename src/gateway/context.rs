@@ -301,7 +301,7 @@ pub struct Observed<B> {
     /// As it came.
     pub request: Request<B>,
     /// The record of it.
-    pub exchange: Box<Exchange>,
+    pub exchange: Exchange,
 }
 
 /// A request with a good key.
@@ -309,7 +309,7 @@ pub struct Authenticated<B> {
     /// As it came.
     pub request: Request<B>,
     /// The record of it.
-    pub exchange: Box<Exchange>,
+    pub exchange: Exchange,
     /// Whom the key names.
     pub principal: Arc<Principal>,
 }
@@ -319,7 +319,7 @@ pub struct Classified<B> {
     /// With its canonical path.
     pub request: Request<B>,
     /// The record of it.
-    pub exchange: Box<Exchange>,
+    pub exchange: Exchange,
     /// Whom the key names.
     pub principal: Arc<Principal>,
     /// What decides.

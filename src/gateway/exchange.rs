@@ -167,7 +167,7 @@ pub struct Draft {
 
 impl Exchange {
     /// Begins the record of a request that came from `peer`.
-    pub fn begin<B>(home: &Rc<Home>, peer: &Rc<Peer>, request: &Request<B>) -> Box<Exchange> {
+    pub fn begin<B>(home: &Rc<Home>, peer: &Rc<Peer>, request: &Request<B>) -> Exchange {
         let started = home.now();
         let view = home.view();
         let client = client_address(peer, &view, request.headers());
@@ -184,7 +184,7 @@ impl Exchange {
                 facts: Vec::new(),
             })
         });
-        Box::new(Exchange {
+        Exchange {
             request_id: request_id(home, request),
             home: Rc::clone(home),
             view,
@@ -204,7 +204,7 @@ impl Exchange {
             lock_timeout: None,
             transaction: None,
             draft,
-        })
+        }
     }
 
     /// Its wait for an object, which began at `since`, is over.

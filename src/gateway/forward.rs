@@ -31,14 +31,15 @@ use tokio::time::Instant;
 
 /// Forwards one admitted request.
 ///
-/// All that needs no waiting is done in the call itself. The rest is boxed: a future is moved on its way up through every layer.
+/// All that needs no waiting is done in the call itself, and what is done seldom is boxed: a future is moved on its way up
+/// through every layer, so this one holds only what it needs while it waits.
 ///
 /// # Errors
 /// When the upstream gives no usable answer, or the client's body is bad.
 pub fn forward(
-    classified: Box<Classified<ReadAhead<ClientBody>>>,
+    classified: Classified<ReadAhead<ClientBody>>,
 ) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
-    let Classified { mut request, mut exchange, principal, class, mut held, .. } = *classified;
+    let Classified { mut request, mut exchange, principal, class, mut held, .. } = classified;
     held.commit();
     let config = &exchange.view.snapshot.config;
     let transaction = config.endpoints.get(class.endpoint.0 as usize).is_some_and(|endpoint| endpoint.transaction);
@@ -51,7 +52,7 @@ pub fn forward(
     }
     let mut rest = Rest::new(held, exchange);
     rest.upgrade = upgrade;
-    Box::pin(converse(place, outgoing, progress, rest))
+    converse(place, outgoing, progress, rest)
 }
 
 /// When the last byte of a request's body came, for requests that have one.

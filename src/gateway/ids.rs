@@ -1,7 +1,7 @@
 //! Request ids and trace contexts, made without a system call and, but for a block now and then, without an allocation.
 
 use crate::engine::Seed;
-use bytes::{BufMut, BytesMut};
+use bytes::BytesMut;
 use http::HeaderValue;
 use std::cell::RefCell;
 
@@ -39,16 +39,15 @@ impl RequestIds {
     pub fn request_id(&self) -> HeaderValue {
         let mut inner = self.inner.borrow_mut();
         let random = inner.next();
-        inner.room(18).put_slice(b"req_");
+        let mut id = *b"req_00000000000000";
         // Seven letters from each half: dividing 128 bits at once takes many times as long.
-        for mut half in [(random >> 64) as u64, random as u64] {
-            for _ in 0..7 {
-                let letter = ALPHABET[usize::try_from(half % 62).unwrap_or(0)];
+        for (letters, mut half) in id[4..].chunks_mut(7).zip([(random >> 64) as u64, random as u64]) {
+            for letter in letters {
+                *letter = ALPHABET[usize::try_from(half % 62).unwrap_or(0)];
                 half /= 62;
-                inner.block.put_u8(letter);
             }
         }
-        inner.cut()
+        inner.cut(&id)
     }
 
     /// A new W3C `traceparent`, version 00, sampled flag off: the gateway starts no trace of its own.
@@ -56,12 +55,10 @@ impl RequestIds {
     pub fn traceparent(&self) -> HeaderValue {
         let mut inner = self.inner.borrow_mut();
         let (trace, span) = (inner.next(), inner.next() as u64);
-        inner.room(55).put_slice(b"00-");
-        put_hex(&mut inner.block, &trace.to_be_bytes());
-        inner.block.put_u8(b'-');
-        put_hex(&mut inner.block, &(span | 1).to_be_bytes());
-        inner.block.put_slice(b"-00");
-        inner.cut()
+        let mut value = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        hex(&mut value[3..35], &trace.to_be_bytes());
+        hex(&mut value[36..52], &(span | 1).to_be_bytes());
+        inner.cut(&value)
     }
 }
 
@@ -72,15 +69,12 @@ impl Inner {
         u128::from(high) << 64 | u128::from(low)
     }
 
-    fn room(&mut self, bytes: usize) -> &mut BytesMut {
-        if self.block.capacity() < bytes {
+    /// A header value of these bytes, cut from the block.
+    fn cut(&mut self, value: &[u8]) -> HeaderValue {
+        if self.block.capacity() < value.len() {
             self.block = BytesMut::with_capacity(BLOCK_BYTES);
         }
-        &mut self.block
-    }
-
-    /// Everything put since the last cut, as a header value.
-    fn cut(&mut self) -> HeaderValue {
+        self.block.extend_from_slice(value);
         let bytes = self.block.split().freeze();
         HeaderValue::from_maybe_shared(bytes).unwrap_or(HeaderValue::from_static("req_00000000000000"))
     }
@@ -101,11 +95,10 @@ pub fn random_seed() -> Seed {
     Seed([half(0..8), half(8..16)])
 }
 
-fn put_hex(block: &mut BytesMut, bytes: &[u8]) {
+fn hex(text: &mut [u8], bytes: &[u8]) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    for byte in bytes {
-        block.put_u8(HEX[usize::from(byte >> 4)]);
-        block.put_u8(HEX[usize::from(byte & 15)]);
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     }
 }
 

@@ -45,9 +45,9 @@ pub struct Inspect<S> {
     inner: S,
 }
 
-impl<S, B, R> Service<Box<Classified<ReadAhead<B>>>> for Inspect<S>
+impl<S, B, R> Service<Classified<B>> for Inspect<S>
 where
-    S: Service<Box<Classified<ReadAhead<B>>>, Response = R, Error = Refused> + Clone,
+    S: Service<Classified<ReadAhead<B>>, Response = R, Error = Refused> + Clone,
     B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
 {
     type Response = R;
@@ -58,7 +58,8 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut classified: Box<Classified<ReadAhead<B>>>) -> Self::Future {
+    fn call(&mut self, classified: Classified<B>) -> Self::Future {
+        let mut classified = with_read_ahead(classified);
         let view = Rc::clone(&classified.exchange.view);
         let server = &view.snapshot.config.server;
         if longest_body(server).is_some_and(|most| classified.request.body().size_hint().lower() > most) {
@@ -79,6 +80,11 @@ where
         };
         Inspecting { state }
     }
+}
+
+fn with_read_ahead<B>(classified: Classified<B>) -> Classified<ReadAhead<B>> {
+    let Classified { request, exchange, principal, class, held, at } = classified;
+    Classified { request: request.map(ReadAhead::new), exchange, principal, class, held, at }
 }
 
 /// What is known of a body before any of it is read.
@@ -120,7 +126,7 @@ fn note<B>(inspection: &Inspection, classified: &mut Classified<ReadAhead<B>>, s
 
 /// A request whose body is being read.
 struct Reading<B> {
-    classified: Box<Classified<ReadAhead<B>>>,
+    classified: Classified<ReadAhead<B>>,
     kind: Kind,
     most: usize,
     gathered: BytesMut,
@@ -134,11 +140,7 @@ where
     B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
 {
     /// Reads the body of a request, if there is memory for it: as much as it says it has, at most `inspect_body_max`.
-    fn begin(
-        classified: Box<Classified<ReadAhead<B>>>,
-        kind: Kind,
-        server: &Server,
-    ) -> Result<Reading<B>, Box<Exchange>> {
+    fn begin(classified: Classified<ReadAhead<B>>, kind: Kind, server: &Server) -> Result<Reading<B>, Exchange> {
         let most = server.inspect_body_max;
         let body = classified.request.body();
         let told = body.size_hint().exact().map_or(most, |length| usize::try_from(length).unwrap_or(most).min(most));
@@ -159,7 +161,7 @@ where
     }
 
     /// The request with what its body says.
-    fn finish(mut self, reach: Reach) -> Box<Classified<ReadAhead<B>>> {
+    fn finish(mut self, reach: Reach) -> Classified<ReadAhead<B>> {
         let classified = &mut self.classified;
         let now = classified.exchange.home.now();
         classified.exchange.body_wait = now - classified.exchange.started;
@@ -184,7 +186,7 @@ pin_project! {
     /// The future of [`Inspect`].
     pub struct Inspecting<S, B>
     where
-        S: Service<Box<Classified<ReadAhead<B>>>>,
+        S: Service<Classified<ReadAhead<B>>>,
     {
         #[pin]
         state: State<S, S::Future, B>,
@@ -203,15 +205,15 @@ pin_project! {
     }
 }
 
-impl<S: Service<Box<Classified<ReadAhead<B>>>>, B> Inspecting<S, B> {
-    fn refused(refusal: Refusal, exchange: Box<Exchange>) -> Inspecting<S, B> {
+impl<S: Service<Classified<ReadAhead<B>>>, B> Inspecting<S, B> {
+    fn refused(refusal: Refusal, exchange: Exchange) -> Inspecting<S, B> {
         Inspecting { state: State::Refused { refused: Some(Box::new(Refused::new(refusal, exchange))) } }
     }
 }
 
 impl<S, B, R> Future for Inspecting<S, B>
 where
-    S: Service<Box<Classified<ReadAhead<B>>>, Response = R, Error = Refused>,
+    S: Service<Classified<ReadAhead<B>>, Response = R, Error = Refused>,
     B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
 {
     type Output = Result<R, Refused>;

@@ -36,9 +36,9 @@ pub struct Locked<S> {
     inner: S,
 }
 
-impl<S, B> Service<Box<Classified<B>>> for Locked<S>
+impl<S, B> Service<Classified<B>> for Locked<S>
 where
-    S: Service<Box<Classified<B>>, Error = Refused> + Clone,
+    S: Service<Classified<B>, Error = Refused> + Clone,
 {
     type Response = S::Response;
     type Error = Refused;
@@ -48,7 +48,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut classified: Box<Classified<B>>) -> Self::Future {
+    fn call(&mut self, mut classified: Classified<B>) -> Self::Future {
         let taking = match lock_of(&classified) {
             None => return InTurn { stage: Stage::Turn { future: self.inner.call(classified) } },
             Some(lock) => take(&classified, lock).map(|taking| (taking, lock.wait)),
@@ -103,7 +103,7 @@ struct Waiting<S, B> {
     wait: Wait,
     timeout: Pin<Box<Sleep>>,
     since: Nanos,
-    classified: Box<Classified<B>>,
+    classified: Classified<B>,
     inner: S,
 }
 
@@ -135,7 +135,7 @@ pin_project! {
 
 impl<S, B, F> Future for InTurn<S, B, F>
 where
-    S: Service<Box<Classified<B>>, Error = Refused, Future = F>,
+    S: Service<Classified<B>, Error = Refused, Future = F>,
     F: Future<Output = Result<S::Response, Refused>>,
 {
     type Output = Result<S::Response, Refused>;
@@ -161,7 +161,7 @@ where
 /// Waits for the turn or the time-out, the turn first where both have come.
 fn queue<S, B>(waiting: &mut Option<Box<Waiting<S, B>>>, cx: &mut Context<'_>) -> Poll<Result<S::Future, Box<Refused>>>
 where
-    S: Service<Box<Classified<B>>, Error = Refused>,
+    S: Service<Classified<B>, Error = Refused>,
 {
     let Some(queued) = waiting else { return Poll::Pending };
     let turn = match Pin::new(&mut queued.wait).poll(cx) {

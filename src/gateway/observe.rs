@@ -13,14 +13,14 @@ pub struct Refused {
     /// What is refused and why.
     pub refusal: Refusal,
     /// The record, closed when this is dropped.
-    pub exchange: Box<Exchange>,
+    pub exchange: Exchange,
 }
 
 impl Refused {
     /// A refused request. It is counted here, where it is refused: a client that goes at once takes nobody along to count it
     /// later, and then fewer rejections would be counted than decisions to reject.
     #[must_use]
-    pub fn new(refusal: Refusal, mut exchange: Box<Exchange>) -> Refused {
+    pub fn new(refusal: Refusal, mut exchange: Exchange) -> Refused {
         exchange.status = refusal.status().as_u16();
         if let Some(cause) = refusal.auth_failure() {
             exchange.home.shared.metrics.auth_failures(cause).inc();

@@ -99,10 +99,10 @@ pub struct Checked<T, S> {
     inner: S,
 }
 
-impl<T, B, S> Service<Box<Classified<B>>> for Checked<T, S>
+impl<T, B, S> Service<Classified<B>> for Checked<T, S>
 where
     T: Check,
-    S: Service<Box<Classified<B>>, Error = Refused>,
+    S: Service<Classified<B>, Error = Refused>,
 {
     type Response = S::Response;
     type Error = Refused;
@@ -112,7 +112,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut classified: Box<Classified<B>>) -> Self::Future {
+    fn call(&mut self, mut classified: Classified<B>) -> Self::Future {
         match self.check.check(&mut classified) {
             Ok(()) => Either::Left(self.inner.call(classified)),
             Err(refusal) => Either::Right(ready(Err(Refused::new(refusal, classified.exchange)))),

@@ -47,6 +47,16 @@ fn dodges_come_to_one_form() {
 }
 
 #[test]
+fn thousands_of_segments_are_one_path() {
+    for filler in ["/./", "//", "x/../", "%2e/", "..;/"] {
+        let raw = format!("/v1/{}payouts", filler.repeat(1_300).trim_start_matches('/'));
+        assert_eq!(of(&raw).as_deref(), if filler == "..;/" { Ok("/payouts") } else { Ok("/v1/payouts") }, "{filler}");
+    }
+    // A dot of another script is a letter like any.
+    assert_eq!(of("/v1/%ef%bc%8e%ef%bc%8e/payouts").as_deref(), Ok("/v1/%EF%BC%8E%EF%BC%8E/payouts"));
+}
+
+#[test]
 fn a_trailing_slash_and_parameters_stay() {
     for (raw, want) in [
         ("/v1//", "/v1/"),

@@ -9,6 +9,7 @@
 //! without one, too.
 
 use super::Control;
+use crate::files;
 use notify::{RecursiveMode, Watcher};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -109,11 +110,11 @@ fn folder_of(file: &Path) -> PathBuf {
     folder.canonicalize().unwrap_or_else(|_| folder.to_owned())
 }
 
-/// What the files hold. A file that cannot be read counts as empty.
+/// What the files hold. A file that cannot be read counts as empty, and so does one that is not read at all: see [`files`].
 pub(super) fn contents(files: &[PathBuf]) -> Contents {
     let mut hasher = Sha256::new();
     for file in files {
-        let bytes = std::fs::read(file).unwrap_or_default();
+        let bytes = files::read(file).unwrap_or_default();
         hasher.update((bytes.len() as u64).to_le_bytes());
         hasher.update(&bytes);
     }

@@ -48,8 +48,8 @@ impl Certificate {
         let path = &pair.certificate;
         let certificate_fault = |why: String| TlsError::Certificate { path: path.clone(), why };
         let key_fault = |why: String| TlsError::Key { path: pair.private_key.clone(), why };
-        let certificate_pem = std::fs::read(path).map_err(|error| certificate_fault(error.to_string()))?;
-        let key_pem = std::fs::read(&pair.private_key).map_err(|error| key_fault(error.to_string()))?;
+        let certificate_pem = crate::files::read(path).map_err(|error| certificate_fault(error.to_string()))?;
+        let key_pem = crate::files::read(&pair.private_key).map_err(|error| key_fault(error.to_string()))?;
         let chain = CertificateDer::pem_slice_iter(&certificate_pem)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| certificate_fault(error.to_string()))?;

@@ -64,7 +64,7 @@ type Revocations = (Vec<u8>, Vec<CertificateRevocationListDer<'static>>);
 
 fn revocations(path: &Path, now: Timestamp, warnings: &mut Vec<String>) -> Result<Revocations, TlsError> {
     let fault = |why: String| TlsError::Revocations { path: path.to_owned(), why };
-    let pem = std::fs::read(path).map_err(|error| fault(error.to_string()))?;
+    let pem = crate::files::read(path).map_err(|error| fault(error.to_string()))?;
     let lists = CertificateRevocationListDer::pem_slice_iter(&pem)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| fault(error.to_string()))?;

@@ -55,8 +55,9 @@ pub(super) struct Choice<'a> {
 }
 
 impl Choice<'_> {
-    /// The server to use. Those that fail are left out, then those that have failed this request; but where nothing is left,
-    /// all are in: a request that may fail is better than one that must.
+    /// The server to use. Those that fail are left out, and those that have failed this request; where nothing is left, one that
+    /// was ejected a while ago goes before one that has failed this very request, and at last all are in: a request that may
+    /// fail is better than one that must.
     pub(super) fn of<'s>(&self, servers: &'s [Arc<Server>]) -> Option<&'s Arc<Server>> {
         if let [only] = servers {
             return Some(only);
@@ -64,6 +65,7 @@ impl Choice<'_> {
         let available = |server: &Server| server.is_available(self.now);
         let untried = |server: &Server| !self.tried.contains(&server.id);
         self.among(servers, |server| available(server) && untried(server))
+            .or_else(|| self.among(servers, |server| server.health.is_well() && untried(server)))
             .or_else(|| self.among(servers, available))
             .or_else(|| self.among(servers, untried))
             .or_else(|| self.among(servers, |_| true))
@@ -175,7 +177,9 @@ mod tests {
         assert_eq!(counts(&servers, Balance::LeastLoaded, 300, &[servers[0].id]), [0, 0, 300]);
         let both = [servers[0].id, servers[2].id];
         let chosen = counts(&servers, Balance::LeastLoaded, 300, &both);
-        assert_eq!(chosen[1], 0, "rather one that failed this request than one that fails all: {chosen:?}");
+        assert_eq!(chosen, [0, 300, 0], "rather one that failed others a while ago than one that failed this request");
+        let all = [servers[0].id, servers[1].id, servers[2].id];
+        assert_eq!(counts(&servers, Balance::LeastLoaded, 300, &all)[1], 0);
         eject(&servers[0]);
         eject(&servers[2]);
         let chosen = counts(&servers, Balance::LeastLoaded, 300, &[]);

@@ -29,6 +29,17 @@ impl Outlier {
         self.until_ns.load(Relaxed) > now.0
     }
 
+    /// When its newest ejection ends or has ended.
+    #[must_use]
+    pub(super) fn until(&self) -> Nanos {
+        Nanos(self.until_ns.load(Relaxed))
+    }
+
+    /// Ends its ejection: its place is needed. How often it was ejected stays counted.
+    pub(super) fn readmit(&self, now: Nanos) {
+        self.until_ns.store(now.0, Relaxed);
+    }
+
     /// How much longer it is left out.
     #[must_use]
     pub fn left(&self, now: Nanos) -> Duration {

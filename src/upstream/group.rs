@@ -231,14 +231,23 @@ impl Group {
         }
     }
 
+    /// Leaves a server out. Where the share is used up, the one whose time would end first comes back for it: what failed a
+    /// while ago may be well again, what fails now is not.
     fn eject(&self, server: &Server, now: Nanos) {
         let settings: &Ejection = &self.settings.ejection;
         let _ejecting = self.tally.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
         let members = self.members.load();
-        let ejected = members.0.iter().filter(|member| member.outlier.is_ejected(now)).count();
+        let ejected = || members.0.iter().filter(|member| member.outlier.is_ejected(now));
         let is_member = members.0.iter().any(|member| member.id == server.id);
-        if server.outlier.is_ejected(now) || !is_member || ejected >= most_ejected(members.0.len(), settings) {
+        let most = most_ejected(members.0.len(), settings);
+        if server.outlier.is_ejected(now) || !is_member || most == 0 {
             return;
+        }
+        if ejected().count() >= most
+            && let Some(first) = ejected().min_by_key(|member| member.outlier.until())
+        {
+            first.outlier.readmit(now);
+            tracing::info!(upstream = self.name(), server = %first.address, "a server is used again: another one fails now");
         }
         let length = server.outlier.eject(settings, now);
         self.tally.metrics.ejection(self.name());
@@ -331,7 +340,9 @@ mod tests {
             group.servers().iter().for_each(|server| group.note(server, false, NOW));
         }
         assert_eq!(ejected(), 2);
-        let later = Nanos(NOW.0 + 10_000_000_000);
+        let fourth = &group.servers()[3];
+        assert!(fourth.outlier.is_ejected(NOW), "who fails now takes the place of who failed before");
+        let later = Nanos(NOW.0 + 300_000_000_000);
         assert!(group.servers().iter().all(|server| server.is_available(later)));
         let alone = super::super::tests::group(&["http://10.0.0.1"]);
         for _ in 0..20 {

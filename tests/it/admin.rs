@@ -5,7 +5,10 @@ use crate::support::upstream::Upstream;
 use crate::support::wait::wait_until;
 use crate::support::wire::{Answer, Wire};
 use serde_json::{Value, json};
+use std::time::Duration;
+use tollgate::admin::Bounds;
 use tollgate::process::Source;
+use tollgate::server::Phase;
 
 const LIMITS: &str = r#"
 [[limits]]
@@ -235,4 +238,32 @@ fn an_override_raises_an_allocation_too() {
         let (status, told) = raise(bad);
         assert_eq!(status, 422, "{told}");
     }
+}
+
+/// Row 166 of the catalogue of hostile inputs.
+#[test]
+fn a_scrape_that_nobody_reads_loses_its_place() {
+    let upstream = Upstream::fine();
+    let gateway = Setup::new(upstream.address()).start();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    let shared = std::sync::Arc::clone(gateway.gateway().shared());
+    let (end, phase) = tokio::sync::watch::channel(Phase::Serving);
+    let serving = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let bounds = Bounds { connections: 1, lifetime: Duration::from_millis(300) };
+            tollgate::admin::serve(tokio::net::TcpListener::from_std(listener).unwrap(), shared, phase, bounds).await;
+        });
+    });
+    let mut stuck = Wire::connect(address);
+    stuck.set_write_patience(Duration::from_millis(100));
+    // More pages than any socket holds; it fails when the listener stops reading, or closes.
+    let _ = stuck.try_send("GET /metrics HTTP/1.1\r\nhost: admin\r\n\r\n".repeat(20_000));
+    let mut next = Wire::connect(address);
+    assert_eq!(next.ask("GET /healthz HTTP/1.1\r\nhost: admin\r\n\r\n").status(), 200);
+    drop((stuck, next));
+    end.send(Phase::Stopping).unwrap();
+    serving.join().unwrap();
 }

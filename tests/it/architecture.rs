@@ -25,6 +25,7 @@ const BUILDING: &[Place] = &[
     place("clock", 1, &[]),
     place("metrics", 1, &[]),
     place("fields", 1, &[]),
+    place("files", 1, &[]),
     place("path", 1, &[]),
     place("body", 1, &[]),
     place("wire_fault", 1, &[]),

@@ -11,6 +11,7 @@ mod edges;
 mod faults;
 mod happy;
 mod headers;
+mod hostile;
 mod http2;
 mod http2_floods;
 mod http2_slots;

@@ -13,6 +13,8 @@ mod fuzz;
 #[cfg(test)]
 mod gateway;
 #[cfg(test)]
+mod hardening;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod state;

@@ -128,3 +128,26 @@ fn many_partitions_change_no_verdict() {
         assert_eq!((empty.limit, empty.retry_at), (LimitId(0), Some(Nanos(1_000_000_000))));
     }
 }
+
+/// Row 112 of the catalogue of hostile inputs: a limit that is kept, one that changes, and one that goes.
+#[test]
+fn slots_of_ten_thousand_in_flight_come_back_over_reloads() {
+    const IN_FLIGHT: usize = 10_000;
+    let of = |kept: u32, changed: u32| {
+        let spec = |name: &'static str, most: u32| LimitSpec::new(name, Stage::GlobalConcurrency, slots(most));
+        [spec("kept", kept), spec("changed", changed)]
+    };
+    let [kept, changed] = of(20_000, 20_000);
+    let first = policy(&[kept, changed, LimitSpec::new("gone", Stage::EndpointConcurrency, slots(20_000))]);
+    let second = policy(&of(20_000, 5));
+    let engine = Arc::new(Engine::new(seed(), usize::MAX));
+    let holds: Vec<Hold> = (0..IN_FLIGHT).map(|_| hold(&engine, &first, &account(1)).unwrap()).collect();
+    assert_eq!(in_flight(&engine, &second), IN_FLIGHT as u64);
+    assert!(hold(&engine, &second, &account(1)).is_none(), "far more than 5 are in flight");
+    drop(holds);
+    for policy in [&first, &second] {
+        assert!(engine.census(policy).values().all(|count| count.in_flight == 0));
+    }
+    let again: Vec<Hold> = (0..9).filter_map(|_| hold(&engine, &second, &account(1))).collect();
+    assert_eq!(again.len(), 5);
+}

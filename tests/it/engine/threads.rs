@@ -173,3 +173,22 @@ fn sweeps_and_reloads_loosen_nothing() {
     assert!(reloads.into_inner() > 1);
     assert!(sweeps.into_inner() > 1);
 }
+
+/// Row 111 of the catalogue of hostile inputs. At one moment nothing refills, so the count is exact.
+#[test]
+fn sixty_four_threads_on_one_bucket_admit_its_burst() {
+    const CROWD: usize = 64;
+    let (engine, start) = (engine(), Barrier::new(CROWD));
+    let policy = policy(&[LimitSpec::new("rate", Stage::GlobalRate, rate(1, 1_000))]);
+    let class = class(&RequestSpec::of("acct_1"));
+    let admitted: usize = thread::scope(|scope| {
+        let one = || {
+            start.wait();
+            let tries = (0..100).filter_map(|_| engine.walk(&policy, &class, Nanos::ZERO, &mut ()).ok());
+            tries.map(|mut hold| hold.commit()).count()
+        };
+        let threads: Vec<_> = (0..CROWD).map(|_| scope.spawn(one)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    assert_eq!(admitted, 1_000);
+}

@@ -1,7 +1,7 @@
 //! A new configuration under a running gateway.
 
 use crate::support::running::{Folder, LIVE, OTHER, Running, Setup, get, key, keys};
-use crate::support::upstream::Upstream;
+use crate::support::upstream::{Upstream, ok};
 use crate::support::wait::wait_until;
 use std::net::SocketAddr;
 use tollgate::process::Source;
@@ -232,4 +232,51 @@ fn a_linked_file_that_is_edited_where_it_lies_is_taken() {
     let before = filed.reloads("success");
     elsewhere.put("real.toml", &Setup::new(filed.upstream).with(&limits("rate = \"2/h\"", "rate = \"2/h\"")).toml());
     wait_until("the edited file is taken", || filed.reloads("success") > before);
+}
+
+/// Row 96 of the catalogue of hostile inputs.
+#[test]
+fn what_a_key_began_before_it_was_revoked_ends_well() {
+    let (go, told) = std::sync::mpsc::channel::<()>();
+    let told = std::sync::Mutex::new(told);
+    let upstream = Upstream::answering(move |_| {
+        let _ = told.lock().unwrap().recv();
+        ok("late")
+    });
+    let filed = Filed::new(&upstream, "");
+    let mut begun = filed.gateway().connect();
+    begun.send(get("/v1/charges", LIVE));
+    wait_until("the upstream has it", || upstream.requests().len() == 1);
+    filed.folder.put("keys.toml", &key("key_live", LIVE, "acct_a", "live", "revoked = true"));
+    wait_until("the key is revoked", || filed.reloads("success") == 2.0);
+    assert_eq!(filed.gateway().ask(get("/v1/charges", LIVE)).status(), 401);
+    drop(go);
+    assert_eq!(begun.answer().text(), "late");
+    assert_eq!(begun.ask(get("/v1/charges", LIVE)).status(), 401, "the next one of the same connection");
+}
+
+/// Rows 154 and 157: what stands in the place of a file and would keep its reader waiting.
+#[test]
+fn what_is_no_file_holds_up_neither_requests_nor_the_next_reload() {
+    let upstream = Upstream::fine();
+    let filed = Filed::new(&upstream, "");
+    let place = |name: &str| filed.folder.path(name);
+    for (nth, name) in ["tollgate.toml", "keys.toml"].into_iter().enumerate() {
+        let whole = std::fs::read_to_string(place(name)).unwrap();
+        let before = filed.reloads("failure");
+        let made = std::process::Command::new("mkfifo").arg(place("fifo")).status().unwrap();
+        assert!(made.success());
+        std::fs::rename(place("fifo"), place(name)).unwrap();
+        wait_until("the FIFO is refused", || filed.reloads("failure") == before + 1.0);
+        std::fs::remove_file(place(name)).unwrap();
+        filed.gateway().handle().reload().unwrap_err();
+        std::os::unix::fs::symlink(place(name), place(name)).unwrap();
+        filed.gateway().handle().reload().unwrap_err();
+        assert_eq!(filed.gateway().ask(get("/v1/charges", LIVE)).status(), 200, "the last good one goes on");
+        filed.folder.put(name, &whole);
+        filed.put(&limits("rate = \"1/h\"", &format!("rate = \"{}/h\"", nth + 7)));
+        let before = filed.reloads("success");
+        filed.gateway().handle().reload().unwrap();
+        assert!(filed.reloads("success") > before);
+    }
 }

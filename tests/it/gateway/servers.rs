@@ -52,6 +52,32 @@ fn a_server_that_fails_is_left_out_and_comes_back() {
 }
 
 #[test]
+fn who_is_back_serves_though_it_was_left_out_when_the_other_one_dies() {
+    let first = Nobody::new();
+    // None of its connections outlives it.
+    let closing = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok";
+    let mut second = Some(Upstream::answering(|_| closing.to_vec()));
+    let addresses = [first.address(), second.as_ref().unwrap().address()];
+    let lines = "ejection = { failures = 3, base = \"5m\" }\nretries.budget = 1.0";
+    let gateway = before(&addresses).upstream(lines).start();
+    wait_until("the first is left out", || {
+        assert_eq!(gateway.ask(get("/v1/charges", LIVE)).status(), 200);
+        states(&gateway)[0] == "ejected"
+    });
+    drop(first);
+    let _back = Upstream::answering_at(addresses[0], |_| ok("back"));
+    second.take();
+    for _ in 0..20 {
+        let answer = gateway.ask(get("/v1/charges", LIVE));
+        assert_eq!(answer.status(), 200, "{answer:?}");
+    }
+    wait_until("they have changed places", || {
+        assert_eq!(gateway.ask(get("/v1/charges", LIVE)).status(), 200);
+        states(&gateway) == ["up", "ejected"]
+    });
+}
+
+#[test]
 fn the_only_server_is_never_left_out() {
     let ill = Upstream::answering(|_| b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n".to_vec());
     let gateway = before(&[ill.address()]).upstream("ejection.failures = 1").start();

@@ -152,7 +152,7 @@ fn snapshot(config: Config, keys: &str, metrics: &Metrics, servers: &Servers) ->
 }
 
 async fn forward(
-    classified: Box<Classified<ReadAhead<Full<Bytes>>>>,
+    classified: Classified<ReadAhead<Full<Bytes>>>,
     waiting: Rc<RefCell<bool>>,
 ) -> Result<Response<GatewayBody<StubBody>>, Refused> {
     let deed = classified.request.headers().get("x-stub").map_or(Deed::Answer, |deed| Deed::of(deed.to_str().unwrap()));
@@ -160,7 +160,7 @@ async fn forward(
         std::future::poll_fn(|_| if *waiting.borrow() { Poll::Pending } else { Poll::Ready(()) }).await;
     }
     assert!(deed != Deed::PanicBefore, "the stub panics, as the test wants");
-    let Classified { mut exchange, mut held, .. } = *classified;
+    let Classified { mut exchange, mut held, .. } = classified;
     held.commit();
     assert!(deed != Deed::PanicAfter, "the stub panics, as the test wants");
     if deed == Deed::Fail {
