@@ -103,7 +103,9 @@ async fn connection(
 
 fn answer(method: &Method, path: &str, shared: &Shared, phase: Phase) -> Response<Full<Bytes>> {
     if !matches!(*method, Method::GET | Method::HEAD) {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD here\n");
+        let mut refusal = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD here\n");
+        refusal.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refusal;
     }
     match path {
         "/metrics" => metrics(shared),

@@ -1,7 +1,7 @@
 //! FLOOR 3: what a request would meet, and why: its classification, then every limit in the order in which it is asked.
 //!
 //! Nothing is decided here. Classification, which limits apply and what they would say come from
-//! [`classification`](crate::classification) and the engine, the very code that live traffic meets; this module asks and puts
+//! [`crate::classification`] and the engine, the very code that live traffic meets; this module asks and puts
 //! the answers into words. It only looks: an engine in use has given nothing afterwards.
 
 mod question;

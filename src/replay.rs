@@ -2,7 +2,7 @@
 //!
 //! In the order of reading: [`input`] opens traces, [`lines`] cuts them, [`mod@format`] reads a line into a [`record`],
 //! [`arrival`] classifies it with the classification of live traffic and keeps what decides, [`order`] puts requests into the
-//! order in which they began ([`trace`] does all of this for many files), [`simulation`] lets them meet the engine, [`search`]
+//! order in which they began ([`trace`] does all of this for many files), [`simulation`] lets them meet the engine, `search`
 //! asks it for better figures, and [`report`] says what came out.
 //!
 //! Invariants:

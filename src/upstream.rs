@@ -52,7 +52,7 @@ pub use health::Health;
 pub use http2::{Lane, StreamBody, StreamFault, Wanted};
 pub use inlet::{ClientFault, Inlet, Outlet};
 pub use pace::Pace;
-pub use pipe::{Broken, Pipe};
+pub use pipe::{Bodies, Broken, Pipe};
 pub use reach::{AtHand, Unreached};
 pub use read_ahead::{Reach, ReadAhead, ReadFault};
 pub use registry::Servers;

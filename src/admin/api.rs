@@ -24,6 +24,8 @@ pub(super) const PREFIX: &str = "/v1/";
 pub(super) struct Reply {
     status: StatusCode,
     value: Value,
+    /// The methods of a path, for a request with another one.
+    allow: Option<&'static str>,
 }
 
 impl Reply {
@@ -33,20 +35,20 @@ impl Reply {
 
     pub(super) fn new(status: StatusCode, value: impl Serialize) -> Reply {
         match serde_json::to_value(value) {
-            Ok(value) => Reply { status, value },
+            Ok(value) => Reply { status, value, allow: None },
             Err(error) => Reply::refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         }
     }
 
     pub(super) fn refuse(status: StatusCode, message: &str) -> Reply {
-        Reply { status, value: json!({ "error": { "message": message } }) }
+        Reply { status, value: json!({ "error": { "message": message } }), allow: None }
     }
 
     /// A request with mistakes in it: all of them.
     pub(super) fn mistakes(mistakes: &[Value]) -> Reply {
         let message = format!("{} mistakes in the request", mistakes.len());
         let error = json!({ "error": { "message": message, "mistakes": mistakes } });
-        Reply { status: StatusCode::UNPROCESSABLE_ENTITY, value: error }
+        Reply { status: StatusCode::UNPROCESSABLE_ENTITY, value: error, allow: None }
     }
 
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
@@ -55,6 +57,9 @@ impl Reply {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(methods) = self.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(methods));
+        }
         response
     }
 }
@@ -84,15 +89,19 @@ pub(super) async fn answer(request: Request<Incoming>, shared: Arc<Shared>, peer
         ("explain", None, "GET") => {
             elsewhere(move || explain::answer(&shared, parts.uri.query().unwrap_or_default())).await
         }
-        ("overrides" | "accounts" | "upstreams" | "explain", ..) => {
-            Reply::refuse(StatusCode::METHOD_NOT_ALLOWED, THERE_ARE)
-        }
+        ("overrides", None, _) => not_allowed("GET, HEAD, PUT"),
+        ("overrides", Some(_), _) => not_allowed("DELETE"),
+        ("accounts", Some(_), _) | ("upstreams" | "explain", None, _) => not_allowed("GET, HEAD"),
         _ => Reply::refuse(StatusCode::NOT_FOUND, THERE_ARE),
     }
 }
 
 const THERE_ARE: &str = "there are GET and PUT /v1/overrides, DELETE /v1/overrides/ID, GET /v1/accounts/ID, \
      GET /v1/upstreams and GET /v1/explain?method=...&path=...&account=...";
+
+fn not_allowed(methods: &'static str) -> Reply {
+    Reply { allow: Some(methods), ..Reply::refuse(StatusCode::METHOD_NOT_ALLOWED, THERE_ARE) }
+}
 
 /// Where waiting for the disk, or thinking long, holds up nobody.
 async fn elsewhere(work: impl FnOnce() -> Reply + Send + 'static) -> Reply {

@@ -183,7 +183,8 @@ fn principal(
         }
         return Ok(known.clone());
     }
-    for name in [written.account, written.key_id].into_iter().flatten().filter(|name| !Principal::is_name(name)) {
+    let mut names = [written.account, written.key_id].into_iter().flatten();
+    if let Some(name) = names.find(|name| !Principal::is_name(name)) {
         return Err(bad(format!("`{}` can be no account's and no key's id", name.escape_debug())));
     }
     let id = written.key_id.unwrap_or("key_supposed");

@@ -2,7 +2,7 @@
 //!
 //! To the client's connection a tunnel is an answer's body, and what the client sends in it a request's: so both directions have
 //! the bounds that bodies have, and the slots and the record are held until it ends. The end of one direction is passed on, and
-//! the other goes on: [`Tunnel::poll`] tells of the upstream's end by empty trailers. A tunnel ends when both directions have,
+//! the other goes on: `Tunnel::poll` tells of the upstream's end by empty trailers. A tunnel ends when both directions have,
 //! or nothing has moved for `tunnel_idle_timeout`, of which [`HALF_CLOSED_IDLE`] is left once one of them has ended.
 
 use super::body::{GatewayBody, Rest};

@@ -18,9 +18,8 @@ use super::tally::Bits;
 use super::trace::{Tally, Traces, Watch};
 use super::{ReplayError, SEED};
 use crate::config::Config;
-use crate::engine::Enforce;
 use crate::engine::{
-    Concurrency, EndpointId, Engine, Gcra, Hold, Limit, LimitId, Limiter, Nanos, Outcome, Policy, Profile,
+    Concurrency, EndpointId, Enforce, Engine, Gcra, Hold, Limit, LimitId, Limiter, Nanos, Outcome, Policy, Profile,
     SlidingWindow, Stage, Step, Witness,
 };
 use std::sync::Arc;

@@ -9,6 +9,10 @@
 //! the preface and for each head `header_timeout`, for a client that takes nothing, on its connection or on one stream,
 //! `write_timeout`, for silence with requests in flight `idle_timeout` and then an unanswered ping.
 //!
+//! Memory: a connection takes [`CONNECTION_BYTES`] of the budget for all buffers, and what waits: of a head that is not whole, of
+//! bodies for their readers, of answers for the client. Where the budget is used up, no connection begins, and requests with a
+//! body are refused.
+//!
 //! A slot goes back once the last byte of its answer has left the process: a stream ends only when its window had room for all of
 //! it, and is let go of when the connection has then written everything.
 
@@ -21,6 +25,7 @@ mod stream;
 use super::door::Door;
 use super::guests::Guest;
 use super::wire::{self, WireLimits};
+use crate::budget::Charge;
 use crate::clock::timer_now;
 use crate::config::{Http2, Server};
 use crate::gateway::{GatewayBody, Peer};
@@ -50,6 +55,11 @@ const REMEMBERED_RESETS: usize = 50;
 /// Streams that a client may have reset by mistakes of its own before the connection ends. Those count too that it began before
 /// it knew how many it may.
 const PROVOKED_RESETS: usize = 1_000;
+/// Bytes that a connection holds, whatever it does: two buffers and two tables of the library.
+const CONNECTION_BYTES: usize = 32 * 1024;
+/// Bytes of a head beyond `max_header_bytes` that the library takes, so that the refusal can be ours. What is longer it refuses
+/// with an answer that has no body.
+const HEAD_GRACE_BYTES: usize = 16 * 1024;
 
 /// Serves until the client leaves or is asked to.
 pub(super) async fn serve<IO, S>(door: &Rc<Door>, stream: IO, peer: Rc<Peer>, stack: S)
@@ -60,12 +70,17 @@ where
     let view = door.home.view();
     let server = &view.snapshot.config.server;
     let Some(bounds) = server.http2 else { return };
+    let mut held = Charge::none(&door.home.shared.budget);
+    if !held.try_set(CONNECTION_BYTES) {
+        tracing::debug!("there is no memory for an HTTP/2 connection");
+        return;
+    }
     let entry = door.guests.enter(&peer, door.home.now());
     let io = Rc::new(RefCell::new(stream));
     let line = Rc::new(Line::new(&door.home));
-    let socket = Socket::new(&io, &line, server.header_timeout, server.write_timeout);
+    let socket = Socket::new(&io, &line, server);
     if let Some(connection) = begin(socket, &bounds, server).await {
-        let desk = Desk::new(door, stack, limits(server), server.write_timeout);
+        let desk = Desk::new(door, stack, limits(server), server, line.bodies());
         let session = Session { peer: &peer, guest: &entry.guest, line: &line, pulse: Pulse::new(server) };
         if let Err(error) = session.run(connection, desk).await {
             tracing::debug!(%error, "a client connection ended");
@@ -98,7 +113,7 @@ where
         .max_concurrent_streams(bounds.max_streams)
         .initial_window_size(bounds.stream_window)
         .initial_connection_window_size(bounds.connection_window)
-        .max_header_list_size(u32::try_from(server.max_header_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(server.max_header_bytes + HEAD_GRACE_BYTES).unwrap_or(u32::MAX))
         .max_send_buffer_size(bounds.send_buffer)
         .max_concurrent_reset_streams(REMEMBERED_RESETS)
         .max_local_error_reset_streams(Some(PROVOKED_RESETS))
@@ -137,6 +152,7 @@ impl Session<'_> {
             if self.pulse.poll_asked(self.guest, cx) {
                 connection.graceful_shutdown();
             }
+            let (is_cut, was_idle) = (desk.is_cut(), streams.is_empty());
             loop {
                 match connection.poll_accept(cx) {
                     Poll::Ready(Some(Ok((request, respond)))) => {
@@ -151,12 +167,17 @@ impl Session<'_> {
             }
             // The connection has just been polled: nothing waits in it that could be written.
             if self.line.is_clean() {
+                self.line.bodies().wrote_all();
                 self.peer.let_go();
             }
             while let Poll::Ready(Some(answered)) = streams.poll_next_unpin(cx) {
                 if answered.is_err() {
                     desk.panicked();
                 }
+            }
+            desk.charge_uploads(self.line.take_data());
+            if is_cut && was_idle && streams.is_empty() && self.line.is_clean() {
+                self.pulse.hurry();
             }
             match self.pulse.poll(self.line, streams.is_empty(), cx) {
                 Poll::Ready(Beat::Gone) => Poll::Ready(Ok(())),
@@ -215,12 +236,21 @@ impl Pulse {
 
     /// Whether the client is now to be asked to leave: once.
     fn poll_asked(&mut self, guest: &Guest, cx: &Context<'_>) -> bool {
-        if self.is_leaving || !guest.is_asked(cx) {
+        // Asked a second time it is woken again: the gateway ends at once.
+        if !guest.is_asked(cx) || self.is_leaving {
             return false;
         }
         (self.is_leaving, self.is_pinged) = (true, false);
         self.timer.as_mut().reset(timer_now() + Pulse::FAREWELL);
         true
+    }
+
+    /// Who is leaving and has nothing more to do here says so now.
+    fn hurry(&mut self) {
+        if !self.is_dismissed {
+            self.is_leaving = true;
+            self.timer.as_mut().reset(timer_now());
+        }
     }
 
     /// Ready when there is nobody to wait for.

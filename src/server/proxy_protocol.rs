@@ -1,7 +1,7 @@
 //! The PROXY protocol, versions 1 and 2: what a balancer says of the client before the client's own first byte.
 //!
 //! Read strictly: whatever could name the wrong client closes the connection. Bounds: a header of version 1 has at most 107
-//! bytes, one of version 2 at most 16 and [`MAX_V2_BYTES`]; time is the caller's to bound. Nothing behind the header is taken
+//! bytes, one of version 2 at most 16 and `MAX_V2_BYTES`; time is the caller's to bound. Nothing behind the header is taken
 //! from the socket.
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Lenient readers repair or overlook what two servers may read differently (a bare LF, authority-form, a dropped fragment, two
 //! `Host`). The guard follows the framing of every request and refuses everything ambiguous. It reads bytes only: the connection
-//! in [`super::http1`] makes requests of what it lets pass, and answers what it does not with [`refuse()`], in JSON.
+//! in `server::http1` makes requests of what it lets pass, and answers what it does not with [`refuse()`], in JSON.
 //!
 //! Invariants, each held by a test:
 //! 1. Whatever passes is byte for byte what was read. Nothing is repaired.

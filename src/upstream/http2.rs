@@ -4,6 +4,7 @@
 //! for each, [`CONNECTION_WINDOW`] for all; heads are at most [`MAX_HEAD_BYTES`](super::MAX_HEAD_BYTES) long.
 
 use super::http1::{ExchangeFault, Failure, Malformed};
+use super::pace::Pace;
 use super::pipe::{Broken, Pipe};
 use super::server::{Open, Server};
 use super::watched::Watched;
@@ -327,7 +328,7 @@ impl Sending {
         if ends {
             return Sending::Whole(Box::new(body));
         }
-        Sending::Going(Box::new(Pipe::new(body, stream, Reason::CANCEL, PATIENCE)))
+        Sending::Going(Box::new(Pipe::new(body, stream, Reason::CANCEL, Pace::new(PATIENCE, 0))))
     }
 
     /// Sends on until the head of the answer is there.

@@ -4,13 +4,54 @@
 //! most one piece waits here for each stream, and a body that has been piped to its end has left but for what the next write of
 //! the connection takes along.
 
-use super::body::Tick;
+use super::pace::Pace;
+use crate::budget::Charge;
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body;
+use std::cell::Cell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+
+/// The bodies that are on their way into one client's connection.
+#[derive(Debug, Default)]
+pub struct Bodies {
+    count: Cell<usize>,
+    /// Bytes that the connection has and has not written.
+    unwritten: Cell<usize>,
+}
+
+impl Bodies {
+    /// Bytes that wait in the connection for its socket.
+    #[must_use]
+    pub fn unwritten(&self) -> usize {
+        self.unwritten.get()
+    }
+
+    /// The connection has written a piece of so many bytes.
+    pub fn wrote(&self, bytes: usize) {
+        self.unwritten.set(self.unwritten.get().saturating_sub(bytes));
+    }
+
+    /// The connection has written all it had. What it has not was dropped with its stream.
+    pub fn wrote_all(&self) {
+        self.unwritten.set(0);
+    }
+}
+
+/// A body's place among those of its connection.
+struct Place {
+    bodies: Rc<Bodies>,
+    /// Memory for the piece that waits.
+    charge: Charge,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.bodies.count.set(self.bodies.count.get().saturating_sub(1));
+    }
+}
 
 /// A body and the stream it goes into.
 pub struct Pipe<B> {
@@ -24,7 +65,9 @@ pub struct Pipe<B> {
     /// What the other end is told when the body fails.
     on_failure: Reason,
     /// Bounds the wait for the other end.
-    stalled: Tick,
+    pace: Pace,
+    /// Where a client's connection is at the other end.
+    place: Option<Place>,
 }
 
 /// Why a body did not get to its end.
@@ -32,18 +75,25 @@ pub struct Pipe<B> {
 pub enum Broken<E> {
     /// The other end wants no more of it, or is gone.
     Refused,
-    /// The other end took nothing for too long. The stream is reset.
+    /// The other end took nothing, or too little, for too long. The stream is reset.
     Stalled,
     /// The body failed. The stream is reset.
     Body(E),
 }
 
 impl<B: Body<Data = Bytes> + Unpin> Pipe<B> {
-    /// Sends `body` into `stream`, which is reset with `on_failure` when the body fails; the other end may take nothing for at
-    /// most `patience`.
-    pub fn new(body: B, stream: SendStream<Bytes>, on_failure: Reason, patience: Duration) -> Pipe<B> {
-        let (piece, stalled) = (Bytes::new(), Tick::new(patience));
-        Pipe { body, stream, piece, is_last: false, is_untouched: true, on_failure, stalled }
+    /// Sends `body` into `stream`, which is reset with `on_failure` when the body fails; the other end may take nothing for no
+    /// slower than `pace`.
+    pub fn new(body: B, stream: SendStream<Bytes>, on_failure: Reason, pace: Pace) -> Pipe<B> {
+        let piece = Bytes::new();
+        Pipe { body, stream, piece, is_last: false, is_untouched: true, on_failure, pace, place: None }
+    }
+
+    /// The same among others of a client's connection, which share its pace; what waits is taken from `charge`.
+    pub fn among(mut self, bodies: &Rc<Bodies>, charge: Charge) -> Pipe<B> {
+        bodies.count.set(bodies.count.get().saturating_add(1));
+        self.place = Some(Place { bodies: Rc::clone(bodies), charge });
+        self
     }
 
     /// Whether nothing has been read from the body.
@@ -83,16 +133,30 @@ impl<B: Body<Data = Bytes> + Unpin> Pipe<B> {
                 Poll::Ready(Some(Ok(_))) => return Poll::Ready(Ok(())),
                 Poll::Ready(_) => return Poll::Ready(Err(Broken::Refused)),
                 Poll::Pending => {
-                    ready!(self.stalled.poll_expired(cx));
+                    if let Some(place) = &mut self.place {
+                        // It is there already, so there is no asking whether it may be.
+                        place.charge.set(self.piece.len());
+                    }
+                    ready!(self.pace.poll_expired(cx));
                     self.stream.send_reset(Reason::CANCEL);
                     return Poll::Ready(Err(Broken::Stalled));
                 }
             }
         }
-        self.stalled.reset();
         let piece = self.piece.split_to(self.stream.capacity().min(self.piece.len()));
+        self.advance(piece.len());
         let ends = self.is_last && self.piece.is_empty();
         Poll::Ready(self.stream.send_data(piece, ends).map_err(|_| Broken::Refused))
+    }
+
+    /// So many bytes go on. Where others share the connection, a client that takes a little of each keeps pace with all.
+    fn advance(&mut self, bytes: usize) {
+        let Some(place) = &mut self.place else { return self.pace.advance(bytes) };
+        self.pace.advance(bytes.saturating_mul(place.bodies.count.get()));
+        place.bodies.unwritten.set(place.bodies.unwritten.get().saturating_add(bytes));
+        if self.piece.is_empty() {
+            place.charge.set(0);
+        }
     }
 
     /// Takes the body's next frame. True when there is none, and the stream has ended.

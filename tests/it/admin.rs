@@ -267,3 +267,71 @@ fn a_scrape_that_nobody_reads_loses_its_place() {
     end.send(Phase::Stopping).unwrap();
     serving.join().unwrap();
 }
+
+/// `docs/admin-openapi.json` says what there is: every operation answers as it says, and every other method is refused.
+#[test]
+fn the_description_of_the_api_is_true() {
+    let text = include_str!("../../docs/admin-openapi.json");
+    let described: Value = serde_json::from_str(text).unwrap();
+    let upstream = Upstream::fine();
+    let gateway = Setup::new(upstream.address()).with(LIMITS).start();
+    let resolve = |value: &Value| match value["$ref"].as_str() {
+        Some(reference) => described.pointer(reference.trim_start_matches('#')).unwrap().clone(),
+        None => value.clone(),
+    };
+    for (path, operations) in described["paths"].as_object().unwrap() {
+        for method in ["GET", "PUT", "POST", "PATCH", "DELETE"] {
+            let operation = &operations[method.to_lowercase()];
+            let body = if method == "PUT" { more("9/h").to_string() } else { String::new() };
+            // Each time another one, and there is one whatever was asked before.
+            let made = put(&gateway, &more("9/h")).1["id"].as_str().unwrap().to_owned();
+            let id = if path.contains("overrides") { &made } else { "acct_a" };
+            let answer = call(&gateway, method, &path.replace("{id}", id), &body, "");
+            if operation.is_null() {
+                assert_eq!(answer.status(), 405, "{method} {path}");
+                let allowed = answer.head.value("allow").unwrap();
+                assert!(!allowed.contains(method) && !allowed.is_empty(), "{method} {path}: {allowed}");
+                continue;
+            }
+            let responses = operation["responses"].as_object().unwrap();
+            let response = resolve(responses.get(&answer.status().to_string()).unwrap_or_else(|| panic!("{answer:?}")));
+            let schema = resolve(&response["content"]["application/json"]["schema"]);
+            let told = json_of(&answer);
+            assert!(answer.status() < 300, "{method} {path}: {answer:?}");
+            assert_shape(&schema, &told, &resolve);
+        }
+    }
+    // Every key that is read is described.
+    let keys = described["components"]["schemas"]["NewOverride"]["properties"].as_object().unwrap();
+    let (_, refused) = put(&gateway, &json!({ "bogus": 1 }));
+    let expected = refused["error"]["mistakes"][0]["expected"].as_str().unwrap();
+    let mut read: Vec<&str> = expected.split(", ").collect();
+    read.sort_unstable();
+    assert_eq!(read, keys.keys().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// Whether a value has what a schema requires, and of what is described has nothing else; as deep as it is described.
+#[track_caller]
+fn assert_shape(schema: &Value, value: &Value, resolve: &impl Fn(&Value) -> Value) {
+    let schema = resolve(schema);
+    for name in schema["required"].as_array().into_iter().flatten() {
+        assert!(value.get(name.as_str().unwrap()).is_some(), "{name} is missing: {value}");
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        value.get(name).into_iter().for_each(|inner| assert_shape(property, inner, resolve));
+    }
+    value.as_array().into_iter().flatten().for_each(|item| assert_shape(&schema["items"], item, resolve));
+    let kinds: Vec<&str> = match &schema["type"] {
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
+        kind => kind.as_str().into_iter().collect(),
+    };
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    assert!(kinds.is_empty() || kinds.contains(&kind), "{value} is no {kinds:?}");
+}

@@ -116,4 +116,4 @@ macro_rules! hold_each {
     };
 }
 
-hold_each!(access_log, answers, body, config, key, keys_file, path, proxy_protocol, wire);
+hold_each!(access_log, answers, body, config, key, keys_file, path, proxy_protocol, trace, wire);

@@ -18,6 +18,7 @@ mod keys_file;
 mod path;
 mod proxy_protocol;
 mod strict;
+mod trace;
 mod wire;
 
 /// A target: its name, which is its corpus's folder too, and what it does.
@@ -33,6 +34,7 @@ pub(crate) const TARGETS: &[Target] = &[
     ("keys_file", keys_file::run),
     ("path", path::run),
     ("proxy_protocol", proxy_protocol::run),
+    ("trace", trace::run),
     ("wire", wire::run),
 ];
 

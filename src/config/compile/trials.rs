@@ -14,8 +14,8 @@ pub(super) fn enforce(context: &mut Context<'_>, item: &Item<RawLimit>, name: &s
     match written.value {
         RawEnforce::Whole(true) => Enforce::Always,
         RawEnforce::Whole(false) => Enforce::Never,
-        RawEnforce::Share(share) if share == 1.0 => Enforce::Always,
-        RawEnforce::Share(share) if share == 0.0 => Enforce::Never,
+        RawEnforce::Share(1.0) => Enforce::Always,
+        RawEnforce::Share(0.0) => Enforce::Never,
         RawEnforce::Share(share) if (0.0..=1.0).contains(&share) => Enforce::Share(Share::new(share, name)),
         RawEnforce::Share(share) => {
             let finding = Finding::error(item.at(&written.span), "not a share of the accounts");

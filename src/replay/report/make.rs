@@ -4,8 +4,7 @@ use super::{
     AccountsReport, CandidateReport, ChangeReport, Comparison, CountReport, Difference, FaultReport, LimitReport,
     PeakReport, ReasonReport, RecordedReport, Report, Suggested, TimelineReport, TraceReport,
 };
-use crate::engine::Enforce;
-use crate::engine::{LimitId, Stage};
+use crate::engine::{Enforce, LimitId, Stage};
 use crate::replay::arrival::{AccountId, Accounts, MAX_ACCOUNTS};
 use crate::replay::figures::written;
 use crate::replay::input::Input;

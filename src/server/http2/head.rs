@@ -14,6 +14,9 @@ use http::{Method, Response, StatusCode};
 /// # Errors
 /// What is wrong with it.
 pub(super) fn admit(parts: &mut Parts, limits: &WireLimits) -> Result<(), WireFault> {
+    if head_bytes(parts) > limits.max_head_bytes {
+        return Err(WireFault::HeadTooLarge);
+    }
     if parts.headers.len() > limits.max_headers {
         return Err(WireFault::TooManyHeaders);
     }
@@ -38,6 +41,16 @@ pub(super) fn admit(parts: &mut Parts, limits: &WireLimits) -> Result<(), WireFa
     }
     join_cookies(&mut parts.headers);
     Ok(())
+}
+
+/// What a head counts for: its fields and 32 bytes for each, as HTTP/2 has it (RFC 9113 §6.5.2). Of the pseudo-headers only
+/// the target can be long.
+fn head_bytes(parts: &Parts) -> usize {
+    const FIELD_BYTES: usize = 32;
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let authority = parts.uri.authority().map_or(0, |authority| authority.as_str().len());
+    let fields = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_BYTES);
+    target + authority + fields.sum::<usize>()
 }
 
 fn check_uri(parts: &Parts, limits: &WireLimits) -> Result<(), WireFault> {
@@ -126,6 +139,12 @@ mod tests {
         );
     }
 
+    /// Half of what a head may be.
+    const HALF: &str = match std::str::from_utf8(&[b'x'; 16 * 1024]) {
+        Ok(half) => half,
+        Err(_) => "",
+    };
+
     #[test]
     fn heads_that_could_be_read_in_two_ways() {
         for (headers, fault) in [
@@ -133,6 +152,7 @@ mod tests {
             (&[("a", "x\t")], WireFault::HeaderBlanks),
             (&[("content_length", "1")], WireFault::HeaderShadow),
             (&[("x", "y"); 6], WireFault::TooManyHeaders),
+            (&[("x", HALF), ("y", HALF)], WireFault::HeadTooLarge),
         ] {
             assert_eq!(admitted(headers).unwrap_err(), fault, "{headers:?}");
         }

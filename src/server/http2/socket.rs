@@ -1,15 +1,16 @@
 //! The bytes of an HTTP/2 connection: frames are counted as they come, and what is written is followed until it has left.
 
 use super::budget::Budget;
+use crate::budget::Charge;
+use crate::config::Server;
 use crate::frames::{Frames, Kind};
 use crate::gateway::Home;
-use crate::upstream::Tick;
+use crate::upstream::{Bodies, Pace, Tick};
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// What is known of a connection's bytes.
@@ -17,6 +18,10 @@ pub(super) struct Line {
     home: Rc<Home>,
     budget: RefCell<Budget>,
     is_flooded: Cell<bool>,
+    /// The answers on their way.
+    bodies: Rc<Bodies>,
+    /// Whether a piece of a body has come since that was asked last.
+    has_data: Cell<bool>,
     /// Reads that brought something.
     reads: Cell<u64>,
     /// Whether all that was written has left.
@@ -26,8 +31,25 @@ pub(super) struct Line {
 impl Line {
     pub(super) fn new(home: &Rc<Home>) -> Line {
         let budget = RefCell::new(Budget::new(home.now()));
-        let (is_flooded, reads, is_clean) = (Cell::new(false), Cell::new(0), Cell::new(false));
-        Line { home: Rc::clone(home), budget, is_flooded, reads, is_clean }
+        Line {
+            home: Rc::clone(home),
+            budget,
+            is_flooded: Cell::new(false),
+            bodies: Rc::default(),
+            has_data: Cell::new(false),
+            reads: Cell::new(0),
+            is_clean: Cell::new(false),
+        }
+    }
+
+    /// The answers on their way into the connection.
+    pub(super) fn bodies(&self) -> &Rc<Bodies> {
+        &self.bodies
+    }
+
+    /// Whether a piece of a body has come since this was asked last.
+    pub(super) fn take_data(&self) -> bool {
+        self.has_data.replace(false)
     }
 
     /// Whether the client has sent more than its budget since it was asked last.
@@ -60,36 +82,45 @@ pub(super) struct Socket<IO> {
     going: Frames,
     /// Whether a request's head has begun and is not whole; nothing else can come before it is.
     is_mid_head: bool,
+    /// Bytes of the head that is not whole.
+    head_bytes: usize,
     /// Bounds the time for a head.
     late: Tick,
-    /// Bounds the time that a client takes no byte.
-    stalled: Tick,
+    /// Bounds the time that the client makes what is written wait.
+    pace: Pace,
+    /// Memory for a head that is not whole.
+    head: Charge,
+    /// Memory for what the client does not take.
+    waiting: Charge,
 }
 
 impl<IO> Socket<IO> {
-    pub(super) fn new(
-        io: &Rc<RefCell<IO>>,
-        line: &Rc<Line>,
-        header_timeout: Duration,
-        write_timeout: Duration,
-    ) -> Self {
+    pub(super) fn new(io: &Rc<RefCell<IO>>, line: &Rc<Line>, server: &Server) -> Self {
+        let budget = &line.home.shared.budget;
         Socket {
             io: Rc::clone(io),
             line: Rc::clone(line),
             coming: Frames::after_preface(),
             going: Frames::bare(),
             is_mid_head: false,
-            late: Tick::new(header_timeout),
-            stalled: Tick::new(write_timeout),
+            head_bytes: 0,
+            late: Tick::new(server.header_timeout),
+            pace: Pace::new(server.write_timeout, server.min_write_rate),
+            head: Charge::none(budget),
+            waiting: Charge::none(budget),
         }
     }
 
     fn came(&mut self, bytes: &[u8]) {
         self.line.reads.set(self.line.reads.get().wrapping_add(1));
-        let (line, is_mid_head) = (&self.line, &mut self.is_mid_head);
+        let (line, is_mid_head, head_bytes) = (&self.line, &mut self.is_mid_head, &mut self.head_bytes);
         self.coming.scan(bytes, |frame| {
             if matches!(frame.kind, Kind::Headers | Kind::Continuation) {
                 *is_mid_head = frame.leaves_head_open();
+                let length = usize::try_from(frame.length).unwrap_or(usize::MAX);
+                *head_bytes = if *is_mid_head { head_bytes.saturating_add(length) } else { 0 };
+            } else if frame.kind == Kind::Data {
+                line.has_data.set(true);
             }
             line.spend(frame.kind);
         });
@@ -97,19 +128,36 @@ impl<IO> Socket<IO> {
 
     fn went(&mut self, pieces: &[IoSlice<'_>], length: usize) {
         let mut budget = self.line.budget.borrow_mut();
-        self.going.scan_pieces(pieces, length, |frame| budget.earn(frame.kind));
+        let bodies = &self.line.bodies;
+        self.going.scan_pieces(pieces, length, |frame| {
+            if frame.kind == Kind::Data {
+                bodies.wrote(usize::try_from(frame.length).unwrap_or(usize::MAX));
+            }
+            budget.earn(frame.kind);
+        });
     }
 
-    /// What a write came to; an error once the client has taken nothing for too long.
-    fn unless_stalled<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// Waits for the rest of a head within its time and the memory there is.
+    fn poll_head_wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.head.try_set(self.head_bytes) {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::OutOfMemory, "there is no memory for a head")));
+        }
+        ready!(self.late.poll_expired(cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "a head does not come to its end")))
+    }
+
+    /// What a write came to; an error once the client has been too slow.
+    fn unless_stalled(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match polled {
             Poll::Ready(result) => {
-                self.stalled.reset();
+                self.pace.advance(*result.as_ref().unwrap_or(&0));
                 Poll::Ready(result)
             }
             Poll::Pending => {
-                ready!(self.stalled.poll_expired(cx));
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing")))
+                // It is there already, so there is no asking whether it may be.
+                self.waiting.set(self.line.bodies.unwritten());
+                ready!(self.pace.poll_expired(cx));
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes too little")))
             }
         }
     }
@@ -120,16 +168,13 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Socket<IO> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut *self.io.borrow_mut()).poll_read(cx, buf);
         if polled.is_pending() {
-            if self.is_mid_head {
-                ready!(self.late.poll_expired(cx));
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "a head does not come to its end")));
-            }
-            return Poll::Pending;
+            return if self.is_mid_head { self.poll_head_wait(cx) } else { Poll::Pending };
         }
         let was_mid_head = self.is_mid_head;
         self.came(buf.filled().get(before..).unwrap_or_default());
         if !(was_mid_head && self.is_mid_head) {
             self.late.reset();
+            self.head.set(0);
         }
         polled
     }
@@ -162,9 +207,11 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Socket<IO> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.line.is_clean.set(false);
-        let polled = Pin::new(&mut *self.io.borrow_mut()).poll_flush(cx);
+        let polled = Pin::new(&mut *self.io.borrow_mut()).poll_flush(cx).map_ok(|()| 0);
         ready!(self.unless_stalled(cx, polled))?;
         self.line.is_clean.set(true);
+        self.pace.restart();
+        self.waiting.set(0);
         Poll::Ready(Ok(()))
     }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 const LIMITS: &str = "[[limits]]\nname = \"one-file\"\nstage = \"resource\"\nrate = \"1/h\"\nburst = 2\n\
-                      when = { endpoint = \"files.retrieve\" }\nper = [\"account\", \"path.file\"]\n\
+                      when = { endpoint = \"files.retrieve\" }\nper = [\"account\", \"path.file\"]\ncandidate = { rate = \"2/h\" }\n\
                       [[limits]]\nname = \"shadow\"\nstage = \"global\"\nrate = \"1/h\"\nburst = 1\nenforce = false\n";
 
 /// One of everything, ending with a request that is easy to tell.

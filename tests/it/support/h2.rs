@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -49,7 +50,14 @@ impl Client {
     pub(crate) async fn with(builder: &Builder, address: SocketAddr) -> Client {
         let socket = TcpStream::connect(address).await.unwrap();
         socket.set_nodelay(true).unwrap();
-        let (sender, connection) = builder.handshake(socket).await.unwrap();
+        Client::over(builder, socket).await
+    }
+
+    pub(crate) async fn over<IO>(builder: &Builder, stream: IO) -> Client
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = builder.handshake(stream).await.unwrap();
         Client { sender, driver: tokio::spawn(connection) }
     }
 

@@ -151,6 +151,11 @@ impl Caller {
         Caller(Arc::new(config))
     }
 
+    /// What it does, for a client of another kind.
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.0)
+    }
+
     /// A connection to a server of this name; the handshake happens at the first byte.
     pub(crate) fn connect(&self, address: SocketAddr, name: &str) -> Secure {
         let name = ServerName::try_from(name.to_owned()).unwrap();
