@@ -139,7 +139,6 @@ class Requests(Case):
         self.refused_lines([("2.0", "GET /v1/customers HTTP/2.0")], (400, 505))
         self.refused("HTTP/0.9", b"GET /v1/customers\r\n\r\n", (400, 505))
         self.refused("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(64) + b"\r\n\r\n", (400, 505))
-        self.refused("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", (400, 505))
 
     def test_pipelined_requests_are_each_answered(self):
         one = request("GET /v1/customers HTTP/1.1", GOOD_HOST, secret=self.secret)
