@@ -31,6 +31,7 @@ pub use model::{
     LogFormat, ObjectLock, Pair, Piece, Protocol, Replacement, Responses, Retries, RetryOn, RouteOptions, Scheme,
     SecretSource, Server, Share, ShouldRetry, State, Tls, TlsVersion, Upstream, UpstreamBounds, UpstreamServer, Via,
 };
+pub use presets::stripe_operations;
 pub use router::{Route, Router};
 pub use schema::json_schema;
 pub use source::MAX_EXCERPT;
