@@ -147,7 +147,10 @@ pub(super) fn over_time(page: &mut String, sides: &[Side<'_>], colors: &Colors<'
     if width > 1 {
         let busiest = |side: &Side<'_>| vec![("ca", side.report.timeline.busiest_second.clone())];
         let title = format!("Busiest second {each}");
-        plots(page, sides, ("busiest", &title, "", "request"), &busiest, &|_, _| " in one second".to_owned())?;
+        // What comes is the same, whatever is refused of it.
+        plots(page, sides.get(..1).unwrap_or_default(), ("busiest", &title, "", "request"), &busiest, &|_, _| {
+            " in one second".to_owned()
+        })?;
     }
     Ok(())
 }
@@ -164,10 +167,11 @@ fn plots(
 ) -> fmt::Result {
     let all: Vec<Series> = sides.iter().map(series).collect();
     let most = all.iter().map(most_of).max().unwrap_or(0);
-    write!(page, "<section class=\"chart\" data-chart=\"{key}\">\n<h2>{title}</h2>\n{legend}<div class=\"sides\">\n")?;
+    write!(page, "<section class=\"chart\" data-chart=\"{key}\">\n<h2>{title}</h2>\n{legend}")?;
+    write!(page, "<div class=\"sides{}\">\n", if sides.len() == 1 { " one" } else { "" })?;
     for (side, series) in sides.iter().zip(&all) {
         page.push_str("<figure>\n");
-        if !side.mark.is_empty() {
+        if sides.len() > 1 {
             write!(page, "<figcaption>{} {}</figcaption>\n", mark(side), Name(side.name))?;
         }
         let timeline = &side.report.timeline;

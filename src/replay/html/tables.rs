@@ -125,13 +125,19 @@ fn row(page: &mut String, side: &Side<'_>, limit: &LimitReport, colors: &Colors<
             "Would refuse",
             format_args!("<b>{}</b><small>would refuse</small>", Count(candidate.would_refuse)),
         )?;
+        write!(page, "<td class=\"rest\" colspan=\"{}\"></td>", if suggests { 5 } else { 3 })?;
         page.push_str("</tr>\n");
     }
     Ok(())
 }
 
+/// Figures, the first one above the others.
 fn figure(figures: Option<&WrittenFigures>) -> String {
-    figures.map_or_else(|| "–".to_owned(), |figures| Safe(line(figures)).to_string())
+    let Some(text) = figures.map(line) else { return "–".to_owned() };
+    match text.split_once(", ") {
+        Some((first, more)) => format!("{}<small>{}</small>", Safe(first), Safe(more)),
+        None => Safe(text).to_string(),
+    }
 }
 
 fn peak(peak: Option<&PeakReport>) -> String {
