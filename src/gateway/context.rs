@@ -16,6 +16,7 @@ use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, Rout
 use crate::keys::{Keyring, Passthrough, Principal};
 use crate::locks::{Lock, Locks};
 use crate::metrics::{LimitCounters, Metrics, RouteTimers};
+use crate::store::{Link, Store};
 use crate::tls::{self, Acceptor};
 use crate::upstream::{Group, Pool, Servers, UpstreamTls};
 use arc_swap::ArcSwap;
@@ -44,6 +45,8 @@ pub struct Shared {
     pub budget: Arc<Budget>,
     /// Temporary figures of accounts.
     pub overriding: Overriding,
+    /// What several gateways count in together, where they do.
+    pub store: Option<Arc<Store>>,
     current: ArcSwap<Snapshot>,
     version: AtomicU64,
 }
@@ -58,6 +61,7 @@ impl Shared {
             overriding: Overriding::new(Arc::clone(&first)),
             engine,
             locks: Arc::default(),
+            store: None,
             time,
             metrics,
             servers,
@@ -65,6 +69,12 @@ impl Shared {
             current: ArcSwap::from(first),
             version: AtomicU64::new(0),
         }
+    }
+
+    /// The same with a store, where there is one.
+    #[must_use]
+    pub fn with_store(self, store: Option<Arc<Store>>) -> Shared {
+        Shared { store, ..self }
     }
 
     /// The running configuration.
@@ -252,6 +262,8 @@ pub struct Home {
     pub pool: Pool,
     /// This thread's request ids.
     pub ids: RequestIds,
+    /// This thread's way to the store.
+    pub link: Option<Rc<Link>>,
     view: RefCell<(u64, Rc<View>)>,
     cutting: Cell<bool>,
 }
@@ -264,7 +276,8 @@ impl Home {
         let view = Rc::new(View::new(shared.current()));
         let ids = RequestIds::new();
         let (pool, view) = (Pool::new(shared.time.clone()), RefCell::new((version, view)));
-        Rc::new(Home { pool, ids, view, cutting: Cell::new(false), shared })
+        let link = shared.store.clone().map(Link::new);
+        Rc::new(Home { pool, ids, link, view, cutting: Cell::new(false), shared })
     }
 
     /// The thread ends: what is still in flight is cut off, and told so where its answer has not begun.
