@@ -13,9 +13,12 @@
 //! - Readers poll. Nothing is pushed, so nothing can be missed while a connection is half dead, and single servers, sentinels and
 //!   clusters are read alike.
 
+mod desk;
 mod script;
 #[cfg(test)]
 mod tests;
+
+pub use desk::{Closed, Desk, Job, Work};
 
 use redis::aio::ConnectionLike;
 use redis::{ErrorKind, RedisError, cmd};
