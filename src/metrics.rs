@@ -5,6 +5,7 @@
 
 mod accept;
 mod addresses;
+mod boards;
 mod locks;
 mod store;
 mod tls;
@@ -12,6 +13,7 @@ mod upstreams;
 
 pub use accept::{AcceptMetrics, Closed, Paused};
 pub use addresses::AddressMetrics;
+pub use boards::BoardMetrics;
 pub use locks::LockMetrics;
 pub use store::StoreMetrics;
 pub use tls::{HandshakeResult, TlsMetrics};
@@ -57,6 +59,8 @@ pub struct Metrics {
     overhead_seconds: HistogramVec,
     /// Those of limits by address.
     pub addresses: AddressMetrics,
+    /// Those of boards in the shared store.
+    pub boards: BoardMetrics,
     /// Those of object locks.
     pub locks: LockMetrics,
     /// Those of upstreams.
@@ -223,6 +227,7 @@ impl Metrics {
                 OVERHEAD_SECONDS,
             )?,
             addresses: AddressMetrics::new(&make)?,
+            boards: BoardMetrics::new(&make)?,
             locks: LockMetrics::new(&make)?,
             upstreams: UpstreamMetrics::new(&make)?,
             partitions: make.gauges("tollgate_partitions", "Partitions with state.", &["limit"])?,
