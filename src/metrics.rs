@@ -5,15 +5,19 @@
 
 mod accept;
 mod addresses;
+mod boards;
 mod locks;
 mod process;
+mod store;
 mod tls;
 mod upstreams;
 
 pub use accept::{AcceptMetrics, Closed, Paused};
 pub use addresses::AddressMetrics;
+pub use boards::BoardMetrics;
 pub use locks::LockMetrics;
 pub use process::ProcessMetrics;
+pub use store::StoreMetrics;
 pub use tls::{HandshakeResult, TlsMetrics};
 pub use upstreams::{SERVER_STATES, UpstreamCensus, UpstreamMetrics};
 
@@ -59,6 +63,8 @@ pub struct Metrics {
     overhead_seconds: HistogramVec,
     /// Those of limits by address.
     pub addresses: AddressMetrics,
+    /// Those of boards in the shared store.
+    pub boards: BoardMetrics,
     /// Those of object locks.
     pub locks: LockMetrics,
     /// Those of upstreams.
@@ -75,6 +81,8 @@ pub struct Metrics {
     transactions: IntCounterVec,
     /// Of the state that outlives a restart.
     pub state: StateMetrics,
+    /// Of the store that gateways share.
+    pub store: StoreMetrics,
     /// Of TLS to clients.
     pub tls: TlsMetrics,
     /// `tollgate_connections`: open client connections.
@@ -225,6 +233,7 @@ impl Metrics {
                 OVERHEAD_SECONDS,
             )?,
             addresses: AddressMetrics::new(&make)?,
+            boards: BoardMetrics::new(&make)?,
             locks: LockMetrics::new(&make)?,
             upstreams: UpstreamMetrics::new(&make)?,
             partitions: make.gauges("tollgate_partitions", "Partitions with state.", &["limit"])?,
@@ -236,6 +245,7 @@ impl Metrics {
             )?,
             transactions: transactions(&make)?,
             state: StateMetrics::new(&make)?,
+            store: StoreMetrics::new(&make)?,
             tls: TlsMetrics::new(&make)?,
             connections: make.gauge("tollgate_connections", "Open client connections.")?,
             accept: AcceptMetrics::new(&make)?,
@@ -418,6 +428,11 @@ impl Maker {
 
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
         self.register(IntGauge::new(name, help)?)
+    }
+
+    /// A histogram without labels.
+    fn seconds_of(&self, name: &str, help: &str, bounds: &[f64]) -> Result<Histogram, prometheus::Error> {
+        self.register(Histogram::with_opts(HistogramOpts::new(name, help).buckets(bounds.to_vec()))?)
     }
 
     /// A histogram by route, `tollgate_WHAT_seconds`.
