@@ -8,10 +8,13 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
+import http.client
 import os
 import pathlib
 import re
 import shutil
+import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -19,7 +22,7 @@ import tempfile
 import threading
 import time
 
-from support import BINARY, LOOPBACK, ROOT, Gateway, Keys, Program, ScriptedUpstream, answer_bytes, free_port, wait_until
+from support import BINARY, DEADLINE_S, LOOPBACK, ROOT, Gateway, Keys, Program, ScriptedUpstream, answer_bytes, free_port, wait_until
 from tunnels import Echo, Splice, compare_with_autobahn, plain_cases
 
 OUTPUTS = ROOT / "target/conformance/outputs"
@@ -195,6 +198,47 @@ def sslyze(bench):
     return f"against Mozilla's intermediate profile: {verdict}"
 
 
+def handshakes(bench):
+    """Whole handshakes as fast as two clients make them, and begun ones that are left, while a connection made before is served."""
+    seconds = 5 if bench.quick else 20
+    address = (LOOPBACK, bench.secure.port)
+    command = ["openssl", "s_time", "-new", "-time", str(seconds), "-connect", f"{LOOPBACK}:{bench.secure.port}"]
+    context = ssl.create_default_context(cafile=f"{bench.folder}/cert.pem")
+    hello = client_hello(context)
+    asking, times_ms, left = http.client.HTTPSConnection(*address, timeout=DEADLINE_S, context=context), [], 0
+    headers = {"Authorization": f"Bearer {bench.secret}"}
+    before = bench.secure.resident_bytes()
+    flood = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    while any(one.poll() is None for one in flood):
+        with socket.create_connection(address, DEADLINE_S) as leaving:
+            leaving.sendall(hello)
+        left += 1
+        began = time.monotonic()
+        asking.request("GET", "/v1/charges", headers=headers)
+        answer = asking.getresponse()
+        answer.read()
+        times_ms.append((time.monotonic() - began) * 1000)
+        if answer.status != 200:
+            raise Finding(f"a good request during the flood: {answer.status}")
+    asking.close()
+    made = [re.search(r"(\d+) connections in [\d.]+ real seconds", one.communicate()[0]) for one in flood]
+    if not all(made) or len(times_ms) < 20:
+        raise Finding(f"no handshakes, or too few requests: {made}, {len(times_ms)}")
+    wait_until("nobody is left", lambda: bench.secure.metric("tollgate_connections") == 0)
+    whole, late = sum(int(one.group(1)) for one in made), statistics.quantiles(times_ms, n=100)[98]
+    grown = (bench.secure.resident_bytes() - before) / 2**20
+    return (f"{whole} whole handshakes ({whole / seconds:.0f} a second, clients on the same cores) and {left} left after their first "
+            f"message; on an open connection {len(times_ms)} good requests meanwhile, p99 {late:.0f} ms; memory grew by {grown:.1f} MiB")
+
+
+def client_hello(context):
+    """The first message of a handshake."""
+    outgoing = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=LOOPBACK).do_handshake()
+    return outgoing.read()
+
+
 def h2load(bench):
     told = []
     count = "5000" if bench.quick else "50000"
@@ -273,7 +317,7 @@ def differential(bench):
     return f"{count} random streams each: {text.strip().splitlines()[-1]}"
 
 
-ALL = [slow_heads, slow_bodies, slow_reads, testssl, sslyze, h2load, nghttp, schemathesis, websocket, differential]
+ALL = [slow_heads, slow_bodies, slow_reads, testssl, sslyze, handshakes, h2load, nghttp, schemathesis, websocket, differential]
 NOT_RUN = """- h2spec: it is a Go program that neither Debian nor PyPI has. In its place `tests/it/gateway/http2.rs`, `http2_floods.rs` and
   `http2_slots.rs` send raw frames, and an ALPN-chosen or prior-knowledge connection is read by nothing but HTTP/2."""
 
