@@ -41,7 +41,7 @@ pub use gate::Gate;
 pub use hold::Hold;
 pub use limiter::sliding_window::SavedWindow;
 pub use limiter::{Allocation, Concurrency, Gcra, Limiter, Mechanism, SlidingWindow};
-pub use policy::{Condition, EndpointClass, Exempt, Limit, LimitId, Part, Policy, Profile, Stage, Unmet};
+pub use policy::{Condition, EndpointClass, Exempt, Limit, LimitId, Part, Policy, Profile, Stage, Unmet, WithoutStore};
 pub use time::{Clock, Nanos};
 
 use cells::{Cells, WARM};

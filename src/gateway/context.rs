@@ -9,6 +9,7 @@ use super::exchange::Exchange;
 use super::ids::RequestIds;
 use super::overriding::Overriding;
 use super::texts::Texts;
+use crate::board::Desk;
 use crate::budget::Budget;
 use crate::clock::Time;
 use crate::config::{Config, Credentials, RouteOptions};
@@ -16,6 +17,7 @@ use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, Rout
 use crate::keys::{Keyring, Passthrough, Principal};
 use crate::locks::{Lock, Locks};
 use crate::metrics::{LimitCounters, Metrics, RouteTimers};
+use crate::store::{Link, Store};
 use crate::tls::{self, Acceptor};
 use crate::upstream::{Group, Pool, Servers, UpstreamTls};
 use arc_swap::ArcSwap;
@@ -23,8 +25,8 @@ use http::Request;
 use prometheus::IntCounter;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// What all threads share.
 pub struct Shared {
@@ -44,6 +46,10 @@ pub struct Shared {
     pub budget: Arc<Budget>,
     /// Temporary figures of accounts.
     pub overriding: Overriding,
+    /// What several gateways count in together, where they do.
+    pub store: Option<Arc<Store>>,
+    /// Who writes to the boards that all gateways read; empty without a shared store.
+    pub desk: OnceLock<Desk>,
     current: ArcSwap<Snapshot>,
     version: AtomicU64,
 }
@@ -56,8 +62,10 @@ impl Shared {
         Shared {
             addresses: Engine::new(engine.seed(), first.config.addresses.max_addresses),
             overriding: Overriding::new(Arc::clone(&first)),
+            desk: OnceLock::new(),
             engine,
             locks: Arc::default(),
+            store: None,
             time,
             metrics,
             servers,
@@ -65,6 +73,12 @@ impl Shared {
             current: ArcSwap::from(first),
             version: AtomicU64::new(0),
         }
+    }
+
+    /// The same with a store, where there is one.
+    #[must_use]
+    pub fn with_store(self, store: Option<Arc<Store>>) -> Shared {
+        Shared { store, ..self }
     }
 
     /// The running configuration.
@@ -76,6 +90,11 @@ impl Shared {
     /// Puts a new configuration in place, with the overrides that there are: requests that begin from now on see it.
     pub fn replace(&self, next: Snapshot) {
         self.overriding.rebase(self, Arc::new(next));
+    }
+
+    /// Puts other keys in place of those that there are.
+    pub fn reauthorize(&self, authority: Authority) {
+        self.overriding.reauthorize(self, authority);
     }
 
     pub(super) fn show(&self, next: Arc<Snapshot>) {
@@ -90,6 +109,8 @@ pub enum Authority {
     Keys(Keyring),
     /// Any key.
     Passthrough(Passthrough),
+    /// Known keys, once they have come from the shared store; until then nobody.
+    Waiting,
 }
 
 /// One configuration with all that is derived from it once.
@@ -173,6 +194,12 @@ impl Snapshot {
         route.and_then(|route| self.credentials.get(route.0 as usize)).unwrap_or(&Credential::Drop)
     }
 
+    /// The same but for the keys.
+    pub(super) fn with_authority(&self, authority: Authority) -> Snapshot {
+        let config = self.config.clone();
+        Snapshot { authority: Arc::new(authority), ..self.with_config(config) }
+    }
+
     /// The same but for figures of accounts.
     pub(super) fn with_config(&self, config: Config) -> Snapshot {
         Snapshot {
@@ -252,6 +279,8 @@ pub struct Home {
     pub pool: Pool,
     /// This thread's request ids.
     pub ids: RequestIds,
+    /// This thread's way to the store.
+    pub link: Option<Rc<Link>>,
     view: RefCell<(u64, Rc<View>)>,
     cutting: Cell<bool>,
 }
@@ -264,7 +293,8 @@ impl Home {
         let view = Rc::new(View::new(shared.current()));
         let ids = RequestIds::new();
         let (pool, view) = (Pool::new(shared.time.clone()), RefCell::new((version, view)));
-        Rc::new(Home { pool, ids, view, cutting: Cell::new(false), shared })
+        let link = shared.store.clone().map(Link::new);
+        Rc::new(Home { pool, ids, link, view, cutting: Cell::new(false), shared })
     }
 
     /// The thread ends: what is still in flight is cut off, and told so where its answer has not begun.
