@@ -137,6 +137,7 @@ fn limit(
         per: per.into(),
         enforce,
         candidate,
+        shared: None,
     };
     let place = raw.name.as_ref().map_or_else(|| item.place(), |name| item.at(&name.span));
     Some(Checked { limit, doc_url, place, damaged: damaged || context.report.errors() > errors_before })
