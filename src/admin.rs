@@ -9,7 +9,7 @@ mod upstreams;
 pub use overrides::expire;
 
 use crate::engine::Clock;
-use crate::gateway::Shared;
+use crate::gateway::{Authority, Shared};
 use crate::server::Phase;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -110,6 +110,9 @@ fn answer(method: &Method, path: &str, shared: &Shared, phase: Phase) -> Respons
     match path {
         "/metrics" => metrics(shared),
         "/healthz" => text(StatusCode::OK, "ok\n"),
+        "/readyz" if phase == Phase::Serving && matches!(*shared.current().authority, Authority::Waiting) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "waiting for the keys of the shared store\n")
+        }
         "/readyz" if phase == Phase::Serving => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         _ => text(

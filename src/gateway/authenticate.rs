@@ -6,7 +6,7 @@ use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, Unauthenticated};
 use super::step::Step;
 use super::{addresses, hygiene, target};
-use crate::keys::{self, KeyState, Principal};
+use crate::keys::{self, KeyState, Keyring, Principal, Secret};
 use http::{HeaderMap, Request, header};
 use jiff::Timestamp;
 use std::sync::Arc;
@@ -30,8 +30,13 @@ impl<B> Step<Observed<B>> for Authenticate {
         if let Some(draft) = &mut exchange.draft {
             draft.path = request.uri().path().into();
         }
-        let authority = &exchange.view.snapshot.authority;
-        let principal = match find(authority, request.headers(), || exchange.home.shared.time.wall()) {
+        let found = match &*exchange.view.snapshot.authority {
+            Authority::Keys(keyring) => find(keyring, request.headers(), || exchange.home.shared.time.wall()),
+            Authority::Passthrough(any) => presented(request.headers()).map(|secret| Arc::new(any.principal(&secret))),
+            // Neither a free pass nor a 401, which would tell a good client that its key is no good any more.
+            Authority::Waiting => return Err(Refused::new(Refusal::NoKeysYet, exchange)),
+        };
+        let principal = match found {
             Ok(principal) => principal,
             Err(cause) => {
                 let refusal = match addresses::failed(&exchange, &cause) {
@@ -62,19 +67,17 @@ fn acceptable<B>(request: Request<B>, peer: &Peer) -> Result<Request<B>, BadRequ
     Ok(Request::from_parts(parts, body))
 }
 
+fn presented(headers: &HeaderMap) -> Result<Secret<'_>, Unauthenticated> {
+    let header = headers.get(header::AUTHORIZATION).ok_or(Unauthenticated::NoKey)?;
+    keys::from_authorization(header.as_bytes()).map_err(|_| Unauthenticated::Malformed)
+}
+
 fn find(
-    authority: &Authority,
+    keyring: &Keyring,
     headers: &HeaderMap,
     wall: impl FnOnce() -> Timestamp,
 ) -> Result<Arc<Principal>, Unauthenticated> {
-    let header = headers.get(header::AUTHORIZATION).ok_or(Unauthenticated::NoKey)?;
-    let secret = keys::from_authorization(header.as_bytes()).map_err(|_| Unauthenticated::Malformed)?;
-    let keyring = match authority {
-        Authority::Keys(keyring) => keyring,
-        Authority::Passthrough(passthrough) => {
-            return Ok(Arc::new(passthrough.principal(&secret)));
-        }
-    };
+    let secret = presented(headers)?;
     let masked = || secret.masked().into();
     let principal = keyring.find(&secret).ok_or_else(|| Unauthenticated::Unknown { masked: masked() })?;
     // The clock is read only for keys that can expire.

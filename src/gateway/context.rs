@@ -9,6 +9,7 @@ use super::exchange::Exchange;
 use super::ids::RequestIds;
 use super::overriding::Overriding;
 use super::texts::Texts;
+use crate::board::Desk;
 use crate::budget::Budget;
 use crate::clock::Time;
 use crate::config::{Config, Credentials, RouteOptions};
@@ -23,8 +24,8 @@ use http::Request;
 use prometheus::IntCounter;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// What all threads share.
 pub struct Shared {
@@ -44,6 +45,8 @@ pub struct Shared {
     pub budget: Arc<Budget>,
     /// Temporary figures of accounts.
     pub overriding: Overriding,
+    /// Who writes to the boards that all gateways read; empty without a shared store.
+    pub desk: OnceLock<Desk>,
     current: ArcSwap<Snapshot>,
     version: AtomicU64,
 }
@@ -56,6 +59,7 @@ impl Shared {
         Shared {
             addresses: Engine::new(engine.seed(), first.config.addresses.max_addresses),
             overriding: Overriding::new(Arc::clone(&first)),
+            desk: OnceLock::new(),
             engine,
             locks: Arc::default(),
             time,
@@ -78,6 +82,11 @@ impl Shared {
         self.overriding.rebase(self, Arc::new(next));
     }
 
+    /// Puts other keys in place of those that there are.
+    pub fn reauthorize(&self, authority: Authority) {
+        self.overriding.reauthorize(self, authority);
+    }
+
     pub(super) fn show(&self, next: Arc<Snapshot>) {
         self.current.store(next);
         self.version.fetch_add(1, Ordering::Release);
@@ -90,6 +99,8 @@ pub enum Authority {
     Keys(Keyring),
     /// Any key.
     Passthrough(Passthrough),
+    /// Known keys, once they have come from the shared store; until then nobody.
+    Waiting,
 }
 
 /// One configuration with all that is derived from it once.
@@ -171,6 +182,12 @@ impl Snapshot {
     #[must_use]
     pub fn credential(&self, route: Option<RouteId>) -> &Credential {
         route.and_then(|route| self.credentials.get(route.0 as usize)).unwrap_or(&Credential::Drop)
+    }
+
+    /// The same but for the keys.
+    pub(super) fn with_authority(&self, authority: Authority) -> Snapshot {
+        let config = self.config.clone();
+        Snapshot { authority: Arc::new(authority), ..self.with_config(config) }
     }
 
     /// The same but for figures of accounts.

@@ -21,7 +21,7 @@ const HEADER: &str =
     "# API keys of Tollgate. A key is kept as the SHA-256 of its secret; the secret itself is nowhere.\n";
 
 /// Ids in checks need not be secret: nothing is stored under them.
-const CHECK_SEED: Seed = Seed([0, 0]);
+pub(super) const CHECK_SEED: Seed = Seed([0, 0]);
 
 /// A key to be added.
 #[derive(Clone, Debug)]

@@ -19,6 +19,8 @@ mod process;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
+mod shared;
+#[cfg(test)]
 mod state;
 #[cfg(test)]
 mod support;

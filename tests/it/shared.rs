@@ -1,0 +1,3 @@
+//! What several gateways share over Redis, apart from counts: keys and overrides, and the boards beneath both.
+
+mod board;
