@@ -28,8 +28,9 @@ pub use figures::{WrittenAllocation, WrittenFigures};
 pub use model::{
     AccessLog, Addresses, Admin, Auth, AuthMode, Balance, Charge, Clients, Connect, CredentialForm, Credentials,
     Ejection, Endpoint, Extractor, Forwarded, HeaderRules, HeaderValueRule, HealthCheck, HostRule, Http2, Level, Log,
-    LogFormat, ObjectLock, Pair, Piece, Protocol, Replacement, Responses, Retries, RetryOn, RouteOptions, Scheme,
-    SecretSource, Server, Share, ShouldRetry, State, Tls, TlsVersion, Upstream, UpstreamBounds, UpstreamServer, Via,
+    LogFormat, ObjectLock, Pair, Piece, Protocol, Redis, RedisUrl, Replacement, Responses, Retries, RetryOn,
+    RouteOptions, Scheme, SecretSource, Server, Share, ShouldRetry, State, Store, StoreMode, Tls, TlsVersion, Topology,
+    Upstream, UpstreamBounds, UpstreamServer, Via,
 };
 pub use router::{Route, Router};
 pub use schema::json_schema;
@@ -66,6 +67,8 @@ pub struct Config {
     pub log: Log,
     /// What outlives a restart.
     pub state: State,
+    /// Where limits count.
+    pub store: Store,
     /// Where requests are forwarded to; at least one.
     pub upstreams: Box<[Upstream]>,
     /// Routes; the index is the [`RouteId`]. At least one.

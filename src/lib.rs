@@ -63,6 +63,7 @@ pub mod process;
 pub mod replay;
 pub mod server;
 pub mod state;
+pub mod store;
 pub mod tls;
 pub mod upstream;
 pub mod wire_fault;

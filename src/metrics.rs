@@ -6,12 +6,14 @@
 mod accept;
 mod addresses;
 mod locks;
+mod store;
 mod tls;
 mod upstreams;
 
 pub use accept::{AcceptMetrics, Closed, Paused};
 pub use addresses::AddressMetrics;
 pub use locks::LockMetrics;
+pub use store::StoreMetrics;
 pub use tls::{HandshakeResult, TlsMetrics};
 pub use upstreams::{SERVER_STATES, UpstreamCensus, UpstreamMetrics};
 
@@ -71,6 +73,8 @@ pub struct Metrics {
     transactions: IntCounterVec,
     /// Of the state that outlives a restart.
     pub state: StateMetrics,
+    /// Of the store that gateways share.
+    pub store: StoreMetrics,
     /// Of TLS to clients.
     pub tls: TlsMetrics,
     /// `tollgate_connections`: open client connections.
@@ -230,6 +234,7 @@ impl Metrics {
             )?,
             transactions: transactions(&make)?,
             state: StateMetrics::new(&make)?,
+            store: StoreMetrics::new(&make)?,
             tls: TlsMetrics::new(&make)?,
             connections: make.gauge("tollgate_connections", "Open client connections.")?,
             accept: AcceptMetrics::new(&make)?,
@@ -385,6 +390,11 @@ impl Maker {
 
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
         self.register(IntGauge::new(name, help)?)
+    }
+
+    /// A histogram without labels.
+    fn seconds_of(&self, name: &str, help: &str, bounds: &[f64]) -> Result<Histogram, prometheus::Error> {
+        self.register(Histogram::with_opts(HistogramOpts::new(name, help).buckets(bounds.to_vec()))?)
     }
 
     /// A histogram by route, `tollgate_WHAT_seconds`.

@@ -12,11 +12,14 @@ pub use load::{LoadError, NamedFiles, Source};
 pub use supervisor::Supervisor;
 
 use crate::admin;
+use crate::clock::Time;
 use crate::engine::{Clock, Engine};
+use crate::gateway::ids::random_seed;
 use crate::gateway::{Shared, Snapshot};
 use crate::metrics::Metrics;
 use crate::server::{self, Inherited, Phase, Workers};
 use crate::state::StateError;
+use crate::store::Store;
 use crate::upstream::{self, Servers};
 use keep::{Keeping, Kept};
 use load::{Loaded, Loader};
@@ -127,7 +130,8 @@ impl Gateway {
         let snapshot = snapshot(loaded, &metrics, &servers);
         tell_expiry(metrics.as_ref(), None, &snapshot);
         metrics.reloaded(true, time.wall().as_second());
-        let shared = Arc::new(Shared::new(engine, time, metrics, servers, snapshot));
+        let store = store_of(&snapshot, &time, &metrics);
+        let shared = Arc::new(Shared::new(engine, time, metrics, servers, snapshot).with_store(store));
         if let Some(kept) = &kept {
             kept.adopt_overrides(&shared);
         }
@@ -269,6 +273,12 @@ fn snapshot(loaded: Loaded, metrics: &Metrics, servers: &Servers) -> Snapshot {
     Snapshot::new(config, authority, metrics, servers, access_log, tls).with_credentials(credentials)
 }
 
+/// What gateways count in together, where they do.
+fn store_of(snapshot: &Snapshot, time: &Time, metrics: &Arc<Metrics>) -> Option<Arc<Store>> {
+    let settings = snapshot.config.store.redis()?.clone();
+    Some(Store::new(settings, time.clone(), Arc::clone(metrics), random_seed()))
+}
+
 /// Sets the gauges of when certificates expire.
 fn tell_expiry(metrics: &Metrics, old: Option<&Snapshot>, new: &Snapshot) {
     let old = old.map_or_else(Vec::new, |old| old.tls.expiries());
@@ -287,6 +297,7 @@ fn warn_of_restart(current: &Snapshot, loaded: &Loaded) {
         ("server.max_buffer_memory", old.server.max_buffer_memory != new.server.max_buffer_memory),
         ("server.max_partitions", old.server.max_partitions != new.server.max_partitions),
         ("[state]", old.state != new.state),
+        ("[store]", old.store != new.store),
         ("admin.listen", old.admin.listen != new.admin.listen),
     ];
     for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
@@ -347,6 +358,9 @@ async fn control_loop(
     tokio::spawn(sweep(Arc::clone(&control.shared)));
     tokio::spawn(upstream::look_after(control.shared.servers.clone(), control.shared.time.clone()));
     tokio::spawn(expire_overrides(Arc::clone(&control.shared)));
+    if let Some(store) = control.shared.store.clone() {
+        tokio::spawn(store.attend());
+    }
     if let Some(seen) = seen {
         tokio::spawn(watch::follow(Arc::clone(&control), seen));
     }

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod heads;
+mod store;
 mod tls;
 mod upstream;
 
@@ -10,6 +11,7 @@ pub use heads::{
     CredentialForm, Credentials, Forwarded, HeaderRules, HeaderValueRule, HostRule, Piece, Replacement, RouteOptions,
     SecretSource, Via,
 };
+pub use store::{Redis, RedisUrl, Store, StoreMode, Topology};
 pub use tls::{Clients, Pair, Tls, TlsVersion};
 pub use upstream::{
     Balance, Ejection, HealthCheck, Protocol, Retries, RetryOn, Scheme, Share, Upstream, UpstreamBounds, UpstreamServer,

@@ -17,6 +17,7 @@ use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, Rout
 use crate::keys::{Keyring, Passthrough, Principal};
 use crate::locks::{Lock, Locks};
 use crate::metrics::{LimitCounters, Metrics, RouteTimers};
+use crate::store::{Link, Store};
 use crate::tls::{self, Acceptor};
 use crate::upstream::{Group, Pool, Servers, UpstreamTls};
 use arc_swap::ArcSwap;
@@ -47,6 +48,8 @@ pub struct Shared {
     pub overriding: Overriding,
     /// Who writes to the boards that all gateways read; empty without a shared store.
     pub desk: OnceLock<Desk>,
+    /// What several gateways count in together, where they do.
+    pub store: Option<Arc<Store>>,
     current: ArcSwap<Snapshot>,
     version: AtomicU64,
 }
@@ -62,6 +65,7 @@ impl Shared {
             desk: OnceLock::new(),
             engine,
             locks: Arc::default(),
+            store: None,
             time,
             metrics,
             servers,
@@ -69,6 +73,12 @@ impl Shared {
             current: ArcSwap::from(first),
             version: AtomicU64::new(0),
         }
+    }
+
+    /// The same with a store, where there is one.
+    #[must_use]
+    pub fn with_store(self, store: Option<Arc<Store>>) -> Shared {
+        Shared { store, ..self }
     }
 
     /// The running configuration.
@@ -269,6 +279,8 @@ pub struct Home {
     pub pool: Pool,
     /// This thread's request ids.
     pub ids: RequestIds,
+    /// This thread's way to the store.
+    pub link: Option<Rc<Link>>,
     view: RefCell<(u64, Rc<View>)>,
     cutting: Cell<bool>,
 }
@@ -281,7 +293,8 @@ impl Home {
         let view = Rc::new(View::new(shared.current()));
         let ids = RequestIds::new();
         let (pool, view) = (Pool::new(shared.time.clone()), RefCell::new((version, view)));
-        Rc::new(Home { pool, ids, view, cutting: Cell::new(false), shared })
+        let link = shared.store.clone().map(Link::new);
+        Rc::new(Home { pool, ids, link, view, cutting: Cell::new(false), shared })
     }
 
     /// The thread ends: what is still in flight is cut off, and told so where its answer has not begun.

@@ -27,6 +27,7 @@ fn the_reference_gives_the_defaults() {
     assert_eq!(reference.responses, minimal.responses);
     assert_eq!(reference.log, minimal.log);
     assert_eq!(reference.state, minimal.state);
+    assert_eq!(reference.store, minimal.store);
     assert_eq!(reference.upstreams, minimal.upstreams);
     assert_eq!(reference.routes, minimal.routes);
     let bare = good(BASE);

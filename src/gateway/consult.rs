@@ -1,0 +1,118 @@
+//! Asks the store that gateways share, where there is one, before the first limit decides.
+//!
+//! Without a store this layer is one look at a pointer: nothing is boxed, and the stack stays one call. With one, the request may
+//! have to wait for a round trip; what comes back is left in the request, and each `Admit` takes its own stage's part of it, so
+//! that order, reasons and counters are those of a gateway that counts alone.
+
+use super::context::Classified;
+use super::observe::Refused;
+use pin_project_lite::pin_project;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tower::{Layer, Service};
+
+/// The layer.
+#[derive(Clone, Copy, Debug)]
+pub struct ConsultLayer;
+
+impl<S> Layer<S> for ConsultLayer {
+    type Service = Consult<S>;
+
+    fn layer(&self, inner: S) -> Consult<S> {
+        Consult { inner }
+    }
+}
+
+/// The service.
+#[derive(Clone, Copy, Debug)]
+pub struct Consult<S> {
+    inner: S,
+}
+
+/// What is waited for: it knows nothing of the request's body.
+type Asked = Pin<Box<dyn Future<Output = ()>>>;
+
+impl<S, B> Service<Classified<B>> for Consult<S>
+where
+    S: Service<Classified<B>, Error = Refused> + Clone,
+{
+    type Response = S::Response;
+    type Error = Refused;
+    type Future = Consulting<S, B, S::Future>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refused>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, classified: Classified<B>) -> Self::Future {
+        let stage = match ask(&classified) {
+            None => Stage::Told { future: self.inner.call(classified) },
+            Some(asked) => {
+                let inner = self.inner.clone();
+                Stage::Asking { asking: Some(Box::new(Asking { asked, classified, inner })) }
+            }
+        };
+        Consulting { stage }
+    }
+}
+
+/// What to wait for, if there is anything.
+fn ask<B>(classified: &Classified<B>) -> Option<Asked> {
+    classified.exchange.home.link.as_ref()?;
+    None
+}
+
+/// A request that waits for the store's answer.
+struct Asking<S, B> {
+    asked: Asked,
+    classified: Classified<B>,
+    inner: S,
+}
+
+pin_project! {
+    /// The future of [`Consult`].
+    pub struct Consulting<S, B, F> {
+        #[pin]
+        stage: Stage<S, B, F>,
+    }
+}
+
+pin_project! {
+    #[project = StageProjection]
+    enum Stage<S, B, F> {
+        /// The request is with the layers below.
+        Told {
+            #[pin]
+            future: F,
+        },
+        Asking {
+            asking: Option<Box<Asking<S, B>>>,
+        },
+    }
+}
+
+impl<S, B, F> Future for Consulting<S, B, F>
+where
+    S: Service<Classified<B>, Error = Refused, Future = F>,
+    F: Future<Output = Result<S::Response, Refused>>,
+{
+    type Output = Result<S::Response, Refused>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut stage = self.project().stage;
+        loop {
+            let future = match stage.as_mut().project() {
+                StageProjection::Told { future } => return future.poll(cx),
+                StageProjection::Asking { asking } => {
+                    let Some(waiting) = asking else { return Poll::Pending };
+                    ready!(waiting.asked.as_mut().poll(cx));
+                    let Some(waiting) = asking.take() else { return Poll::Pending };
+                    let Asking { classified, mut inner, .. } = *waiting;
+                    inner.call(classified)
+                }
+            };
+            stage.set(Stage::Told { future });
+        }
+    }
+}
