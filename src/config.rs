@@ -32,6 +32,7 @@ pub use model::{
     RetryOn, RouteOptions, Scheme, SecretSource, Server, Share, ShouldRetry, State, Store, StoreMode, Tls, TlsVersion,
     Topology, Upstream, UpstreamBounds, UpstreamServer, Via,
 };
+pub use presets::stripe_operations;
 pub use router::{Route, Router};
 pub use schema::json_schema;
 pub use source::MAX_EXCERPT;

@@ -136,6 +136,7 @@ impl Gateway {
         let snapshot = snapshot(loaded, &metrics, &servers);
         tell_expiry(metrics.as_ref(), None, &snapshot);
         metrics.reloaded(true, time.wall().as_second());
+        metrics.process.started(time.wall().as_second(), settings.max_partitions, settings.max_buffer_memory);
         let store = store_of(&snapshot, &time, &metrics);
         let shared = Arc::new(Shared::new(engine, time, metrics, servers, snapshot).with_store(store));
         if let Some(kept) = &kept {

@@ -292,10 +292,10 @@ class Soak:
         found = []
         for what, now, before in (
             ("gauges", self.gauges, self.gauges_before),
-            ("descriptors", self.descriptors, self.before),
+            ("descriptors", lambda: {"open": self.descriptors()}, {"open": self.before}),
         ):
             with contextlib.suppress(AssertionError):
-                wait_until(what, lambda now=now, before=before: now() <= before)
+                wait_until(what, lambda now=now, before=before: all(count <= before.get(name, 0) for name, count in now().items()))
                 continue
             found.append(f"{what}: {now()}, at the beginning {before}")
         panics = self.gateway.metric("tollgate_panics_total")
