@@ -6,11 +6,15 @@
 mod breaker;
 mod connect;
 mod fault;
+pub mod lender;
+pub mod lending;
 mod link;
 
 pub use breaker::{Breaker, FIRST_PAUSE, Failure, LONGEST_PAUSE, TIMEOUTS};
 pub use connect::{Connection, Dialer};
 pub use fault::Fault;
+use lender::Waiting;
+pub use lender::{Answers, Lender};
 pub use link::Link;
 
 use crate::clock::Time;
@@ -27,6 +31,10 @@ pub struct Store {
     breaker: Breaker,
     gateway: Box<str>,
     time: Time,
+    /// Microseconds of the wall clock when the process's own clock began, so that words of a later process are later.
+    since_us: u64,
+    /// Who waits for what others have asked for.
+    waiting: Waiting,
     metrics: Arc<Metrics>,
 }
 
@@ -37,7 +45,17 @@ impl Store {
         let gateway = settings.gateway_id.clone().unwrap_or_else(|| format!("{:016x}", random.0[0]));
         let dialer = Dialer::new(settings.clone());
         metrics.store.up.set(1);
-        Arc::new(Store { settings, dialer, breaker: Breaker::default(), gateway: gateway.into(), time, metrics })
+        let since = time.wall().as_microsecond().saturating_sub_unsigned(time.now().0 / 1_000);
+        Arc::new(Store {
+            settings,
+            dialer,
+            breaker: Breaker::default(),
+            gateway: gateway.into(),
+            since_us: u64::try_from(since).unwrap_or_default(),
+            time,
+            waiting: Waiting::default(),
+            metrics,
+        })
     }
 
     /// The configuration.

@@ -4,11 +4,14 @@
 //! have to wait for a round trip; what comes back is left in the request, and each `Admit` takes its own stage's part of it, so
 //! that order, reasons and counters are those of a gateway that counts alone.
 
-use super::context::Classified;
+use super::context::{Classified, Home, View};
 use super::observe::Refused;
+use crate::engine::{MAX_ROUNDS, Manner, RequestClass};
+use crate::store::{Answers, Lender};
 use pin_project_lite::pin_project;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tower::{Layer, Service};
 
@@ -31,7 +34,7 @@ pub struct Consult<S> {
 }
 
 /// What is waited for: it knows nothing of the request's body.
-type Asked = Pin<Box<dyn Future<Output = ()>>>;
+type Asked = Pin<Box<dyn Future<Output = Manner>>>;
 
 impl<S, B> Service<Classified<B>> for Consult<S>
 where
@@ -45,8 +48,8 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, classified: Classified<B>) -> Self::Future {
-        let stage = match ask(&classified) {
+    fn call(&mut self, mut classified: Classified<B>) -> Self::Future {
+        let stage = match ask(&mut classified) {
             None => Stage::Told { future: self.inner.call(classified) },
             Some(asked) => {
                 let inner = self.inner.clone();
@@ -58,9 +61,45 @@ where
 }
 
 /// What to wait for, if there is anything.
-fn ask<B>(classified: &Classified<B>) -> Option<Asked> {
-    classified.exchange.home.link.as_ref()?;
-    None
+fn ask<B>(classified: &mut Classified<B>) -> Option<Asked> {
+    let lender = classified.exchange.home.lender.clone()?;
+    if !lender.is_open() {
+        classified.held.hold().decide_by(Manner::Apart);
+        return None;
+    }
+    let policy = &classified.exchange.view.snapshot.config.policy;
+    let mut wanted = Vec::new();
+    classified.exchange.home.shared.engine.consult(policy, &classified.class, classified.at, false, &mut wanted);
+    // What is needed soon is asked for and not waited for.
+    let answers = lender.provide(&wanted);
+    if answers.is_empty() {
+        return None;
+    }
+    let home = Rc::clone(&classified.exchange.home);
+    Some(Box::pin(provided(home, lender, Rc::clone(&classified.exchange.view), classified.class, answers)))
+}
+
+/// Waits until there is what the request needs, or there is none to be had; and answers how it is to be decided.
+async fn provided(
+    home: Rc<Home>,
+    lender: Rc<Lender>,
+    view: Rc<View>,
+    class: RequestClass,
+    mut answers: Answers,
+) -> Manner {
+    let policy = &view.snapshot.config.policy;
+    for _ in 1..MAX_ROUNDS {
+        if !answers.come().await {
+            return Manner::Apart;
+        }
+        let mut wanted = Vec::new();
+        home.shared.engine.consult(policy, &class, home.now(), true, &mut wanted);
+        answers = lender.provide(&wanted);
+        if answers.is_empty() {
+            return Manner::Lent;
+        }
+    }
+    if answers.come().await { Manner::Lent } else { Manner::Apart }
 }
 
 /// A request that waits for the store's answer.
@@ -106,9 +145,12 @@ where
                 StageProjection::Told { future } => return future.poll(cx),
                 StageProjection::Asking { asking } => {
                     let Some(waiting) = asking else { return Poll::Pending };
-                    ready!(waiting.asked.as_mut().poll(cx));
+                    let manner = ready!(waiting.asked.as_mut().poll(cx));
                     let Some(waiting) = asking.take() else { return Poll::Pending };
-                    let Asking { classified, mut inner, .. } = *waiting;
+                    let Asking { mut classified, mut inner, .. } = *waiting;
+                    classified.held.hold().decide_by(manner);
+                    // The limits decide now: what was lent was lent after the request came.
+                    classified.at = classified.exchange.home.now();
                     inner.call(classified)
                 }
             };

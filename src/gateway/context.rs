@@ -12,12 +12,12 @@ use super::texts::Texts;
 use crate::board::Desk;
 use crate::budget::Budget;
 use crate::clock::Time;
-use crate::config::{Config, Credentials, RouteOptions};
+use crate::config::{Config, Credentials, RouteOptions, StoreMode};
 use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, RouteId};
 use crate::keys::{Keyring, Passthrough, Principal};
 use crate::locks::{Lock, Locks};
 use crate::metrics::{LimitCounters, Metrics, RouteTimers};
-use crate::store::{Link, Store};
+use crate::store::{Lender, Link, Store, lender};
 use crate::tls::{self, Acceptor};
 use crate::upstream::{Group, Pool, Servers, UpstreamTls};
 use arc_swap::ArcSwap;
@@ -78,6 +78,11 @@ impl Shared {
     /// The same with a store, where there is one.
     #[must_use]
     pub fn with_store(self, store: Option<Arc<Store>>) -> Shared {
+        if let Some(settings) = store.as_ref().map(|store| store.settings())
+            && settings.mode == StoreMode::Leased
+        {
+            self.engine.set_terms(lender::terms(settings));
+        }
         Shared { store, ..self }
     }
 
@@ -281,6 +286,8 @@ pub struct Home {
     pub ids: RequestIds,
     /// This thread's way to the store.
     pub link: Option<Rc<Link>>,
+    /// This thread's part in what the store lends, where it lends.
+    pub lender: Option<Rc<Lender>>,
     view: RefCell<(u64, Rc<View>)>,
     cutting: Cell<bool>,
 }
@@ -294,7 +301,9 @@ impl Home {
         let ids = RequestIds::new();
         let (pool, view) = (Pool::new(shared.time.clone()), RefCell::new((version, view)));
         let link = shared.store.clone().map(Link::new);
-        Rc::new(Home { pool, ids, link, view, cutting: Cell::new(false), shared })
+        let leases = |link: &&Rc<Link>| link.store().settings().mode == StoreMode::Leased;
+        let lender = link.as_ref().filter(leases).map(|link| Lender::new(Rc::clone(link), Arc::clone(&shared.engine)));
+        Rc::new(Home { pool, ids, link, lender, view, cutting: Cell::new(false), shared })
     }
 
     /// The thread ends: what is still in flight is cut off, and told so where its answer has not begun.
