@@ -58,7 +58,7 @@ fn main() {
         tollgate::config::parse(CONFIG, Path::new("bench.toml"), &SEED).unwrap_or_else(|errors| panic!("{errors}"));
     let time = tollgate::clock::Time::system();
     for figures in [false, true] {
-        let traces = Traces { inputs: vec![Input::new(&trace).unwrap()], mapping: None, strict: true };
+        let traces = Traces { inputs: vec![Input::new(&trace).unwrap()], mapping: None, own_too: false, strict: true };
         let begun = tollgate::engine::Clock::now(&time);
         let options = Options { top: 20, figures };
         let report = tollgate::replay::run(&traces, (&config, None), options, &mut ()).unwrap();

@@ -18,6 +18,7 @@ mod raw;
 mod router;
 mod schema;
 mod source;
+mod trace_format;
 mod values;
 
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub use model::{
 pub use router::{Route, Router};
 pub use schema::json_schema;
 pub use source::MAX_EXCERPT;
+pub use trace_format::{TraceFields, TraceFormat, TraceKind, TraceTimeIs, TraceUnit};
 
 use crate::body::Inspection;
 use crate::endpoints::Endpoints;
@@ -66,6 +68,8 @@ pub struct Config {
     pub log: Log,
     /// What outlives a restart.
     pub state: State,
+    /// How foreign traces are written that `tollgate replay` reads.
+    pub trace_format: Option<TraceFormat>,
     /// Where requests are forwarded to; at least one.
     pub upstreams: Box<[Upstream]>,
     /// Routes; the index is the [`RouteId`]. At least one.

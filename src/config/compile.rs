@@ -26,8 +26,9 @@ pub(super) use limits::{Checked, Limits};
 pub(in crate::config) use limits::{Written, limiter};
 
 use super::error::{ConfigErrors, Finding, Report, Severity};
-use super::raw::Damage;
+use super::raw::{Damage, Item, RawReplay};
 use super::source::{Place, SourceId, Sources};
+use super::trace_format::TraceFormat;
 use super::values::Located;
 use super::{Config, document, lint, presets};
 use crate::body::Inspection;
@@ -123,6 +124,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
     let responses = settings::responses(context, raw.responses);
     let log = settings::log(context, raw.log);
     let state = settings::state(context, raw.state);
+    let trace_format = trace_format(context, raw.replay);
     let own: Vec<_> = server.listen.iter().copied().chain(admin.listen).collect();
     let upstreams = upstreams::compile(context, raw.upstreams.unwrap_or_default(), &own);
     let (routes, router) = routes::compile(context, &raw.routes.unwrap_or_default(), &upstreams);
@@ -153,6 +155,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
         responses,
         log,
         state,
+        trace_format,
         upstreams: upstreams.upstreams.into(),
         routes: routes.into(),
         router,
@@ -168,6 +171,21 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
         tier_profiles,
         warnings: Vec::new(),
         files: Vec::new(),
+    }
+}
+
+/// How foreign traces are written, with the defaults of its kind.
+fn trace_format(context: &mut Context<'_>, raw: Option<Item<RawReplay>>) -> Option<TraceFormat> {
+    let item = raw?;
+    let written = item.raw.format.as_ref()?;
+    match written.value.clone().checked() {
+        Ok(format) => Some(format),
+        // What is missing may be what could not be read.
+        Err(_) if item.damaged => None,
+        Err(why) => {
+            context.tell(Finding::error(item.at(&written.span), why));
+            None
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod heads;
 mod listener;
 mod lock;
 mod log;
+mod replay;
 mod tls;
 mod upstream;
 
@@ -20,6 +21,7 @@ pub(super) use heads::{RawCredentials, RawCredentialsTable, RawForwarded, RawHea
 pub(super) use listener::RawProxyProtocol;
 pub(super) use lock::RawLock;
 pub(super) use log::{RawLevel, RawLog, RawLogFormat};
+pub(super) use replay::RawReplay;
 pub(super) use tls::{RawClientAuth, RawPair, RawTls, RawTlsVersion, RawUnknownSni};
 pub(super) use upstream::{RawBalance, RawEjection, RawHealth, RawProtocol, RawRetries, RawRetryOn, RawUpstream};
 
@@ -116,6 +118,8 @@ pub(super) struct RawConfig {
     pub(super) log: Option<Item<RawLog>>,
     /// What outlives a restart.
     pub(super) state: Option<Item<RawState>>,
+    /// What `tollgate replay` reads.
+    pub(super) replay: Option<Item<RawReplay>>,
     /// Where requests are forwarded to, by name.
     pub(super) upstreams: Option<Named<RawUpstream>>,
     /// Which requests go to which upstream. Without any, everything goes to the only upstream.
