@@ -7,12 +7,11 @@ use super::{Connection, Fault};
 use crate::engine::{Answer, Ask, Gcra, Limiter, Partition};
 use redis::{Cmd, ErrorKind, ServerErrorKind, cmd};
 use std::fmt::Write;
+use std::sync::LazyLock;
 
 const SCRIPT: &str = include_str!("scripts/lend.lua");
 
-/// The script's name in Redis: SHA-1 of its text. A test holds it to what Redis makes of the text; with another one every call
-/// would send the whole text.
-pub const SCRIPT_HASH: &str = "90f1b53b2ad5af59a5f27e6f9e998cea5fe2da50";
+static HASH: LazyLock<String> = LazyLock::new(|| redis::Script::new(SCRIPT).get_hash().to_owned());
 
 /// The largest number that a script counts exactly, with room for sums.
 const MOST: u64 = 1 << 52;
@@ -33,12 +32,6 @@ pub struct Speaker<'a> {
     pub slot_ttl_ms: u64,
     /// The time in microseconds in place of the server's own, for tests.
     pub now_us: Option<u64>,
-}
-
-/// The text of the script.
-#[must_use]
-pub fn script() -> &'static str {
-    SCRIPT
 }
 
 /// One call for partitions of one slot.
@@ -65,7 +58,7 @@ pub(super) async fn call(
 /// A call that names the script.
 #[must_use]
 pub fn by_hash(speaker: &Speaker<'_>, asks: &[(Partition, Ask)]) -> Cmd {
-    arguments(cmd("EVALSHA").arg(SCRIPT_HASH), speaker, asks).to_owned()
+    arguments(cmd("EVALSHA").arg(&*HASH), speaker, asks).to_owned()
 }
 
 /// A call that sends the script, for a server that does not know it yet.

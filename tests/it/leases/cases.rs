@@ -10,19 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tollgate::config::{self, Config};
 use tollgate::engine::{Ask, Due, Engine, Hold, MAX_ROUNDS, Manner, Nanos, Partition, Terms, Wanted};
-use tollgate::store::lending::{SCRIPT_HASH, Speaker, answers, in_full, script};
+use tollgate::store::lending::{Speaker, answers, in_full};
 
 /// What is lent overflows at once: then a gateway that is alone has what its bucket has.
 const TERMS: Terms = Terms { ttl_ns: 0, slot_ttl_ns: 3_600_000_000_000, gateways: 1 };
 
 /// A quota is counted in Redis in microseconds, so that its slices begin a little later.
 const CLOSE: Duration = Duration::from_millis(1);
-
-#[test]
-fn the_scripts_name_is_that_of_its_text() {
-    let redis = Redis::start();
-    assert_eq!(redis.command(&["SCRIPT", "LOAD", script()]).text(), Some(SCRIPT_HASH));
-}
 
 #[test]
 fn a_lone_gateway_answers_every_case_as_expected() {
