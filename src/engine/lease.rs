@@ -443,6 +443,9 @@ impl Lease {
     }
 
     fn send(&mut self, now: Nanos, ask: Ask) -> Ask {
+        // The store tells words apart by the microsecond.
+        let now = now.max(self.asked_at.saturating_add(1_000));
+        let ask = Ask { asked_at: now, ..ask };
         (self.is_asking, self.asked_at, self.seen, self.waiting, self.owed) = (true, now, 0, 0, 0);
         ask
     }

@@ -8,6 +8,8 @@
 -- "slots": `figure` is the number of slots, `size` the milliseconds that they stay lent, `slice` tells one word of a gateway from
 --   a later one, `scale` is the gateway's name. Kept: for each gateway how many it holds, until when, and its last word.
 local now = tonumber(ARGV[1])
+-- A time that is given is a test's, which may stand still for longer than keys would be kept.
+local expires = not now
 if not now then
   local time = redis.call('TIME')
   now = time[1] * 1000000 + time[2]
@@ -21,6 +23,10 @@ end
 
 local function number(text)
   return string.format('%.0f', text)
+end
+
+local function keep_for(key, ms)
+  if expires then redis.call('PEXPIRE', key, number(math.ceil(ms))) end
 end
 
 local function bucket(key, a)
@@ -39,7 +45,7 @@ local function bucket(key, a)
   lacks = lacks + lent * emission
   if lacks > 0 then
     redis.call('HSET', key, 'l', number(lacks), 't', number(now), 'e', number(emission), 's', number(scale))
-    redis.call('PEXPIRE', key, number(math.ceil(lacks / scale / 1000) + 1000))
+    keep_for(key, lacks / scale / 1000 + 1000)
   elseif kept[1] then
     redis.call('DEL', key)
   end
@@ -84,7 +90,7 @@ local function window(key, a)
     redis.call('HSET', key, number(slice), number(counts[slice]))
   end
   local newest = math.max(slice, order[#order] or 0)
-  redis.call('PEXPIRE', key, number(math.ceil(((newest + SLICES) * slice_us - now) / 1000)))
+  keep_for(key, ((newest + SLICES) * slice_us - now) / 1000)
   if lent > 0 or want == 0 or least > quota then return lent, total, slice end
   local left = total
   for _, from in ipairs(order) do
@@ -115,7 +121,7 @@ local function slots(key, a, gateway)
   held = held + lent
   if held > 0 then
     redis.call('HSET', key, gateway, number(held) .. ' ' .. number(till) .. ' ' .. number(a[8]))
-    redis.call('PEXPIRE', key, number(math.ceil((math.max(latest, till) - now) / 1000)))
+    keep_for(key, (math.max(latest, till) - now) / 1000)
   else
     redis.call('HDEL', key, gateway)
   end
