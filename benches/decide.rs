@@ -231,6 +231,7 @@ fn compiled(limits: impl IntoIterator<Item = (Stage, Limiter)>) -> Policy {
         },
         enforce: Enforce::Always,
         candidate: None,
+        shared: None,
     });
     let endpoints = (0..600)
         .map(|number| EndpointClass { name: format!("endpoint-{number}").into(), cost: 1, extractors: [].into() })

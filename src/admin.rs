@@ -8,8 +8,9 @@ mod upstreams;
 
 pub use overrides::expire;
 
+use crate::clock::process_cpu;
 use crate::engine::Clock;
-use crate::gateway::Shared;
+use crate::gateway::{Authority, Shared};
 use crate::server::Phase;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -110,6 +111,9 @@ fn answer(method: &Method, path: &str, shared: &Shared, phase: Phase) -> Respons
     match path {
         "/metrics" => metrics(shared),
         "/healthz" => text(StatusCode::OK, "ok\n"),
+        "/readyz" if phase == Phase::Serving && matches!(*shared.current().authority, Authority::Waiting) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, "waiting for the keys of the shared store\n")
+        }
         "/readyz" if phase == Phase::Serving => text(StatusCode::OK, "ready\n"),
         "/readyz" => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         _ => text(
@@ -127,6 +131,7 @@ fn metrics(shared: &Shared) -> Response<Full<Bytes>> {
     let upstreams = shared.servers.census(shared.time.now());
     shared.metrics.upstreams.take_census(upstreams.iter().map(|(name, census)| (&**name, *census)));
     shared.metrics.locks.take_census(shared.locks.waiters(), shared.locks.held());
+    shared.metrics.process.take_census(process_cpu(), shared.current().config.server.max_connections);
     match shared.metrics.text() {
         Ok(page) => {
             let mut response = Response::new(Full::from(page));

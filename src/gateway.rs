@@ -2,8 +2,8 @@
 //!
 //! Read [`stack`] top to bottom: it is the order in which a request meets the layers. Each layer changes the request's type
 //! (`Request` → [`Observed`] → [`Authenticated`] → [`Classified`]), so a request that was not classified cannot reach a limiter,
-//! and nothing is fetched from extensions. No layer is boxed, and only two may wait: [`inspect`] for a body, [`lock`] for a turn. But
-//! for them the whole stack is one call until [`forward`].
+//! and nothing is fetched from extensions. No layer is boxed, and only three may wait: [`inspect`] for a body, [`consult`] for a store that
+//! gateways share, [`lock`] for a turn. But for them the whole stack is one call until [`forward`].
 
 pub mod access_log;
 pub mod addresses;
@@ -11,6 +11,7 @@ pub mod admit;
 pub mod authenticate;
 pub mod body;
 pub mod classify;
+pub mod consult;
 pub mod context;
 pub mod credentials;
 pub mod exchange;
@@ -50,6 +51,7 @@ use admit::Admit;
 use authenticate::Authenticate;
 use bytes::Bytes;
 use classify::Classify;
+use consult::ConsultLayer;
 use http::{Request, Response};
 use http_body::Body;
 use inspect::InspectLayer;
@@ -97,6 +99,8 @@ where
         .layer(StepLayer::<_, Authenticated<B>>::new(Classify))
         // Where limits count by a body, what it says, before any of them takes anything: a body that never comes holds nothing.
         .layer(InspectLayer)
+        // Where gateways count together, what the shared counts say: one question for all stages, answered before the first.
+        .layer(ConsultLayer)
         // The account's whole traffic before any part of it, rates before slots: a refusal at a rate touches no slot. Single
         // objects last: the narrowest limit is asked only when the wider ones have room.
         .layer(CheckLayer([global_rate, global_concurrency, endpoint_rate, endpoint_concurrency, resource]))

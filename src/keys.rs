@@ -13,6 +13,7 @@
 
 mod authorization;
 pub mod edit;
+pub mod entry;
 mod file;
 mod generate;
 mod mistake;
@@ -34,11 +35,28 @@ use crate::engine::Seed;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// All keys of a keys file.
+/// A key's whole digest, to compare, and whom it names.
+type Known = (Digest, Arc<Principal>);
+
+/// All keys of a keys file, or of the shared store.
 #[derive(Clone, Debug, Default)]
 pub struct Keyring {
     /// By the first half of the digest, with the whole one to compare. The map's hash is seeded by the standard library.
-    by_digest: HashMap<[u8; 16], (Digest, Arc<Principal>)>,
+    settled: Arc<HashMap<[u8; 16], Known>>,
+    /// What has changed since, so that one new key among a million does not copy them all; `None`: it is gone.
+    recent: HashMap<[u8; 16], Option<Known>>,
+}
+
+/// Changes that are kept apart at least, before they are put where the others are.
+const MIN_RECENT: usize = 1_024;
+
+/// One change of a keyring.
+#[derive(Clone, Debug)]
+pub enum KeyChange {
+    /// The secret with this digest names this principal now.
+    Put(Digest, Arc<Principal>),
+    /// It names nobody any more.
+    Removed(Digest),
 }
 
 impl Keyring {
@@ -56,25 +74,53 @@ impl Keyring {
     /// The principal that a secret names, revoked or expired ones too; see [`Principal::state`]. Allocates nothing.
     #[must_use]
     pub fn find(&self, secret: &Secret<'_>) -> Option<&Arc<Principal>> {
-        let digest = secret.digest();
-        let (known, principal) = self.by_digest.get(&digest.prefix())?;
-        (*known == digest).then_some(principal)
+        self.find_digest(&secret.digest())
+    }
+
+    fn find_digest(&self, digest: &Digest) -> Option<&Arc<Principal>> {
+        let prefix = digest.prefix();
+        let (known, principal) = match self.recent.get(&prefix) {
+            Some(changed) => changed.as_ref(),
+            None => self.settled.get(&prefix),
+        }?;
+        (known == digest).then_some(principal)
+    }
+
+    /// Takes changes, which are settled for these endpoints as by [`bind`](Keyring::bind). A clone is left as it was, and costs as
+    /// much as there are changes, these and some before; now and then as much as there are keys.
+    pub fn change(&mut self, changes: Vec<KeyChange>, names: &[&str]) {
+        let mut bound = HashMap::new();
+        for change in changes {
+            match change {
+                KeyChange::Put(digest, mut principal) => {
+                    bind_one(&mut principal, names, &mut bound);
+                    self.recent.insert(digest.prefix(), Some((digest, principal)));
+                }
+                KeyChange::Removed(digest) => _ = self.recent.insert(digest.prefix(), None),
+            }
+        }
+        if self.recent.len() > MIN_RECENT.max(self.settled.len() / 64) {
+            self.settle();
+        }
+    }
+
+    fn settle(&mut self) {
+        let settled = Arc::make_mut(&mut self.settled);
+        for (prefix, changed) in self.recent.drain() {
+            match changed {
+                Some(known) => _ = settled.insert(prefix, known),
+                None => _ = settled.remove(&prefix),
+            }
+        }
     }
 
     /// Settles what keys with an `allow` list may use, given the names of all endpoints in the order of their ids. To be called
     /// anew whenever those change. Equal lists are worked out once and shared.
     pub fn bind(&mut self, names: &[&str]) {
-        let mut known: HashMap<Box<[Box<str>]>, Arc<[u64]>> = HashMap::new();
-        for (_, principal) in self.by_digest.values_mut() {
-            if !matches!(principal.allow, Allow::Only { .. }) {
-                continue;
-            }
-            if let Allow::Only { globs, endpoints } = &mut Arc::make_mut(principal).allow {
-                *endpoints = match known.get(&**globs) {
-                    Some(bits) => Arc::clone(bits),
-                    None => Arc::clone(known.entry(globs.clone()).or_insert(fitting(globs, names))),
-                };
-            }
+        self.settle();
+        let mut bound = HashMap::new();
+        for (_, principal) in Arc::make_mut(&mut self.settled).values_mut() {
+            bind_one(principal, names, &mut bound);
         }
     }
 
@@ -94,19 +140,36 @@ impl Keyring {
 
     /// All principals, in no order.
     pub fn principals(&self) -> impl Iterator<Item = &Principal> {
-        self.by_digest.values().map(|(_, principal)| &**principal)
+        let settled = self.settled.iter().filter(|(prefix, _)| !self.recent.contains_key(*prefix));
+        let recent = self.recent.values().flatten();
+        settled.map(|(_, known)| known).chain(recent).map(|(_, principal)| &**principal)
     }
 
     /// How many keys there are, good or not.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.by_digest.len()
+        if self.recent.is_empty() { self.settled.len() } else { self.principals().count() }
     }
 
     /// Whether there is no key.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.by_digest.is_empty()
+        self.len() == 0
+    }
+}
+
+/// Equal lists of globs, worked out once.
+type Bound = HashMap<Box<[Box<str>]>, Arc<[u64]>>;
+
+fn bind_one(principal: &mut Arc<Principal>, names: &[&str], bound: &mut Bound) {
+    if !matches!(principal.allow, Allow::Only { .. }) {
+        return;
+    }
+    if let Allow::Only { globs, endpoints } = &mut Arc::make_mut(principal).allow {
+        *endpoints = match bound.get(&**globs) {
+            Some(bits) => Arc::clone(bits),
+            None => Arc::clone(bound.entry(globs.clone()).or_insert(fitting(globs, names))),
+        };
     }
 }
 

@@ -20,6 +20,7 @@
 //! | 1 | [`endpoints`] | method and canonical path to endpoint: a trie of templates |
 //! | 1 | [`config`] | TOML to a compiled policy, every mistake at once |
 //! | 1 | [`metrics`] | every metric, declared once |
+//! | 2 | [`board`] | tables in the shared store that every gateway knows by heart |
 //! | 2 | [`keys`] | API key to principal, hashed at rest |
 //! | 2 | [`classification`] | request to class: one classification for live traffic, explain and replay |
 //! | 2 | [`locks`] | one request at a time per object, in order of arrival |
@@ -39,6 +40,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod board;
 pub mod body;
 pub mod budget;
 pub mod classification;
@@ -61,6 +63,7 @@ pub mod process;
 pub mod replay;
 pub mod server;
 pub mod state;
+pub mod store;
 pub mod tls;
 pub mod upstream;
 pub mod wire_fault;

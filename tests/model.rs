@@ -46,6 +46,7 @@ mod tests {
                 per: [Part::Account].into(),
                 enforce: Enforce::Always,
                 candidate: None,
+                shared: None,
             };
             let mut all: Vec<Limit> =
                 limits.iter().zip(0..).map(|(&(stage, limiter), number)| limit(number, stage, limiter, None)).collect();

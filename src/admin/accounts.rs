@@ -39,7 +39,7 @@ pub(super) fn show(shared: &Shared, account: &str) -> Reply {
     // With passthrough any account is as good as another.
     let known = match &*snapshot.authority {
         Authority::Keys(keyring) => keyring.principals().any(|principal| *principal.account == *account).into(),
-        Authority::Passthrough(_) => Value::Null,
+        Authority::Passthrough(_) | Authority::Waiting => Value::Null,
     };
     let tier = config.tiers.get(account);
     Reply::ok(json!({ "id": account, "known": known, "tier": tier, "limits": limits }))

@@ -22,7 +22,7 @@ pub(super) fn answer(shared: &Shared, query: &str) -> Reply {
     let snapshot = shared.current();
     let keys = match &*snapshot.authority {
         Authority::Keys(keyring) => Some(keyring),
-        Authority::Passthrough(_) => None,
+        Authority::Passthrough(_) | Authority::Waiting => None,
     };
     match Question::new(&written, &snapshot.config, keys, &shared.engine.seed()) {
         Ok(question) => Reply::ok(explain(&question, &snapshot.config, &shared.engine, shared.time.now(), MOST_OTHERS)),

@@ -1,6 +1,7 @@
 //! Overrides: set, listed, ended; each change is one line in the log.
 
 use super::api::Reply;
+use crate::board::{Work, WriteError};
 use crate::config::{Config, WrittenAllocation, WrittenFigures};
 use crate::gateway::Shared;
 use crate::gateway::ids::random_seed;
@@ -29,17 +30,23 @@ struct Shown<'a> {
     in_force: bool,
     /// `false`: a restart forgets it.
     persisted: bool,
+    /// `false`: it is in force in this gateway only.
+    shared: bool,
 }
 
-fn shown<'a>(entry: &'a Override, book: &Book, config: &Config) -> Shown<'a> {
-    Shown { entry, in_force: in_force(config, entry).is_some(), persisted: book.is_persisted() }
+/// How what is shown is kept.
+fn shown<'a>(entry: &'a Override, book: &Book, config: &Config, shared: bool) -> Shown<'a> {
+    let in_force = in_force(config, entry).is_some();
+    Shown { entry, in_force, persisted: shared || book.is_persisted(), shared }
 }
 
 /// `GET /v1/overrides`
 pub(super) fn list(shared: &Shared) -> Reply {
+    let is_shared = shared.desk.get().is_some();
     shared.overriding.look(|book, config| {
-        let overrides: Vec<_> = book.entries().iter().map(|entry| shown(entry, book, config)).collect();
-        Reply::ok(json!({ "overrides": overrides, "persisted": book.is_persisted() }))
+        let overrides: Vec<_> = book.entries().iter().map(|entry| shown(entry, book, config, is_shared)).collect();
+        let persisted = is_shared || book.is_persisted();
+        Reply::ok(json!({ "overrides": overrides, "persisted": persisted, "shared": is_shared }))
     })
 }
 
@@ -51,25 +58,38 @@ pub(super) fn put(shared: &Shared, peer: SocketAddr, body: &[u8]) -> Reply {
         Err(error) => return Reply::refuse(StatusCode::BAD_REQUEST, &format!("the body is not JSON: {error}")),
     };
     let now = shared.time.wall();
+    let read = |config: &Config| Request { fields: &fields, mistakes: Vec::new() }.read(config, now);
+    let new = match shared.overriding.look(|_, config| read(config)) {
+        Ok(new) => new,
+        Err(refusal) => return refusal,
+    };
+    if let Err(refusal) = share(shared, &new, |text| Work::Put(new.field(), text)) {
+        return refusal;
+    }
     let changed = shared.overriding.change(shared, |book, config| {
-        let new = Request { fields: &fields, mistakes: Vec::new() }.read(config, now)?;
         let before = book.put(new.clone()).map_err(refused)?;
         audit(peer, "put", before.as_ref(), Some(&new));
         let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
-        Ok(Reply::new(status, shown(&new, book, config)))
+        Ok(Reply::new(status, shown(&new, book, config, shared.desk.get().is_some())))
     });
     changed.unwrap_or_else(|refusal: Reply| refusal)
 }
 
 /// `DELETE /v1/overrides/ID`
 pub(super) fn delete(shared: &Shared, peer: SocketAddr, id: &str) -> Reply {
+    let known = shared.overriding.look(|book, _| book.entries().iter().find(|entry| entry.id == id).cloned());
+    if let Some(entry) = known
+        && let Err(refusal) = share(shared, &entry, |_| Work::Remove(entry.field()))
+    {
+        return refusal;
+    }
     let changed = shared.overriding.change(shared, |book, config| {
         let removed = book.remove(|entry| entry.id == id).map_err(refused)?;
         let Some(entry) = removed.first() else {
             return Err(Reply::refuse(StatusCode::NOT_FOUND, "there is no such override"));
         };
         audit(peer, "delete", Some(entry), None);
-        Ok(Reply::ok(shown(entry, book, config)))
+        Ok(Reply::ok(shown(entry, book, config, shared.desk.get().is_some())))
     });
     changed.unwrap_or_else(|refusal| refusal)
 }
@@ -89,6 +109,24 @@ pub fn expire(shared: &Shared, now: Timestamp) {
     if let Err(error) = changed {
         tracing::error!(%error, "expired overrides stay in force");
     }
+}
+
+/// Makes the change known to all gateways, where they share a store: before it is in force here, so that it never is here only.
+fn share(shared: &Shared, entry: &Override, work: impl FnOnce(String) -> Work) -> Result<(), Reply> {
+    let Some(desk) = shared.desk.get() else { return Ok(()) };
+    let text = serde_json::to_string(entry)
+        .map_err(|error| Reply::refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))?;
+    let why = match desk.leave(work(text)) {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(WriteError::Full)) => return Err(refused(BookError::Full)),
+        Ok(Err(error)) => error.to_string(),
+        Err(closed) => closed.to_string(),
+    };
+    let message = format!(
+        "the override could not be shared with the other gateways, so nothing has changed here: {why}. All go on with what they \
+         last knew; ask again, and look with GET what holds then"
+    );
+    Err(Reply::refuse(StatusCode::SERVICE_UNAVAILABLE, &message))
 }
 
 fn refused(error: BookError) -> Reply {

@@ -16,6 +16,7 @@ mod partitions;
 mod resilience;
 mod routes;
 mod settings;
+mod store;
 mod tls;
 mod trials;
 mod upstreams;
@@ -118,11 +119,12 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
     let server = settings::server(context, raw.server);
     let admin = settings::admin(context, raw.admin, &server);
     let addresses = addresses::compile(context, raw.addresses);
-    let auth = settings::auth(context, raw.auth);
     let connect = settings::connect(raw.connect);
     let responses = settings::responses(context, raw.responses);
     let log = settings::log(context, raw.log);
     let state = settings::state(context, raw.state);
+    let store::Compiled { store, sharing } = store::compile(context, raw.store);
+    let auth = settings::auth(context, raw.auth, &store);
     let own: Vec<_> = server.listen.iter().copied().chain(admin.listen).collect();
     let upstreams = upstreams::compile(context, raw.upstreams.unwrap_or_default(), &own);
     let (routes, router) = routes::compile(context, &raw.routes.unwrap_or_default(), &upstreams);
@@ -130,7 +132,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
     let mut endpoints =
         endpoints::compile(context, presets.operations, preset_endpoints, raw.endpoints.unwrap_or_default());
     let (limits, mut values, facts) =
-        limits::compile(context, preset_limits, raw.limits.unwrap_or_default(), &endpoints, &routes);
+        limits::compile(context, preset_limits, raw.limits.unwrap_or_default(), &endpoints, &routes, sharing);
     locks::compile(context, &mut endpoints, &mut values);
     let inspections = inspections(&endpoints, &values, &facts);
     let tiers = overrides::tiers(raw.accounts.as_ref());
@@ -153,6 +155,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
         responses,
         log,
         state,
+        store,
         upstreams: upstreams.upstreams.into(),
         routes: routes.into(),
         router,

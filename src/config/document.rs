@@ -15,7 +15,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 /// The top level's keys.
-const SECTIONS: [&str; 15] = [
+const SECTIONS: [&str; 16] = [
     "presets",
     "server",
     "admin",
@@ -25,6 +25,7 @@ const SECTIONS: [&str; 15] = [
     "responses",
     "log",
     "state",
+    "store",
     "upstreams",
     "routes",
     "endpoints",
@@ -105,6 +106,7 @@ impl Reader<'_> {
             "responses" => self.table(&mut config.responses, value),
             "log" => self.table(&mut config.log, value),
             "state" => self.table(&mut config.state, value),
+            "store" => self.table(&mut config.store, value),
             "upstreams" => self.named(&mut config.upstreams, value, section),
             "tiers" => self.named(&mut config.tiers, value, section),
             "accounts" => self.named(&mut config.accounts, value, section),

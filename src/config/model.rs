@@ -2,6 +2,7 @@
 
 mod addresses;
 mod heads;
+mod store;
 mod tls;
 mod upstream;
 
@@ -10,6 +11,7 @@ pub use heads::{
     CredentialForm, Credentials, Forwarded, HeaderRules, HeaderValueRule, HostRule, Piece, Replacement, RouteOptions,
     SecretSource, Via,
 };
+pub use store::{Redis, RedisUrl, Store, StoreMode, Topology};
 pub use tls::{Clients, Pair, Tls, TlsVersion};
 pub use upstream::{
     Balance, Ejection, HealthCheck, Protocol, Retries, RetryOn, Scheme, Share, Upstream, UpstreamBounds, UpstreamServer,
@@ -114,10 +116,21 @@ pub struct Admin {
 pub struct Auth {
     /// How keys are checked.
     pub mode: AuthMode,
-    /// The file of known keys; always there in the mode [`AuthMode::Keys`].
+    /// Where known keys are.
+    pub store: KeysStore,
+    /// The file of known keys; always there in the mode [`AuthMode::Keys`] with [`KeysStore::File`].
     pub keys_file: Option<PathBuf>,
     /// The realm in `WWW-Authenticate`.
     pub realm: String,
+}
+
+/// Where known keys are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeysStore {
+    /// In a file.
+    File,
+    /// In the Redis of `[store]`.
+    Redis,
 }
 
 /// How keys are checked.

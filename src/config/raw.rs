@@ -10,6 +10,7 @@ mod heads;
 mod listener;
 mod lock;
 mod log;
+mod store;
 mod tls;
 mod upstream;
 
@@ -20,6 +21,7 @@ pub(super) use heads::{RawCredentials, RawCredentialsTable, RawForwarded, RawHea
 pub(super) use listener::RawProxyProtocol;
 pub(super) use lock::RawLock;
 pub(super) use log::{RawLevel, RawLog, RawLogFormat};
+pub(super) use store::{RawOnStoreFailure, RawStore, RawStoreKind, RawStoreMode, RawTopology};
 pub(super) use tls::{RawClientAuth, RawPair, RawTls, RawTlsVersion, RawUnknownSni};
 pub(super) use upstream::{RawBalance, RawEjection, RawHealth, RawProtocol, RawRetries, RawRetryOn, RawUpstream};
 
@@ -116,6 +118,8 @@ pub(super) struct RawConfig {
     pub(super) log: Option<Item<RawLog>>,
     /// What outlives a restart.
     pub(super) state: Option<Item<RawState>>,
+    /// Where limits count: in this gateway, or in Redis together with others.
+    pub(super) store: Option<Item<RawStore>>,
     /// Where requests are forwarded to, by name.
     pub(super) upstreams: Option<Named<RawUpstream>>,
     /// Which requests go to which upstream. Without any, everything goes to the only upstream.
@@ -252,6 +256,9 @@ pub(super) struct RawAuth {
     pub(super) mode: Option<Located<RawAuthMode>>,
     /// The file of known keys, relative to this configuration's folder.
     pub(super) keys_file: Option<Located<String>>,
+    /// "file" (default): known keys are those of `keys_file`. "redis": those in the Redis of `[store]`, where `tollgate keys` puts them
+    /// and all gateways see a change within a second.
+    pub(super) store: Option<Located<RawKeysStore>>,
     /// The realm named in `WWW-Authenticate`. Default "Stripe".
     pub(super) realm: Option<Located<String>>,
 }
@@ -265,6 +272,17 @@ pub(super) enum RawAuthMode {
     Keys,
     /// Any key passes.
     Passthrough,
+}
+
+/// Where known keys are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "KeysStore")]
+pub(super) enum RawKeysStore {
+    /// In a file.
+    File,
+    /// In Redis.
+    Redis,
 }
 
 /// Calls for connected accounts (`Stripe-Account`).
@@ -456,6 +474,10 @@ pub(super) struct RawLimit {
     pub(super) enforce: Option<Located<RawEnforce>>,
     /// Figures on trial beside these, of the same mechanism: counted on the same traffic, never refused. Default none.
     pub(super) candidate: Option<Located<RawFigures>>,
+    /// "redis" (default where [store] is) or "local": counted by each gateway for itself.
+    pub(super) store: Option<Located<RawStoreKind>>,
+    /// What it does while Redis cannot be asked: "local-share", "open" or "closed". Default that of [store].
+    pub(super) on_store_failure: Option<Located<RawOnStoreFailure>>,
     /// `doc_url` of this limit's 429. Default that of [responses].
     pub(super) doc_url: Option<Located<String>>,
 }

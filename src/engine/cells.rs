@@ -10,11 +10,13 @@
 //! Every atomic stands for itself (no other memory is published through it), so all orderings are relaxed.
 
 mod changes;
+mod lent;
 
 pub use changes::PartitionKey;
 
 use super::class::IdHasher;
 use super::key::{Key, Place};
+use super::lease::Lease;
 use super::limiter::gcra::{Draw, Tokens};
 use super::limiter::sliding_window::{Ring, Spend};
 use super::limiter::{Concurrency, Gcra, SlidingWindow};
@@ -39,6 +41,8 @@ enum Cell {
 enum Counter {
     Slots(Slots),
     Window(Ring),
+    /// Of a partition that a shared store counts.
+    Lent(Box<Lease>),
 }
 
 // The discriminant costs nothing: it is the value 0 of an emission interval. A million cells are worth watching.
@@ -50,6 +54,7 @@ impl Cell {
             Cell::Bucket(bucket) => bucket.tat.load(Relaxed),
             Cell::Counter(Counter::Slots(slots)) => u64::from(slots.taken.load(Relaxed)),
             Cell::Counter(Counter::Window(ring)) => u64::from(ring.tag()),
+            Cell::Counter(Counter::Lent(lease)) => u64::from(lease.tag()),
         }
     }
 
@@ -58,6 +63,7 @@ impl Cell {
             Cell::Bucket(bucket) => bucket.tag,
             Cell::Counter(Counter::Slots(slots)) => slots.tag,
             Cell::Counter(Counter::Window(ring)) => ring.tag(),
+            Cell::Counter(Counter::Lent(lease)) => lease.tag(),
         }
     }
 
@@ -66,6 +72,7 @@ impl Cell {
             Cell::Bucket(bucket) => bucket.tat.load(Relaxed) <= now.0,
             Cell::Counter(Counter::Slots(slots)) => slots.taken.load(Relaxed) == 0,
             Cell::Counter(Counter::Window(ring)) => ring.is_idle(now),
+            Cell::Counter(Counter::Lent(lease)) => lease.is_idle(now),
         }
     }
 }
@@ -289,7 +296,7 @@ impl Cells {
         match self.map.entry(key) {
             Entry::Occupied(cell) => match cell.get() {
                 Cell::Counter(Counter::Slots(slots)) => Answer { key, answer: slots.take(figures) },
-                Cell::Bucket(_) | Cell::Counter(Counter::Window(_)) => Answer { key, answer: None },
+                Cell::Bucket(_) | Cell::Counter(_) => Answer { key, answer: None },
             },
             Entry::Vacant(vacant) => {
                 let Some(taken) = figures.take(0) else { return Answer { key, answer: None } };
@@ -426,6 +433,7 @@ impl Cells {
         for cell in &self.map {
             let in_flight = match cell.value() {
                 Cell::Counter(Counter::Slots(slots)) => slots.taken.load(Relaxed),
+                Cell::Counter(Counter::Lent(lease)) => lease.used(),
                 Cell::Bucket(_) | Cell::Counter(Counter::Window(_)) => 0,
             };
             let count = census.entry(cell.tag()).or_default();

@@ -189,6 +189,19 @@ pub struct Limit {
     pub enforce: Enforce,
     /// Figures on trial beside its own, of the same mechanism: counted in cells of their own, never refused.
     pub candidate: Option<Limiter>,
+    /// Whether it is counted by several gateways together, and then what it does while they cannot.
+    pub shared: Option<WithoutStore>,
+}
+
+/// What a limit that several gateways count together does while their store cannot be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WithoutStore {
+    /// Each gateway holds its requests to its share of the figures.
+    Share,
+    /// It admits everything.
+    Open,
+    /// It refuses everything.
+    Closed,
 }
 
 impl Limit {

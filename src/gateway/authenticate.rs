@@ -31,6 +31,10 @@ impl<B> Step<Observed<B>> for Authenticate {
         if let Some(draft) = &mut exchange.draft {
             draft.path = request.uri().path().into();
         }
+        if let Authority::Waiting = *exchange.view.snapshot.authority {
+            // Neither a free pass nor a 401, which would tell a good client that its key is no good any more.
+            return Err(Refused::new(Refusal::NoKeysYet, exchange));
+        }
         let principal = match find(&exchange, request.headers()) {
             Ok(principal) => principal,
             Err(cause) => {
@@ -92,6 +96,8 @@ fn look_up(authority: &Authority, header: &HeaderValue) -> Result<Arc<Principal>
             keyring.find(&secret).map(Arc::clone).ok_or_else(unknown)
         }
         Authority::Passthrough(passthrough) => Ok(Arc::new(passthrough.principal(&secret))),
+        // Refused before.
+        Authority::Waiting => Err(Unauthenticated::NoKey),
     }
 }
 

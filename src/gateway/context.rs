@@ -10,13 +10,15 @@ use super::ids::RequestIds;
 use super::kept::Kept;
 use super::overriding::Overriding;
 use super::texts::Texts;
+use crate::board::Desk;
 use crate::budget::Budget;
 use crate::clock::Time;
-use crate::config::{Config, Credentials, RouteOptions};
+use crate::config::{Config, Credentials, RouteOptions, StoreMode};
 use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, RouteId};
 use crate::keys::{Keyring, Passthrough, Principal};
 use crate::locks::{Lock, Locks};
 use crate::metrics::{LimitCounters, Metrics, RouteTimers};
+use crate::store::{Lender, Link, Store, lender};
 use crate::tls::{self, Acceptor};
 use crate::upstream::{Group, Pool, Servers, UpstreamTls};
 use arc_swap::ArcSwap;
@@ -24,8 +26,8 @@ use http::Request;
 use prometheus::IntCounter;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// What all threads share.
 pub struct Shared {
@@ -45,6 +47,10 @@ pub struct Shared {
     pub budget: Arc<Budget>,
     /// Temporary figures of accounts.
     pub overriding: Overriding,
+    /// What several gateways count in together, where they do.
+    pub store: Option<Arc<Store>>,
+    /// Who writes to the boards that all gateways read; empty without a shared store.
+    pub desk: OnceLock<Desk>,
     current: ArcSwap<Snapshot>,
     version: AtomicU64,
 }
@@ -57,8 +63,10 @@ impl Shared {
         Shared {
             addresses: Engine::new(engine.seed(), first.config.addresses.max_addresses),
             overriding: Overriding::new(Arc::clone(&first)),
+            desk: OnceLock::new(),
             engine,
             locks: Arc::default(),
+            store: None,
             time,
             metrics,
             servers,
@@ -66,6 +74,17 @@ impl Shared {
             current: ArcSwap::from(first),
             version: AtomicU64::new(0),
         }
+    }
+
+    /// The same with a store, where there is one.
+    #[must_use]
+    pub fn with_store(self, store: Option<Arc<Store>>) -> Shared {
+        if let Some(settings) = store.as_ref().map(|store| store.settings())
+            && settings.mode == StoreMode::Leased
+        {
+            self.engine.set_terms(lender::terms(settings));
+        }
+        Shared { store, ..self }
     }
 
     /// The running configuration.
@@ -77,6 +96,11 @@ impl Shared {
     /// Puts a new configuration in place, with the overrides that there are: requests that begin from now on see it.
     pub fn replace(&self, next: Snapshot) {
         self.overriding.rebase(self, Arc::new(next));
+    }
+
+    /// Puts other keys in place of those that there are.
+    pub fn reauthorize(&self, authority: Authority) {
+        self.overriding.reauthorize(self, authority);
     }
 
     pub(super) fn show(&self, next: Arc<Snapshot>) {
@@ -91,6 +115,8 @@ pub enum Authority {
     Keys(Keyring),
     /// Any key.
     Passthrough(Passthrough),
+    /// Known keys, once they have come from the shared store; until then nobody.
+    Waiting,
 }
 
 /// One configuration with all that is derived from it once.
@@ -174,6 +200,12 @@ impl Snapshot {
         route.and_then(|route| self.credentials.get(route.0 as usize)).unwrap_or(&Credential::Drop)
     }
 
+    /// The same but for the keys.
+    pub(super) fn with_authority(&self, authority: Authority) -> Snapshot {
+        let config = self.config.clone();
+        Snapshot { authority: Arc::new(authority), ..self.with_config(config) }
+    }
+
     /// The same but for figures of accounts.
     pub(super) fn with_config(&self, config: Config) -> Snapshot {
         Snapshot {
@@ -253,6 +285,10 @@ pub struct Home {
     pub pool: Pool,
     /// This thread's request ids.
     pub ids: RequestIds,
+    /// This thread's way to the store.
+    pub link: Option<Rc<Link>>,
+    /// This thread's part in what the store lends, where it lends.
+    pub lender: Option<Rc<Lender>>,
     view: RefCell<(u64, Rc<View>)>,
     cutting: Cell<bool>,
 }
@@ -265,7 +301,10 @@ impl Home {
         let view = Rc::new(View::new(shared.current()));
         let ids = RequestIds::new();
         let (pool, view) = (Pool::new(shared.time.clone()), RefCell::new((version, view)));
-        Rc::new(Home { pool, ids, view, cutting: Cell::new(false), shared })
+        let link = shared.store.clone().map(Link::new);
+        let leases = |link: &&Rc<Link>| link.store().settings().mode == StoreMode::Leased;
+        let lender = link.as_ref().filter(leases).map(|link| Lender::new(Rc::clone(link), Arc::clone(&shared.engine)));
+        Rc::new(Home { pool, ids, link, lender, view, cutting: Cell::new(false), shared })
     }
 
     /// The thread ends: what is still in flight is cut off, and told so where its answer has not begun.

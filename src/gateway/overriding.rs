@@ -3,7 +3,7 @@
 //! The configuration as it was loaded is kept; each change makes another snapshot of it with all overrides over it. Limits
 //! keep their state by name, so what was spent stays spent. Changes and reloads wait for each other.
 
-use super::context::{Shared, Snapshot};
+use super::context::{Authority, Shared, Snapshot};
 use crate::config::Config;
 use crate::engine::{LimitId, Limiter};
 use crate::state::overrides::{Book, Override};
@@ -51,6 +51,12 @@ impl Overriding {
     pub fn look<T>(&self, look: impl FnOnce(&Book, &Config) -> T) -> T {
         let inner = self.lock();
         look(&inner.book, &inner.base.config)
+    }
+
+    pub(super) fn reauthorize(&self, shared: &Shared, authority: Authority) {
+        let mut inner = self.lock();
+        inner.base = Arc::new(inner.base.with_authority(authority));
+        inner.show(shared);
     }
 
     pub(super) fn rebase(&self, shared: &Shared, base: Arc<Snapshot>) {

@@ -31,6 +31,8 @@ pub enum Refusal {
     BadRequest(BadRequest),
     /// The upstream gave no usable answer.
     Upstream(UpstreamFailure),
+    /// The keys have not come from the shared store yet: nobody can be told whether a key is good.
+    NoKeysYet,
     /// Buffers hold all the memory they may, and this request needs some.
     Overloaded,
     /// A defect of the gateway: a panic was caught.
@@ -224,7 +226,7 @@ impl Refusal {
             Refusal::Loop => StatusCode::LOOP_DETECTED,
             Refusal::BadRequest(bad) => bad.status,
             Refusal::Upstream(failure) => failure.status(),
-            Refusal::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Overloaded | Refusal::NoKeysYet => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -249,6 +251,7 @@ impl Refusal {
             | Refusal::LockTimeout(_)
             | Refusal::BadRequest(_)
             | Refusal::Upstream(_)
+            | Refusal::NoKeysYet
             | Refusal::Overloaded
             | Refusal::Internal => None,
         }

@@ -184,7 +184,7 @@ fn answer<R>(refused: Refused) -> Response<GatewayBody<R>> {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
         }
-        Refusal::Overloaded => {
+        Refusal::Overloaded | Refusal::NoKeysYet => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(1));
             headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"));
         }

@@ -106,6 +106,9 @@ pub fn of(refusal: &Refusal, config: Option<&Config>) -> Words {
                 "This gateway ends, and the API behind it has not answered yet. Whether the request took effect is unknown."
             }
         }),
+        Refusal::NoKeysYet => Words::api_error(
+            "This gateway does not know any API keys yet. The request was not sent; try again in a moment.",
+        ),
         Refusal::Overloaded => {
             Words::api_error("This gateway is short of memory. The request was not sent; try again in a moment.")
         }

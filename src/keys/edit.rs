@@ -21,7 +21,7 @@ const HEADER: &str =
     "# API keys of Tollgate. A key is kept as the SHA-256 of its secret; the secret itself is nowhere.\n";
 
 /// Ids in checks need not be secret: nothing is stored under them.
-const CHECK_SEED: Seed = Seed([0, 0]);
+pub(super) const CHECK_SEED: Seed = Seed([0, 0]);
 
 /// A key to be added.
 #[derive(Clone, Debug)]
@@ -150,6 +150,12 @@ pub fn revoke(text: &str, id: &str) -> Result<Option<String>, EditError> {
         }
     }
     checked(document.to_string()).map(|(text, _)| Some(text))
+}
+
+/// That there is no key with this id, where nobody looks for one much like it.
+#[must_use]
+pub fn unknown_id(id: &str) -> EditError {
+    unknown(&Keyring::default(), id)
 }
 
 fn unknown(keyring: &Keyring, id: &str) -> EditError {

@@ -1,10 +1,10 @@
 //! Reading a keys file: every mistake at once, with its place and a hint, and no secret in any of them.
 
 use crate::engine::{Mode, Seed};
-use crate::keys::Keyring;
 use crate::keys::mistake::{KeysMistake, Places, nearest, shown};
 use crate::keys::principal::{Allow, ConnectedAccounts, KeyKind, Principal, is_id};
 use crate::keys::secret::{Digest, looks_secret};
+use crate::keys::{Keyring, Known};
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -74,9 +74,9 @@ pub(super) fn parse(text: &str, seed: &Seed) -> Result<Keyring, Vec<KeysMistake>
     for error in &syntax {
         reader.note(error.span().unwrap_or_default(), error.message(), None);
     }
-    let keyring = reader.document(document.get_ref());
+    let known = reader.document(document.get_ref());
     if reader.mistakes.is_empty() {
-        return Ok(keyring);
+        return Ok(Keyring { settled: Arc::new(known), recent: HashMap::new() });
     }
     reader.mistakes.sort_by_key(|mistake| (mistake.line, mistake.column));
     Err(reader.mistakes)
@@ -117,13 +117,13 @@ impl Reader<'_> {
         self.mistakes.push(KeysMistake { line, column, message: message.into(), hint: hint.map(str::to_owned) });
     }
 
-    fn document(&mut self, document: &DeTable<'_>) -> Keyring {
-        let mut keyring = Keyring::default();
+    fn document(&mut self, document: &DeTable<'_>) -> HashMap<[u8; 16], Known> {
+        let mut known = HashMap::new();
         let mut listed = false;
         for (name, value) in document {
             if name.get_ref() == "keys" {
                 listed = true;
-                self.list(value, &mut keyring);
+                self.list(value, &mut known);
             } else {
                 let hint = "a keys file holds [[keys]] tables and nothing else";
                 self.note(name.span(), format!("unknown key \"{}\"", shown(name.get_ref())), Some(hint));
@@ -132,10 +132,10 @@ impl Reader<'_> {
         if !listed && self.whole {
             self.note(0..0, "the file has no keys", Some("write \"keys = []\" if it is meant to have none"));
         }
-        keyring
+        known
     }
 
-    fn list(&mut self, value: &Value<'_>, keyring: &mut Keyring) {
+    fn list(&mut self, value: &Value<'_>, known: &mut HashMap<[u8; 16], Known>) {
         let Some(tables) = value.get_ref().as_array() else {
             return self.wrong_type(value, "a list of tables", Some("write [[keys]] with two brackets"));
         };
@@ -143,7 +143,7 @@ impl Reader<'_> {
             match item.get_ref().as_table() {
                 Some(table) => {
                     if let Some((digest, principal)) = self.key(item.span(), table) {
-                        keyring.by_digest.insert(digest.prefix(), (digest, Arc::new(principal)));
+                        known.insert(digest.prefix(), (digest, Arc::new(principal)));
                     }
                 }
                 None => self.wrong_type(item, "a table", None),

@@ -10,6 +10,7 @@ use crate::gateway::ids::random_seed;
 use crate::metrics::Metrics;
 use crate::state::overrides::Book;
 use crate::state::{Directory, Keeper, Settings, Writer};
+use crate::store;
 use std::io;
 use std::sync::Arc;
 
@@ -25,11 +26,18 @@ pub(super) struct Kept {
 pub(super) fn load(source: Source, metrics: &Metrics) -> Result<(Loader, Loaded, Option<Kept>), StartError> {
     let mut loader = Loader::new(source, random_seed());
     let loaded = loader.load(None, metrics)?;
+    // Gateways that count together must mean the same partition by one key.
+    let shared = loaded.config.store.redis().map(|redis| store::seed(&redis.prefix));
     let state = &loaded.config.state;
-    let Some(dir) = &state.dir else { return Ok((loader, loaded, None)) };
+    let Some(dir) = &state.dir else {
+        let Some(seed) = shared else { return Ok((loader, loaded, None)) };
+        let mut loader = loader.with_seed(seed);
+        let loaded = loader.load(loaded.access_log.as_ref(), metrics)?;
+        return Ok((loader, loaded, None));
+    };
     let directory = Directory::open(dir, random_seed)?;
     let settings = Settings { interval: state.persist_interval, min_window: state.persist_min_window };
-    let mut loader = loader.with_seed(directory.seed());
+    let mut loader = loader.with_seed(shared.unwrap_or(directory.seed()));
     let loaded = loader.load(loaded.access_log.as_ref(), metrics)?;
     let keeper = Keeper::open(&directory);
     Ok((loader, loaded, Some(Kept { directory, keeper, settings })))

@@ -33,6 +33,14 @@ pub struct Override {
     pub expires_at: Timestamp,
 }
 
+impl Override {
+    /// What it is told from others by: the last one set for an account and a limit is in force.
+    #[must_use]
+    pub fn field(&self) -> String {
+        format!("{}\n{}", self.limit, self.account)
+    }
+}
+
 /// Why a change is not made.
 #[derive(Debug, thiserror::Error)]
 pub enum BookError {
@@ -106,6 +114,18 @@ impl Book {
             self.replace(kept)?;
         }
         Ok(removed)
+    }
+
+    /// Takes a whole list in place of the one there is: the one that all gateways share. At most [`MAX`] of it.
+    ///
+    /// # Errors
+    /// The file cannot be written: nothing has changed then.
+    pub fn adopt(&mut self, mut entries: Vec<Override>) -> Result<(), BookError> {
+        entries.truncate(MAX);
+        if entries != self.entries {
+            self.replace(entries)?;
+        }
+        Ok(())
     }
 
     fn replace(&mut self, entries: Vec<Override>) -> io::Result<()> {

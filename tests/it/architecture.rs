@@ -32,6 +32,7 @@ const BUILDING: &[Place] = &[
     place("frames", 1, &[]),
     place("endpoints", 1, &["path"]),
     place("config", 1, &["fields", "path", "endpoints", "body"]),
+    place("board", 2, &[]),
     place("keys", 2, &[]),
     place("classification", 2, &["keys"]),
     place("locks", 2, &[]),

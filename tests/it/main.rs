@@ -15,9 +15,13 @@ mod gateway;
 #[cfg(test)]
 mod hardening;
 #[cfg(test)]
+mod material;
+#[cfg(test)]
 mod process;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod shared;
 #[cfg(test)]
 mod state;
 #[cfg(test)]

@@ -4,6 +4,7 @@ pub(crate) mod cases;
 mod clocks;
 pub(crate) mod frames;
 pub(crate) mod h2;
+pub(crate) mod redis;
 pub(crate) mod running;
 pub(crate) mod secure;
 pub(crate) mod stub;

@@ -70,7 +70,11 @@ fn header<T>(context: &mut Context<'_>, item: &Item<T>, written: &Located<String
     field_name(context, item, written, Change::GiveRequest)
 }
 
-fn variable<T>(context: &mut Context<'_>, item: &Item<T>, written: &Located<String>) -> Option<SecretSource> {
+pub(super) fn variable<T>(
+    context: &mut Context<'_>,
+    item: &Item<T>,
+    written: &Located<String>,
+) -> Option<SecretSource> {
     let name = &*written.value;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let fit =

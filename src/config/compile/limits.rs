@@ -8,6 +8,7 @@ use super::super::values::{Located, Rate};
 use super::conditions::{Compiled, Names};
 use super::facts::{Facts, Side};
 use super::partitions::Values;
+use super::store::{self, Sharing};
 use super::{Context, EndpointTable, routes, trials};
 use crate::engine::{
     Allocation, Concurrency, EndpointId, Gcra, Limit, LimitId, Limiter, Mechanism, Part, SlidingWindow, Stage,
@@ -46,12 +47,13 @@ pub(super) fn compile(
     own: Vec<Item<RawLimit>>,
     endpoints: &EndpointTable,
     routes: &[Route],
+    sharing: Sharing,
 ) -> (Limits, Values, Facts) {
     let mut names = Names::new(endpoints, routes::by_name(routes));
     let (mut values, mut facts) = (Values::new(endpoints), Facts::new(endpoints.endpoints.len()));
     let mut limits = Limits { checked: Vec::new(), by_name: HashMap::new() };
     for item in merge(context, presets, own) {
-        let compiled = limit(context, &item, &mut names, &mut values, &mut facts);
+        let compiled = limit(context, &item, &mut names, &mut values, &mut facts, sharing);
         let id = compiled.as_ref().map(|_| LimitId(u32::try_from(limits.checked.len()).unwrap_or(u32::MAX)));
         if let Some(name) = &item.raw.name {
             limits.by_name.insert(name.value.clone(), id);
@@ -97,6 +99,7 @@ fn limit(
     names: &mut Names<'_>,
     values: &mut Values,
     facts: &mut Facts,
+    sharing: Sharing,
 ) -> Option<Checked> {
     let raw = &item.raw;
     let errors_before = context.report.errors();
@@ -126,6 +129,7 @@ fn limit(
     let candidate = trials::candidate(context, item, &limiter, when.condition.endpoints.as_ref(), names.endpoints);
     let doc_url = trials::doc_url(context, item);
     let enforce = trials::enforce(context, item, &name);
+    let shared = store::limit(context, item, &limiter, sharing);
     let damaged = item.damaged || when.damaged || except.as_ref().is_some_and(|except| except.damaged);
     let limit = Limit {
         name: name.into(),
@@ -137,6 +141,7 @@ fn limit(
         per: per.into(),
         enforce,
         candidate,
+        shared,
     };
     let place = raw.name.as_ref().map_or_else(|| item.place(), |name| item.at(&name.span));
     Some(Checked { limit, doc_url, place, damaged: damaged || context.report.errors() > errors_before })

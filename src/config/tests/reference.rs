@@ -27,6 +27,7 @@ fn the_reference_gives_the_defaults() {
     assert_eq!(reference.responses, minimal.responses);
     assert_eq!(reference.log, minimal.log);
     assert_eq!(reference.state, minimal.state);
+    assert_eq!(reference.store, minimal.store);
     assert_eq!(reference.upstreams, minimal.upstreams);
     assert_eq!(reference.routes, minimal.routes);
     let bare = good(BASE);
@@ -59,7 +60,7 @@ fn the_reference_has_every_key() {
 /// The text with its commented-out keys in force.
 fn uncommented(text: &str) -> String {
     let line = |line: &str| match line.strip_prefix('#') {
-        Some(key) if !key.starts_with(' ') => key.to_owned(),
+        Some(key) if !key.starts_with([' ', ':']) => key.to_owned(),
         _ => line.to_owned(),
     };
     text.lines().map(line).collect::<Vec<_>>().join("\n")

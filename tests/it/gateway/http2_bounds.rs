@@ -179,7 +179,8 @@ fn bodies_that_wait_are_charged_and_a_full_budget_takes_no_more() {
     wait_until("the budget is used up", || held(&gateway) > 1_000_000.0);
     raw.head(51, &post, false);
     assert!(raw.body(51).contains("short of memory"));
-    assert_eq!(answered(&gateway, "503"), 1.0);
+    // Those of the twenty that came when it was full already have been told so as well.
+    assert!((1.0..=4.0).contains(&answered(&gateway, "503")));
     assert_served(&mut raw, 101);
     for turn in 1..=20 {
         raw.send(frame(RST_STREAM, 0, 1 + 2 * turn, &CANCEL.to_be_bytes()));

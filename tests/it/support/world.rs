@@ -228,6 +228,7 @@ fn limit(spec: &LimitSpec) -> Limit {
         per: spec.per.iter().map(|&part| part_of(part)).collect(),
         enforce: if spec.enforce { Enforce::Always } else { Enforce::Never },
         candidate: spec.candidate.map(Figures::limiter),
+        shared: None,
     }
 }
 

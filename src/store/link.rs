@@ -1,0 +1,115 @@
+//! One thread's connection to Redis, made in the background and made anew where it broke.
+//!
+//! Nobody waits for more than `command_timeout`, the connection included: a call that finds none begins to make one and waits for
+//! it no longer than for an answer. The connection goes on being made for whoever comes next.
+
+use super::{Connection, Fault, Store};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// One thread's way to Redis.
+pub struct Link {
+    store: Arc<Store>,
+    way: RefCell<Way>,
+}
+
+/// How far the connection is.
+enum Way {
+    None,
+    /// It is being made; `true` when that has ended.
+    Dialing(watch::Receiver<bool>),
+    There(Connection),
+}
+
+impl Link {
+    /// A link that is not made yet.
+    #[must_use]
+    pub fn new(store: Arc<Store>) -> Rc<Link> {
+        Rc::new(Link { store, way: RefCell::new(Way::None) })
+    }
+
+    /// What all threads share.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// Begins to make the connection, so that the first request finds it.
+    pub fn prepare(self: &Rc<Self>) {
+        if matches!(*self.way.borrow(), Way::None) {
+            drop(self.dial());
+        }
+    }
+
+    /// One call, if Redis is worth asking: `ask` is given the connection. The answer or the fault is told to the breaker.
+    ///
+    /// # Errors
+    /// Why there is no answer, after `command_timeout` at the latest.
+    pub async fn call<T>(self: &Rc<Self>, ask: impl AsyncFnOnce(Connection) -> Result<T, Fault>) -> Result<T, Fault> {
+        if !self.store.breaker().is_closed() {
+            return Err(Fault::Open);
+        }
+        let timer = self.store.metrics().calls.start_timer();
+        let asked = async { ask(self.connection().await?).await };
+        let answer = timeout(self.store.settings().command_timeout, asked).await.unwrap_or(Err(Fault::Timeout));
+        timer.observe_duration();
+        match &answer {
+            Ok(_) => self.store.breaker().succeeded(),
+            Err(fault) => self.failed(fault),
+        }
+        answer
+    }
+
+    /// Tells the breaker of a fault, and gives up a connection that is of no use any more.
+    pub fn failed(&self, fault: &Fault) {
+        if fault.ends_connection() {
+            self.forget();
+        }
+        self.store.failed(fault);
+    }
+
+    /// Gives the connection up: the next call makes another.
+    pub fn forget(&self) {
+        let mut way = self.way.borrow_mut();
+        if let Way::There(_) = *way {
+            *way = Way::None;
+        }
+    }
+
+    /// The connection, once it is made.
+    ///
+    /// # Errors
+    /// When it could not be made. Waits as long as that takes.
+    pub async fn connection(self: &Rc<Self>) -> Result<Connection, Fault> {
+        let mut made = match &*self.way.borrow() {
+            Way::There(connection) => return Ok(connection.clone()),
+            Way::Dialing(made) => Some(made.clone()),
+            Way::None => None,
+        }
+        .unwrap_or_else(|| self.dial());
+        // An error means that whoever made it has gone; there is no connection then either.
+        let _ = made.wait_for(|made| *made).await;
+        match &*self.way.borrow() {
+            Way::There(connection) => Ok(connection.clone()),
+            Way::None | Way::Dialing(_) => Err(Fault::Connection("it could not be made".into())),
+        }
+    }
+
+    fn dial(self: &Rc<Self>) -> watch::Receiver<bool> {
+        let (tell, made) = watch::channel(false);
+        *self.way.borrow_mut() = Way::Dialing(made.clone());
+        let link = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let dialed = link.store.dialer().dial().await;
+            if let Err(fault) = &dialed {
+                link.store.failed(fault);
+            }
+            *link.way.borrow_mut() = dialed.map_or(Way::None, Way::There);
+            tell.send_replace(true);
+        });
+        made
+    }
+}
