@@ -53,4 +53,4 @@ class Examples(Case):
 
     def test_every_example_folder_is_tested(self):
         folders = {path.parent.name for path in (ROOT / "examples").glob("*/tollgate.toml")}
-        self.assertEqual(folders, {"edge", "sidecar"})
+        self.assertEqual(folders, {"cluster", "edge", "sidecar"}, "cluster is in test_shared.py")
