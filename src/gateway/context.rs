@@ -17,7 +17,7 @@ use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, Rout
 use crate::keys::{Keyring, Passthrough, Principal};
 use crate::locks::{Lock, Locks};
 use crate::metrics::{LimitCounters, Metrics, RouteTimers};
-use crate::store::{Lender, Link, Store, lender};
+use crate::store::{Exact, Grip, Lender, Link, Store, lender};
 use crate::tls::{self, Acceptor};
 use crate::upstream::{Group, Pool, Servers, UpstreamTls};
 use arc_swap::ArcSwap;
@@ -288,6 +288,8 @@ pub struct Home {
     pub link: Option<Rc<Link>>,
     /// This thread's part in what the store lends, where it lends.
     pub lender: Option<Rc<Lender>>,
+    /// Who asks it about every request, where that is wanted.
+    pub exact: Option<Rc<Exact>>,
     view: RefCell<(u64, Rc<View>)>,
     cutting: Cell<bool>,
 }
@@ -303,7 +305,9 @@ impl Home {
         let link = shared.store.clone().map(Link::new);
         let leases = |link: &&Rc<Link>| link.store().settings().mode == StoreMode::Leased;
         let lender = link.as_ref().filter(leases).map(|link| Lender::new(Rc::clone(link), Arc::clone(&shared.engine)));
-        Rc::new(Home { pool, ids, link, lender, view, cutting: Cell::new(false), shared })
+        let is_exact = |link: &&Rc<Link>| link.store().settings().mode == StoreMode::Exact;
+        let exact = link.as_ref().filter(is_exact).map(|link| Exact::new(Rc::clone(link)));
+        Rc::new(Home { pool, ids, link, lender, exact, view, cutting: Cell::new(false), shared })
     }
 
     /// The thread ends: what is still in flight is cut off, and told so where its answer has not begun.
@@ -374,6 +378,7 @@ pub struct Classified<B> {
 pub struct Held {
     hold: Hold,
     lock: Option<Lock>,
+    grip: Option<Box<Grip>>,
     home: Rc<Home>,
 }
 
@@ -381,7 +386,7 @@ impl Held {
     /// A hold on nothing yet.
     #[must_use]
     pub fn new(home: &Rc<Home>) -> Held {
-        Held { hold: Hold::new(Arc::clone(&home.shared.engine)), lock: None, home: Rc::clone(home) }
+        Held { hold: Hold::new(Arc::clone(&home.shared.engine)), lock: None, grip: None, home: Rc::clone(home) }
     }
 
     /// The hold itself, for the engine to add to.
@@ -394,9 +399,17 @@ impl Held {
         self.lock = Some(lock);
     }
 
+    /// What it has taken in a store: it goes back as all else does.
+    pub fn grip(&mut self, grip: Grip) {
+        self.grip = Some(Box::new(grip));
+    }
+
     /// The request is forwarded: its tokens are spent, its slots stay until the response's last byte.
     pub fn commit(&mut self) {
         self.hold.commit();
+        if let Some(grip) = &mut self.grip {
+            grip.commit();
+        }
     }
 }
 
