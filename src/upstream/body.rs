@@ -6,6 +6,7 @@ use super::http2::StreamBody;
 use super::inlet::ClientFault;
 use super::pace::Pace;
 use super::read_ahead::{ReadAhead, ReadFault};
+use crate::budget::Charge;
 use crate::clock::timer_now;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
@@ -129,6 +130,8 @@ pub struct RequestBody {
     /// Bytes that may still come.
     room: u64,
     progress: Option<Rc<Cell<Instant>>>,
+    /// Memory for what waits of it.
+    held: Option<Charge>,
 }
 
 impl RequestBody {
@@ -141,7 +144,14 @@ impl RequestBody {
         most: u64,
         progress: Option<Rc<Cell<Instant>>>,
     ) -> RequestBody {
-        RequestBody { inner, pace, room: most, progress }
+        RequestBody { inner, pace, room: most, progress, held: None }
+    }
+
+    /// The same with memory for what waits of it for the server; it goes back with the body.
+    #[must_use]
+    pub fn within(mut self, held: Option<Charge>) -> RequestBody {
+        self.held = held;
+        self
     }
 
     /// Counts a frame, unless it is more than may come.
