@@ -26,11 +26,14 @@ mod gate;
 pub mod hold;
 mod keep;
 mod key;
+mod lease;
+mod leasing;
 pub mod limiter;
 mod meeting;
 pub mod policy;
 mod sync;
 pub mod time;
+mod told;
 
 pub use cells::{Count, PartitionKey};
 pub use class::{Access, EndpointId, Id, IdKind, Mode, Payers, ProfileId, RequestClass, RouteId, Seed};
@@ -39,15 +42,19 @@ pub use decision::{Outcome, Rejection, Step, Witness};
 pub use enforce::{Enforce, Share, lot};
 pub use gate::Gate;
 pub use hold::Hold;
+pub use lease::{Answer, Ask, Due, MAX_ROUNDS, Terms};
+pub use leasing::{Manner, Partition, Wanted};
 pub use limiter::sliding_window::SavedWindow;
 pub use limiter::{Allocation, Concurrency, Gcra, Limiter, Mechanism, SlidingWindow};
 pub use policy::{Condition, EndpointClass, Exempt, Limit, LimitId, Part, Policy, Profile, Stage, Unmet, WithoutStore};
 pub use time::{Clock, Nanos};
+pub use told::{Portion, Question, Questions, Told};
 
 use cells::{Cells, WARM};
 use class::Payer;
 use hold::{Taken, What};
 use key::{Key, Mixer, Place};
+use leasing::LiveTerms;
 use limiter::gcra::{Draw, Tokens};
 use limiter::sliding_window::Spend;
 use policy::Which;
@@ -61,6 +68,8 @@ pub struct Engine {
     /// Keys the mixing of partition keys.
     secret: Id,
     cells: Cells,
+    /// Of what a shared store lends.
+    terms: LiveTerms,
 }
 
 /// One request at one moment: what every step of a decision needs.
@@ -69,6 +78,26 @@ struct Query<'a> {
     policy: &'a Policy,
     class: &'a RequestClass,
     now: Nanos,
+    manner: Manner,
+    /// What a shared store has said.
+    told: &'a [Told],
+}
+
+impl Query<'_> {
+    /// Whether a limit is decided by what a store has lent. Candidates are on trial on each gateway for itself.
+    fn is_lent(&self, id: LimitId, which: Which) -> bool {
+        self.manner == Manner::Lent && which == Which::InForce && self.policy.limit(id).shared.is_some()
+    }
+
+    /// What a limit does that gateways share and whose store is gone.
+    fn is_apart(&self, id: LimitId, which: Which) -> Option<WithoutStore> {
+        if self.manner != Manner::Apart || which != Which::InForce { None } else { self.policy.limit(id).shared }
+    }
+
+    /// What a store has said in place of a limit. Candidates are on trial on each gateway for itself.
+    fn told(&self, id: LimitId, which: Which, account: Id) -> Option<&Told> {
+        self.told.iter().find(|told| told.limit == id && told.account == account && which == Which::InForce)
+    }
 }
 
 impl Engine {
@@ -76,7 +105,12 @@ impl Engine {
     /// at about 100 bytes each; what happens at the bound stands in the module `cells`: new partitions share one.
     #[must_use]
     pub fn new(seed: Seed, max_partitions: usize) -> Engine {
-        Engine { seed, secret: seed.hash(b"partition keys"), cells: Cells::new(max_partitions) }
+        Engine {
+            seed,
+            secret: seed.hash(b"partition keys"),
+            cells: Cells::new(max_partitions),
+            terms: LiveTerms::default(),
+        }
     }
 
     /// The secret that ids for this engine are made with.
@@ -98,9 +132,23 @@ impl Engine {
         hold: &mut Hold,
         witness: &mut impl Witness,
     ) -> Result<(), Rejection> {
-        let query = Query { policy, class, now };
+        let told = hold.take_told();
+        let query = Query { policy, class, now, manner: hold.manner(), told: told.as_deref().unwrap_or_default() };
+        let verdict = self.meet(&query, stage, hold, witness);
+        hold.keep_told(told);
+        verdict
+    }
+
+    fn meet(
+        &self,
+        query: &Query<'_>,
+        stage: Stage,
+        hold: &mut Hold,
+        witness: &mut impl Witness,
+    ) -> Result<(), Rejection> {
+        let &Query { policy, class, now, .. } = query;
         if stage == Stage::GlobalRate {
-            self.warm(&query);
+            self.warm(query);
         }
         for (id, applies) in policy.meeting(stage, class) {
             let limit = policy.limit(id);
@@ -108,20 +156,20 @@ impl Engine {
                 witness.saw(Step::Skipped { limit: id, exempt });
                 continue;
             }
-            let (outcome, payer) = self.ask_payers(&query, id, Which::InForce, hold);
+            let (outcome, payer) = self.ask_payers(query, id, Which::InForce, hold);
             let enforced = limit.enforce.is_for(class);
             witness.saw(Step::Decided { limit: id, outcome, enforced });
             if let (Outcome::Rejected { retry_at }, true) = (outcome, enforced) {
                 hold.cancel(now);
                 if limit.candidate.is_some() {
-                    self.try_instead(&query, stage, id, hold, witness);
+                    self.try_instead(query, stage, id, hold, witness);
                 }
                 let limiter = policy.limiter(id, payer.profile);
                 let of_connected = payer.account != class.account;
                 return Err(Rejection { limit: id, stage, limiter, of_connected, retry_at });
             }
             if limit.candidate.is_some() {
-                let (outcome, _) = self.ask_payers(&query, id, Which::Candidate, hold);
+                let (outcome, _) = self.ask_payers(query, id, Which::Candidate, hold);
                 witness.saw(Step::Tried { limit: id, outcome });
             }
         }
@@ -176,14 +224,14 @@ impl Engine {
     /// What a limit would say to `class` now, without taking anything. For limits that apply; see [`Limit::applies`].
     #[must_use]
     pub fn peek(&self, policy: &Policy, id: LimitId, class: &RequestClass, now: Nanos) -> Outcome {
-        self.peek_which(&Query { policy, class, now }, id, Which::InForce)
+        self.peek_which(&Query { policy, class, now, manner: self.manner(), told: &[] }, id, Which::InForce)
     }
 
     /// The same for the limit's candidate; `None` where it has none.
     #[must_use]
     pub fn peek_candidate(&self, policy: &Policy, id: LimitId, class: &RequestClass, now: Nanos) -> Option<Outcome> {
         policy.limit(id).candidate?;
-        Some(self.peek_which(&Query { policy, class, now }, id, Which::Candidate))
+        Some(self.peek_which(&Query { policy, class, now, manner: self.manner(), told: &[] }, id, Which::Candidate))
     }
 
     fn peek_which(&self, query: &Query<'_>, id: LimitId, which: Which) -> Outcome {
@@ -197,8 +245,15 @@ impl Engine {
 
     fn peek_payer(&self, query: &Query<'_>, id: LimitId, which: Which, payer: Payer) -> Outcome {
         let (class, now) = (query.class, query.now);
-        let key = self.place(query, id, which, payer.account).key;
-        match query.policy.figures(id, which, payer.profile) {
+        let place = self.place(query, id, which, payer.account);
+        let limiter = query.policy.figures(id, which, payer.profile);
+        if query.is_lent(id, which)
+            && let Some(outcome) = self.peek_lent(query, &place.of_lease(), &limiter)
+        {
+            return outcome;
+        }
+        let key = place.key;
+        match limiter {
             Limiter::Gcra(figures) => {
                 let tat = self.cells.peek_tat(key, &figures, now);
                 match figures.draw(tat, now, class.cost) {
@@ -263,7 +318,19 @@ impl Engine {
 
     fn ask(&self, query: &Query<'_>, id: LimitId, which: Which, payer: Payer, hold: &mut Hold) -> Outcome {
         let place = self.place(query, id, which, payer.account);
-        match query.policy.figures(id, which, payer.profile) {
+        let limiter = query.policy.figures(id, which, payer.profile);
+        if query.is_lent(id, which) {
+            return self.ask_lent(query, &place.of_lease(), &limiter, hold);
+        }
+        if let Some(told) = query.told(id, which, payer.account) {
+            return self.repeat(query, told, &place, &limiter, hold);
+        }
+        let limiter = match query.is_apart(id, which).map(|without| self.without_store(query, without, &limiter)) {
+            None => limiter,
+            Some(Ok(outcome)) => return outcome,
+            Some(Err(portion)) => portion,
+        };
+        match limiter {
             Limiter::Gcra(figures) => {
                 let (now, cost) = (query.now, query.class.cost);
                 let drawn = self.cells.draw(&place, &figures, now, cost);

@@ -24,6 +24,7 @@ pub mod inspect;
 pub mod lock;
 pub mod observe;
 pub mod overriding;
+mod provide;
 pub mod refusal;
 pub mod respond;
 mod rewrite;

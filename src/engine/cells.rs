@@ -10,11 +10,13 @@
 //! Every atomic stands for itself (no other memory is published through it), so all orderings are relaxed.
 
 mod changes;
+mod lent;
 
 pub use changes::PartitionKey;
 
 use super::class::IdHasher;
 use super::key::{Key, Place};
+use super::lease::Lease;
 use super::limiter::gcra::{Draw, Tokens};
 use super::limiter::sliding_window::{Ring, Spend};
 use super::limiter::{Concurrency, Gcra, SlidingWindow};
@@ -39,6 +41,8 @@ enum Cell {
 enum Counter {
     Slots(Slots),
     Window(Ring),
+    /// Of a partition that a shared store counts.
+    Lent(Box<Lease>),
 }
 
 // The discriminant costs nothing: it is the value 0 of an emission interval. A million cells are worth watching.
@@ -50,6 +54,7 @@ impl Cell {
             Cell::Bucket(bucket) => bucket.tat.load(Relaxed),
             Cell::Counter(Counter::Slots(slots)) => u64::from(slots.taken.load(Relaxed)),
             Cell::Counter(Counter::Window(ring)) => u64::from(ring.tag()),
+            Cell::Counter(Counter::Lent(lease)) => u64::from(lease.tag()),
         }
     }
 
@@ -58,6 +63,7 @@ impl Cell {
             Cell::Bucket(bucket) => bucket.tag,
             Cell::Counter(Counter::Slots(slots)) => slots.tag,
             Cell::Counter(Counter::Window(ring)) => ring.tag(),
+            Cell::Counter(Counter::Lent(lease)) => lease.tag(),
         }
     }
 
@@ -66,6 +72,7 @@ impl Cell {
             Cell::Bucket(bucket) => bucket.tat.load(Relaxed) <= now.0,
             Cell::Counter(Counter::Slots(slots)) => slots.taken.load(Relaxed) == 0,
             Cell::Counter(Counter::Window(ring)) => ring.is_idle(now),
+            Cell::Counter(Counter::Lent(lease)) => lease.is_idle(now),
         }
     }
 }
@@ -289,7 +296,7 @@ impl Cells {
         match self.map.entry(key) {
             Entry::Occupied(cell) => match cell.get() {
                 Cell::Counter(Counter::Slots(slots)) => Answer { key, answer: slots.take(figures) },
-                Cell::Bucket(_) | Cell::Counter(Counter::Window(_)) => Answer { key, answer: None },
+                Cell::Bucket(_) | Cell::Counter(_) => Answer { key, answer: None },
             },
             Entry::Vacant(vacant) => {
                 let Some(taken) = figures.take(0) else { return Answer { key, answer: None } };
@@ -389,6 +396,37 @@ impl Cells {
         }
     }
 
+    /// A bucket's theoretical arrival time as it stands, whatever figures it was counted with.
+    pub(super) fn raw_tat(&self, key: Key) -> Nanos {
+        match self.map.get(&key).as_deref() {
+            Some(Cell::Bucket(bucket)) => Nanos(bucket.tat.load(Relaxed)),
+            _ => Nanos::ZERO,
+        }
+    }
+
+    /// Has a bucket stand at `tat`, with these figures: what is known from elsewhere. At the bound a new one is not made.
+    pub(super) fn set_tat(&self, place: &Place, figures: &Gcra, now: Nanos, tat: Nanos) {
+        if let Some(cell) = self.map.get(&place.key)
+            && let Cell::Bucket(bucket) = cell.value()
+            && bucket.has(figures)
+        {
+            bucket.tat.store(tat.0, Relaxed);
+            return;
+        }
+        match self.map.entry(place.key) {
+            Entry::Occupied(mut cell) => {
+                if let Cell::Bucket(bucket) = cell.get_mut() {
+                    *bucket = Bucket::new(place.tag, tat, figures);
+                }
+            }
+            Entry::Vacant(vacant) => {
+                if tat > now && self.reserve(place) {
+                    vacant.insert(Cell::Bucket(Bucket::new(place.tag, tat, figures)));
+                }
+            }
+        }
+    }
+
     /// Slots taken in a partition.
     pub(super) fn peek_slots(&self, key: Key) -> u32 {
         match self.map.get(&key).as_deref() {
@@ -426,6 +464,7 @@ impl Cells {
         for cell in &self.map {
             let in_flight = match cell.value() {
                 Cell::Counter(Counter::Slots(slots)) => slots.taken.load(Relaxed),
+                Cell::Counter(Counter::Lent(lease)) => lease.used(),
                 Cell::Bucket(_) | Cell::Counter(Counter::Window(_)) => 0,
             };
             let count = census.entry(cell.tag()).or_default();

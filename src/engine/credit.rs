@@ -1,6 +1,7 @@
 //! What earns an allocation: transactions that have succeeded.
 
 use super::class::{Id, Payers, RequestClass};
+use super::leasing::Manner;
 use super::limiter::Limiter;
 use super::policy::{LimitId, Policy, Which};
 use super::time::Nanos;
@@ -29,8 +30,14 @@ impl Engine {
             for class in made_by.iter().flatten().filter(|class| policy.limit(id).is_earned_by(class)) {
                 let (first, second) = payers(policy.limit(id), class);
                 for payer in std::iter::once(first).chain(second) {
-                    let place =
-                        self.place(&Query { policy, class, now }, id, Which::InForce, payer.account).of_transactions();
+                    let place = self
+                        .place(
+                            &Query { policy, class, now, manner: Manner::Alone, told: &[] },
+                            id,
+                            Which::InForce,
+                            payer.account,
+                        )
+                        .of_transactions();
                     // The windows' lengths of profiles may differ; transactions are kept as long as the limit itself says.
                     self.cells.spend(&place, &figures.transactions(), now, 1);
                     credited += 1;
@@ -44,7 +51,8 @@ impl Engine {
     #[must_use]
     pub fn earned(&self, policy: &Policy, id: LimitId, class: &RequestClass, now: Nanos) -> Option<Earned> {
         let Limiter::Allocation(figures) = policy.limiter(id, class.profile) else { return None };
-        let transactions = self.transactions(&Query { policy, class, now }, id, class.account);
+        let transactions =
+            self.transactions(&Query { policy, class, now, manner: Manner::Alone, told: &[] }, id, class.account);
         Some(Earned { transactions, allowed: figures.allowed(transactions) })
     }
 }

@@ -2,8 +2,10 @@
 
 use super::Engine;
 use super::key::Key;
+use super::leasing::Manner;
 use super::limiter::gcra::Tokens;
 use super::time::Nanos;
+use super::told::Told;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -23,6 +25,9 @@ pub struct Hold {
     used: usize,
     spilled: Vec<Taken>,
     committed: bool,
+    manner: Manner,
+    /// What a shared store has said, until all stages have heard it.
+    told: Option<Box<[Told]>>,
 }
 
 /// Entries a hold keeps without allocating.
@@ -46,6 +51,11 @@ pub(super) enum What {
         slice_ns: NonZeroU64,
     },
     Slot,
+    /// Tokens of a bucket that were lent, and the lease's disturbances.
+    LentTokens(Tokens, u16),
+    /// Tokens of a window that were lent.
+    LentCounts(u32),
+    LentSlot,
 }
 
 impl Taken {
@@ -55,7 +65,40 @@ impl Taken {
 impl Hold {
     /// A hold on nothing yet.
     pub fn new(engine: Arc<Engine>) -> Hold {
-        Hold { engine, inline: [Taken::VACANT; INLINE], used: 0, spilled: Vec::new(), committed: false }
+        let manner = engine.manner();
+        Hold {
+            engine,
+            inline: [Taken::VACANT; INLINE],
+            used: 0,
+            spilled: Vec::new(),
+            committed: false,
+            manner,
+            told: None,
+        }
+    }
+
+    /// From now on limits that gateways share are decided in this manner.
+    pub fn decide_by(&mut self, manner: Manner) {
+        self.manner = manner;
+    }
+
+    /// What a shared store has said: limits that are told of say this.
+    pub fn tell(&mut self, told: Box<[Told]>) {
+        self.told = Some(told);
+    }
+
+    pub(super) fn take_told(&mut self) -> Option<Box<[Told]>> {
+        self.told.take()
+    }
+
+    pub(super) fn keep_told(&mut self, told: Option<Box<[Told]>>) {
+        self.told = told;
+    }
+
+    /// In which manner limits that gateways share are decided.
+    #[must_use]
+    pub fn manner(&self) -> Manner {
+        self.manner
     }
 
     /// The engine that the hold takes from.
@@ -67,6 +110,7 @@ impl Hold {
     /// Spends the tokens for good and keeps the slots until the hold is dropped.
     pub fn commit(&mut self) {
         self.committed = true;
+        self.told = None;
     }
 
     /// Whether [`commit`](Hold::commit) was called.
@@ -78,7 +122,7 @@ impl Hold {
     /// Slots held now.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.entries().filter(|taken| taken.what == What::Slot).count()
+        self.entries().filter(|taken| matches!(taken.what, What::Slot | What::LentSlot)).count()
     }
 
     /// Whether nothing is held.
@@ -140,6 +184,17 @@ impl Hold {
     fn give_one_back(&self, taken: &Taken, now: Option<Nanos>) {
         match taken.what {
             What::Slot => self.engine.cells().release(taken.key),
+            What::LentSlot => self.engine.cells().return_slot(taken.key),
+            What::LentTokens(tokens, disturbances) => {
+                if let Some(now) = now {
+                    self.engine.cells().return_tokens(taken.key, &tokens, disturbances, now);
+                }
+            }
+            What::LentCounts(cost) => {
+                if now.is_some() {
+                    self.engine.cells().return_counts(taken.key, cost);
+                }
+            }
             What::Tokens(tokens, disturbances) => {
                 if let Some(now) = now {
                     self.engine.cells().refund(taken.key, &tokens, disturbances, now);

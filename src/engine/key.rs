@@ -29,6 +29,16 @@ impl Key {
         Key(Id([self.0.0[0] ^ 0x7472_616e_7361_6374, self.0.0[1].rotate_left(17) ^ 0x696f_6e73_6561_726e]))
     }
 
+    /// The key of what a shared store has lent of a partition. As far from all others as they are from each other.
+    pub(super) fn of_lease(self) -> Key {
+        Key(Id([self.0.0[0] ^ 0x6c65_6e74_2062_7920, self.0.0[1].rotate_left(29) ^ 0x7468_6520_7374_6f72]))
+    }
+
+    /// The partition's own key, from that of its lease.
+    pub(super) fn of_lent(self) -> Key {
+        Key(Id([self.0.0[0] ^ 0x6c65_6e74_2062_7920, (self.0.0[1] ^ 0x7468_6520_7374_6f72).rotate_right(29)]))
+    }
+
     /// Its bits.
     pub(super) fn id(self) -> Id {
         self.0
@@ -61,6 +71,11 @@ impl Place {
     /// Where the transactions of an allocation are.
     pub(super) fn of_transactions(&self) -> Place {
         Place { key: self.key.of_transactions(), overflow: self.overflow.of_transactions(), tag: self.tag }
+    }
+
+    /// Where what is lent of it is.
+    pub(super) fn of_lease(&self) -> Place {
+        Place { key: self.key.of_lease(), overflow: self.overflow.of_lease(), tag: self.tag }
     }
 
     pub(super) fn overflowed(&self) -> Place {
@@ -127,7 +142,9 @@ mod tests {
             key(0, &[1, 1]),
             Key::overflow(SALT, 0),
             Key::overflow(SALT, 1),
+            key(0, &[1]).of_lease(),
         ];
+        assert_eq!(key(0, &[1]).of_lease().of_lent(), key(0, &[1]));
         for (place, one) in keys.iter().enumerate() {
             assert!(keys[..place].iter().all(|other| other != one));
         }

@@ -6,9 +6,13 @@
 
 use super::context::Classified;
 use super::observe::Refused;
+use super::provide;
+use crate::engine::{Manner, Questions};
+use crate::store::{Answer, Exact, Fault};
 use pin_project_lite::pin_project;
 use std::future::Future;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tower::{Layer, Service};
 
@@ -31,7 +35,15 @@ pub struct Consult<S> {
 }
 
 /// What is waited for: it knows nothing of the request's body.
-type Asked = Pin<Box<dyn Future<Output = ()>>>;
+type Asked = Pin<Box<dyn Future<Output = Heard>>>;
+
+/// What came back.
+enum Heard {
+    /// Of a request that the store decides.
+    Decided(Result<Answer, Fault>),
+    /// Of one that is decided here by what the store has lent.
+    Lent(Manner),
+}
 
 impl<S, B> Service<Classified<B>> for Consult<S>
 where
@@ -45,8 +57,8 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, classified: Classified<B>) -> Self::Future {
-        let stage = match ask(&classified) {
+    fn call(&mut self, mut classified: Classified<B>) -> Self::Future {
+        let stage = match ask(&mut classified) {
             None => Stage::Told { future: self.inner.call(classified) },
             Some(asked) => {
                 let inner = self.inner.clone();
@@ -58,9 +70,56 @@ where
 }
 
 /// What to wait for, if there is anything.
-fn ask<B>(classified: &Classified<B>) -> Option<Asked> {
-    classified.exchange.home.link.as_ref()?;
-    None
+fn ask<B>(classified: &mut Classified<B>) -> Option<Asked> {
+    if let Some(lender) = classified.exchange.home.lender.clone() {
+        let provided = provide::ask(classified, &lender)?;
+        return Some(Box::pin(async { Heard::Lent(provided.come().await) }));
+    }
+    let exact = Rc::clone(classified.exchange.home.exact.as_ref()?);
+    let questions = questions(classified);
+    if questions.asked.is_empty() {
+        return None;
+    }
+    if !exact.is_open_for_questions() {
+        go_apart(classified, &exact, &questions);
+        return None;
+    }
+    let asked = exact.ask(questions, classified.class.cost, classified.at);
+    Some(Box::pin(async { Heard::Decided(asked.await) }))
+}
+
+fn questions<B>(classified: &Classified<B>) -> Questions {
+    let Classified { exchange, class, at, .. } = classified;
+    exchange.home.shared.engine.questions(&exchange.view.snapshot.config.policy, class, *at)
+}
+
+/// Leaves what came back in the request.
+fn hear<B>(classified: &mut Classified<B>, heard: Heard) {
+    match heard {
+        Heard::Lent(manner) => {
+            classified.held.hold().decide_by(manner);
+            // What was lent was lent after the request came.
+            classified.at = classified.exchange.home.now();
+        }
+        Heard::Decided(Ok(Answer { told, grip })) => {
+            // Whatever was not told of has not been asked, as something before it refuses.
+            classified.held.hold().decide_by(Manner::Apart);
+            classified.held.hold().tell(told.into());
+            classified.held.grip(grip);
+        }
+        Heard::Decided(Err(_)) => {
+            let Some(exact) = classified.exchange.home.exact.clone() else { return };
+            let questions = questions(classified);
+            go_apart(classified, &exact, &questions);
+        }
+    }
+}
+
+/// Has the request's limits go on without the store.
+fn go_apart<B>(classified: &mut Classified<B>, exact: &Exact, questions: &Questions) {
+    classified.held.hold().decide_by(Manner::Apart);
+    classified.exchange.home.shared.metrics.store.fallbacks.inc();
+    exact.owe(questions, classified.class.cost);
 }
 
 /// A request that waits for the store's answer.
@@ -106,9 +165,10 @@ where
                 StageProjection::Told { future } => return future.poll(cx),
                 StageProjection::Asking { asking } => {
                     let Some(waiting) = asking else { return Poll::Pending };
-                    ready!(waiting.asked.as_mut().poll(cx));
+                    let answer = ready!(waiting.asked.as_mut().poll(cx));
                     let Some(waiting) = asking.take() else { return Poll::Pending };
-                    let Asking { classified, mut inner, .. } = *waiting;
+                    let Asking { mut classified, mut inner, .. } = *waiting;
+                    hear(&mut classified, answer);
                     inner.call(classified)
                 }
             };

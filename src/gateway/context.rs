@@ -11,13 +11,13 @@ use super::overriding::Overriding;
 use super::texts::Texts;
 use crate::board::Desk;
 use crate::budget::Budget;
-use crate::clock::Time;
-use crate::config::{Config, Credentials, RouteOptions};
+use crate::clock::{Time, WallAxis};
+use crate::config::{Config, Credentials, RouteOptions, StoreMode};
 use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, RouteId};
 use crate::keys::{Keyring, Passthrough, Principal};
 use crate::locks::{Lock, Locks};
 use crate::metrics::{LimitCounters, Metrics, RouteTimers};
-use crate::store::{Link, Store};
+use crate::store::{Exact, Grip, Lender, Link, Store, lender};
 use crate::tls::{self, Acceptor};
 use crate::upstream::{Group, Pool, Servers, UpstreamTls};
 use arc_swap::ArcSwap;
@@ -38,6 +38,8 @@ pub struct Shared {
     pub locks: Arc<Locks>,
     /// Where the time comes from.
     pub time: Time,
+    /// Its moments as the access log has them.
+    pub wall: WallAxis,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// The upstreams as they run: a reload keeps what stays.
@@ -60,6 +62,7 @@ impl Shared {
     pub fn new(engine: Arc<Engine>, time: Time, metrics: Arc<Metrics>, servers: Servers, first: Snapshot) -> Shared {
         let first = Arc::new(first);
         Shared {
+            wall: WallAxis::new(&time),
             addresses: Engine::new(engine.seed(), first.config.addresses.max_addresses),
             overriding: Overriding::new(Arc::clone(&first)),
             desk: OnceLock::new(),
@@ -78,6 +81,11 @@ impl Shared {
     /// The same with a store, where there is one.
     #[must_use]
     pub fn with_store(self, store: Option<Arc<Store>>) -> Shared {
+        if let Some(settings) = store.as_ref().map(|store| store.settings())
+            && settings.mode == StoreMode::Leased
+        {
+            self.engine.set_terms(lender::terms(settings));
+        }
         Shared { store, ..self }
     }
 
@@ -281,6 +289,10 @@ pub struct Home {
     pub ids: RequestIds,
     /// This thread's way to the store.
     pub link: Option<Rc<Link>>,
+    /// This thread's part in what the store lends, where it lends.
+    pub lender: Option<Rc<Lender>>,
+    /// Who asks it about every request, where that is wanted.
+    pub exact: Option<Rc<Exact>>,
     view: RefCell<(u64, Rc<View>)>,
     cutting: Cell<bool>,
 }
@@ -294,7 +306,11 @@ impl Home {
         let ids = RequestIds::new();
         let (pool, view) = (Pool::new(shared.time.clone()), RefCell::new((version, view)));
         let link = shared.store.clone().map(Link::new);
-        Rc::new(Home { pool, ids, link, view, cutting: Cell::new(false), shared })
+        let leases = |link: &&Rc<Link>| link.store().settings().mode == StoreMode::Leased;
+        let lender = link.as_ref().filter(leases).map(|link| Lender::new(Rc::clone(link), Arc::clone(&shared.engine)));
+        let is_exact = |link: &&Rc<Link>| link.store().settings().mode == StoreMode::Exact;
+        let exact = link.as_ref().filter(is_exact).map(|link| Exact::new(Rc::clone(link)));
+        Rc::new(Home { pool, ids, link, lender, exact, view, cutting: Cell::new(false), shared })
     }
 
     /// The thread ends: what is still in flight is cut off, and told so where its answer has not begun.
@@ -365,6 +381,7 @@ pub struct Classified<B> {
 pub struct Held {
     hold: Hold,
     lock: Option<Lock>,
+    grip: Option<Box<Grip>>,
     home: Rc<Home>,
 }
 
@@ -372,7 +389,7 @@ impl Held {
     /// A hold on nothing yet.
     #[must_use]
     pub fn new(home: &Rc<Home>) -> Held {
-        Held { hold: Hold::new(Arc::clone(&home.shared.engine)), lock: None, home: Rc::clone(home) }
+        Held { hold: Hold::new(Arc::clone(&home.shared.engine)), lock: None, grip: None, home: Rc::clone(home) }
     }
 
     /// The hold itself, for the engine to add to.
@@ -385,9 +402,17 @@ impl Held {
         self.lock = Some(lock);
     }
 
+    /// What it has taken in a store: it goes back as all else does.
+    pub fn grip(&mut self, grip: Grip) {
+        self.grip = Some(Box::new(grip));
+    }
+
     /// The request is forwarded: its tokens are spent, its slots stay until the response's last byte.
     pub fn commit(&mut self) {
         self.hold.commit();
+        if let Some(grip) = &mut self.grip {
+            grip.commit();
+        }
     }
 }
 

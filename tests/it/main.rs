@@ -14,6 +14,9 @@ mod fuzz;
 mod gateway;
 #[cfg(test)]
 mod hardening;
+mod leases;
+#[cfg(test)]
+mod material;
 #[cfg(test)]
 mod process;
 #[cfg(test)]

@@ -78,7 +78,7 @@ impl Cells {
                     ring.save(&mut saved);
                     true
                 }
-                Cell::Bucket(_) | Cell::Counter(Counter::Slots(_)) => false,
+                Cell::Bucket(_) | Cell::Counter(_) => false,
             });
             each(key.into(), window.then_some(&saved));
         }

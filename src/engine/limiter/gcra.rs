@@ -148,7 +148,7 @@ impl Tokens {
 }
 
 /// `ns * to / from`, rounded up, saturating.
-fn scale_up(ns: u64, to: NonZeroU64, from: NonZeroU64) -> u64 {
+pub(in crate::engine) fn scale_up(ns: u64, to: NonZeroU64, from: NonZeroU64) -> u64 {
     if to == from {
         return ns;
     }
@@ -157,7 +157,7 @@ fn scale_up(ns: u64, to: NonZeroU64, from: NonZeroU64) -> u64 {
 }
 
 /// `ns * to / from`, rounded down, saturating: for what is given back.
-fn scale_down(ns: u64, to: NonZeroU64, from: NonZeroU64) -> u64 {
+pub(in crate::engine) fn scale_down(ns: u64, to: NonZeroU64, from: NonZeroU64) -> u64 {
     if to == from {
         return ns;
     }

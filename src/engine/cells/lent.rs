@@ -1,0 +1,99 @@
+//! Cells of leases. Always under their shard's write lock, as a lease is more than one word; only whether there is enough is
+//! looked up under the read lock.
+
+use super::{Answer, Cell, Cells, Counter};
+use crate::engine::key::{Key, Place};
+use crate::engine::lease::{Lease, Terms};
+use crate::engine::limiter::Limiter;
+use crate::engine::limiter::gcra::{Tokens, scale_up};
+use crate::engine::sync::Ordering::Relaxed;
+use crate::engine::time::Nanos;
+use dashmap::mapref::entry::Entry;
+
+impl Cells {
+    /// Whether a lease has enough, and will have for a while.
+    pub(in crate::engine) fn is_lease_ready(
+        &self,
+        key: Key,
+        limiter: &Limiter,
+        now: Nanos,
+        cost: u32,
+        terms: &Terms,
+    ) -> bool {
+        matches!(self.map.get(&key).as_deref(),
+            Some(Cell::Counter(Counter::Lent(lease))) if lease.is_ready(limiter, now, cost, terms))
+    }
+
+    /// Whether the store has been asked about a lease and has not answered.
+    pub(in crate::engine) fn is_lease_asked(&self, key: Key) -> bool {
+        matches!(self.map.get(&key).as_deref(), Some(Cell::Counter(Counter::Lent(lease))) if lease.is_asking())
+    }
+
+    /// Looks at or changes a lease; it is made where there is none.
+    pub(in crate::engine) fn with_lease<T>(
+        &self,
+        place: &Place,
+        limiter: &Limiter,
+        act: impl FnOnce(&mut Lease) -> T,
+    ) -> Answer<T> {
+        let key = place.key;
+        match self.map.entry(key) {
+            Entry::Occupied(mut cell) => {
+                let answer = match cell.get_mut() {
+                    Cell::Counter(Counter::Lent(lease)) => act(lease),
+                    // No key of another kind is a lease's.
+                    Cell::Bucket(_) | Cell::Counter(_) => act(&mut Lease::new(limiter, place.tag)),
+                };
+                Answer { key, answer }
+            }
+            Entry::Vacant(vacant) => {
+                if !self.reserve(place) {
+                    drop(vacant);
+                    return self.with_lease(&place.overflowed(), limiter, act);
+                }
+                let mut lease = Box::new(Lease::new(limiter, place.tag));
+                let answer = act(&mut lease);
+                vacant.insert(Cell::Counter(Counter::Lent(lease)));
+                Answer { key, answer }
+            }
+        }
+    }
+
+    /// Changes a lease that there is.
+    pub(in crate::engine) fn lease<T>(&self, key: Key, act: impl FnOnce(&mut Lease) -> T) -> Option<T> {
+        match self.map.get_mut(&key).as_deref_mut() {
+            Some(Cell::Counter(Counter::Lent(lease))) => Some(act(lease)),
+            _ => None,
+        }
+    }
+
+    /// What a partition has been counting for itself: forgets its tokens, and answers what the store must be told of, in units of `emission_ns`
+    /// for a bucket; and its slots, which stay.
+    pub(in crate::engine) fn take_owed(&self, key: Key, limiter: &Limiter, now: Nanos) -> (u64, u64) {
+        if let Some(Cell::Counter(Counter::Slots(slots))) = self.map.get(&key).as_deref() {
+            return (0, slots.taken.load(Relaxed).into());
+        }
+        let Some((_, cell)) = self.map.remove(&key) else { return (0, 0) };
+        self.len.fetch_sub(1, Relaxed);
+        let owed = match (cell, limiter) {
+            (Cell::Bucket(bucket), Limiter::Gcra(figures)) => {
+                scale_up(Nanos(bucket.tat.load(Relaxed)).since(now), figures.emission_ns(), bucket.emission_ns)
+            }
+            (Cell::Counter(Counter::Window(ring)), _) => ring.counted(now),
+            _ => 0,
+        };
+        (owed, 0)
+    }
+
+    pub(in crate::engine) fn return_slot(&self, key: Key) {
+        self.lease(key, Lease::release);
+    }
+
+    pub(in crate::engine) fn return_tokens(&self, key: Key, tokens: &Tokens, disturbances: u16, now: Nanos) {
+        self.lease(key, |lease| lease.refund(tokens, disturbances, now));
+    }
+
+    pub(in crate::engine) fn return_counts(&self, key: Key, cost: u32) {
+        self.lease(key, |lease| lease.unspend(cost));
+    }
+}

@@ -1,0 +1,87 @@
+//! Leases of tokens: of a bucket, and of a sliding window.
+
+use super::{Answer, Ask, Due, Lease, Terms, unit_of};
+use crate::engine::limiter::Limiter;
+use crate::engine::limiter::gcra::{Tokens, scale_down, scale_up};
+use crate::engine::time::Nanos;
+
+impl Lease {
+    /// What the partition lacks by now, as far as is known here: others may have taken more since the last answer.
+    pub(super) fn lacking(&self, now: Nanos) -> u64 {
+        if self.is_bucket { self.lacked.saturating_sub(now.since(self.answered_at)) } else { self.lacked }
+    }
+
+    /// Turns to other figures after a reload: tokens stay tokens.
+    pub(super) fn fit(&mut self, limiter: &Limiter, now: Nanos) {
+        let (old, new) = (self.unit, unit_of(limiter));
+        if old == new {
+            return;
+        }
+        self.lacked = scale_up(self.lacking(now), new, old);
+        self.held = scale_down(self.held, new, old);
+        self.answered_at = now;
+        self.unit = new;
+        (self.low, self.is_short) = (0, false);
+        self.disturbances = self.disturbances.wrapping_add(1);
+    }
+
+    pub(super) fn lent_tokens(&mut self, free: u64, answer: &Answer, now: Nanos) {
+        let lent = self.units(answer.lent);
+        // Less than was to be expected: another gateway has given tokens back.
+        if answer.lacks < self.lacking(now).saturating_add(lent) {
+            self.disturbances = self.disturbances.wrapping_add(1);
+        }
+        self.held = free.saturating_add(lent);
+        (self.lacked, self.answered_at) = (answer.lacks, now);
+    }
+
+    pub(super) fn lent_counts(&mut self, free: u64, ask: &Ask, answer: &Answer, now: Nanos) {
+        if self.held == 0 {
+            self.slice = answer.slice;
+        }
+        self.held = free.saturating_add(answer.lent);
+        (self.lacked, self.answered_at) = (answer.lacks, now);
+        if ask.want > 0 && answer.lent == 0 {
+            (self.refused, self.until) = (ask.least, now.saturating_add(answer.wait_ns));
+        } else {
+            (self.refused, self.until) = (0, Nanos::ZERO);
+        }
+    }
+
+    /// Gives tokens of a bucket back that were taken when the lease had seen so many disturbances.
+    pub(in crate::engine) fn refund(&mut self, tokens: &Tokens, disturbances: u16, now: Nanos) {
+        let disturbed = self.disturbances != disturbances;
+        let refund_ns = tokens.refund_ns(self.unit, now, disturbed);
+        if refund_ns == 0 {
+            return;
+        }
+        let tat = now.saturating_add(self.lacking(now).saturating_sub(self.held));
+        self.held = self.held.saturating_add(refund_ns);
+        if tat != tokens.tat_after {
+            self.disturbances = self.disturbances.wrapping_add(1);
+        }
+    }
+
+    /// Gives tokens of a window back. When they are here no longer than others they go back with those.
+    pub(in crate::engine) fn unspend(&mut self, cost: u32) {
+        self.held = self.held.saturating_add(cost.into());
+    }
+
+    pub(super) fn tokens_due(&mut self, limiter: &Limiter, now: Nanos, terms: &Terms) -> Due {
+        let at = self.answered_at.saturating_add(terms.ttl_ns);
+        if self.is_asking || at > now {
+            // Its answer begins the time anew.
+            return Due::Later(at.max(now.saturating_add(terms.ttl_ns)));
+        }
+        let back = match limiter {
+            Limiter::Gcra(_) => self.free(limiter, now, terms).min(self.lacking(now)),
+            _ => self.held,
+        };
+        (self.held, self.low) = (0, 0);
+        if back == 0 {
+            return Due::Done;
+        }
+        let word = self.word(now);
+        Due::Tell(self.send(now, Ask { back, ..word }))
+    }
+}
