@@ -123,6 +123,7 @@ impl Run {
             ip: entry.ip.as_deref(),
             headers: headers.iter().map(String::as_str).collect(),
             form: entry.form.split('&').filter(|pair| !pair.is_empty()).collect(),
+            json: None,
         };
         let question = Question::new(&written, &snapshot.config, None, &seed()).unwrap();
         explain(&question, &snapshot.config, &shared.engine, self.stack.home.now(), usize::MAX)
