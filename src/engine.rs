@@ -33,6 +33,7 @@ mod meeting;
 pub mod policy;
 mod sync;
 pub mod time;
+mod told;
 
 pub use cells::{Count, PartitionKey};
 pub use class::{Access, EndpointId, Id, IdKind, Mode, Payers, ProfileId, RequestClass, RouteId, Seed};
@@ -47,6 +48,7 @@ pub use limiter::sliding_window::SavedWindow;
 pub use limiter::{Allocation, Concurrency, Gcra, Limiter, Mechanism, SlidingWindow};
 pub use policy::{Condition, EndpointClass, Exempt, Limit, LimitId, Part, Policy, Profile, Stage, Unmet, WithoutStore};
 pub use time::{Clock, Nanos};
+pub use told::{Portion, Question, Questions, Told};
 
 use cells::{Cells, WARM};
 use class::Payer;
@@ -77,12 +79,24 @@ struct Query<'a> {
     class: &'a RequestClass,
     now: Nanos,
     manner: Manner,
+    /// What a shared store has said.
+    told: &'a [Told],
 }
 
 impl Query<'_> {
     /// Whether a limit is decided by what a store has lent. Candidates are on trial on each gateway for itself.
     fn is_lent(&self, id: LimitId, which: Which) -> bool {
         self.manner == Manner::Lent && which == Which::InForce && self.policy.limit(id).shared.is_some()
+    }
+
+    /// What a limit does that gateways share and whose store is gone.
+    fn is_apart(&self, id: LimitId, which: Which) -> Option<WithoutStore> {
+        if self.manner != Manner::Apart || which != Which::InForce { None } else { self.policy.limit(id).shared }
+    }
+
+    /// What a store has said in place of a limit. Candidates are on trial on each gateway for itself.
+    fn told(&self, id: LimitId, which: Which, account: Id) -> Option<&Told> {
+        self.told.iter().find(|told| told.limit == id && told.account == account && which == Which::InForce)
     }
 }
 
@@ -118,9 +132,23 @@ impl Engine {
         hold: &mut Hold,
         witness: &mut impl Witness,
     ) -> Result<(), Rejection> {
-        let query = Query { policy, class, now, manner: hold.manner() };
+        let told = hold.take_told();
+        let query = Query { policy, class, now, manner: hold.manner(), told: told.as_deref().unwrap_or_default() };
+        let verdict = self.meet(&query, stage, hold, witness);
+        hold.keep_told(told);
+        verdict
+    }
+
+    fn meet(
+        &self,
+        query: &Query<'_>,
+        stage: Stage,
+        hold: &mut Hold,
+        witness: &mut impl Witness,
+    ) -> Result<(), Rejection> {
+        let &Query { policy, class, now, .. } = query;
         if stage == Stage::GlobalRate {
-            self.warm(&query);
+            self.warm(query);
         }
         for (id, applies) in policy.meeting(stage, class) {
             let limit = policy.limit(id);
@@ -128,20 +156,20 @@ impl Engine {
                 witness.saw(Step::Skipped { limit: id, exempt });
                 continue;
             }
-            let (outcome, payer) = self.ask_payers(&query, id, Which::InForce, hold);
+            let (outcome, payer) = self.ask_payers(query, id, Which::InForce, hold);
             let enforced = limit.enforce.is_for(class);
             witness.saw(Step::Decided { limit: id, outcome, enforced });
             if let (Outcome::Rejected { retry_at }, true) = (outcome, enforced) {
                 hold.cancel(now);
                 if limit.candidate.is_some() {
-                    self.try_instead(&query, stage, id, hold, witness);
+                    self.try_instead(query, stage, id, hold, witness);
                 }
                 let limiter = policy.limiter(id, payer.profile);
                 let of_connected = payer.account != class.account;
                 return Err(Rejection { limit: id, stage, limiter, of_connected, retry_at });
             }
             if limit.candidate.is_some() {
-                let (outcome, _) = self.ask_payers(&query, id, Which::Candidate, hold);
+                let (outcome, _) = self.ask_payers(query, id, Which::Candidate, hold);
                 witness.saw(Step::Tried { limit: id, outcome });
             }
         }
@@ -196,14 +224,14 @@ impl Engine {
     /// What a limit would say to `class` now, without taking anything. For limits that apply; see [`Limit::applies`].
     #[must_use]
     pub fn peek(&self, policy: &Policy, id: LimitId, class: &RequestClass, now: Nanos) -> Outcome {
-        self.peek_which(&Query { policy, class, now, manner: self.manner() }, id, Which::InForce)
+        self.peek_which(&Query { policy, class, now, manner: self.manner(), told: &[] }, id, Which::InForce)
     }
 
     /// The same for the limit's candidate; `None` where it has none.
     #[must_use]
     pub fn peek_candidate(&self, policy: &Policy, id: LimitId, class: &RequestClass, now: Nanos) -> Option<Outcome> {
         policy.limit(id).candidate?;
-        Some(self.peek_which(&Query { policy, class, now, manner: self.manner() }, id, Which::Candidate))
+        Some(self.peek_which(&Query { policy, class, now, manner: self.manner(), told: &[] }, id, Which::Candidate))
     }
 
     fn peek_which(&self, query: &Query<'_>, id: LimitId, which: Which) -> Outcome {
@@ -294,6 +322,14 @@ impl Engine {
         if query.is_lent(id, which) {
             return self.ask_lent(query, &place.of_lease(), &limiter, hold);
         }
+        if let Some(told) = query.told(id, which, payer.account) {
+            return self.repeat(query, told, &place, &limiter, hold);
+        }
+        let limiter = match query.is_apart(id, which).map(|without| self.without_store(query, without, &limiter)) {
+            None => limiter,
+            Some(Ok(outcome)) => return outcome,
+            Some(Err(portion)) => portion,
+        };
         match limiter {
             Limiter::Gcra(figures) => {
                 let (now, cost) = (query.now, query.class.cost);

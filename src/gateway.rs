@@ -25,6 +25,7 @@ pub mod kept;
 pub mod lock;
 pub mod observe;
 pub mod overriding;
+mod provide;
 mod recognized;
 pub mod refusal;
 pub mod respond;

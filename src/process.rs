@@ -396,7 +396,7 @@ async fn control_loop(
     tokio::spawn(upstream::look_after(control.shared.servers.clone(), control.shared.time.clone()));
     tokio::spawn(expire_overrides(Arc::clone(&control.shared)));
     if let Some(store) = control.shared.store.clone() {
-        tokio::spawn(store.attend());
+        tokio::spawn(store.attend(Arc::clone(&control.shared.engine)));
     }
     if let Some(seen) = seen {
         tokio::spawn(watch::follow(Arc::clone(&control), seen));

@@ -5,31 +5,45 @@
 
 mod breaker;
 mod connect;
+mod exact;
 mod fault;
 pub mod lender;
 pub mod lending;
 mod link;
+mod owing;
+mod script;
+mod tending;
 
 pub use breaker::{Breaker, FIRST_PAUSE, Failure, LONGEST_PAUSE, TIMEOUTS};
 pub use connect::{Connection, Dialer};
+pub use exact::{Answer, Exact, Grip};
 pub use fault::Fault;
 use lender::Waiting;
 pub use lender::{Answers, Lender};
 pub use link::Link;
+pub use script::Script;
 
 use crate::clock::Time;
 use crate::config::Redis;
-use crate::engine::{Clock, Seed};
+use crate::engine::{Clock, Engine, Id, Nanos, PartitionKey, Portion, Seed};
 use crate::metrics::{Metrics, StoreMetrics};
+use owing::Owing;
+use redis::FromRedisValue;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 /// What the threads of one gateway share of a store.
 pub struct Store {
     settings: Redis,
     dialer: Dialer,
     breaker: Breaker,
+    owing: Owing,
     gateway: Box<str>,
+    /// Random: a gateway that starts anew under its old name holds none of the old slots.
+    life: u64,
+    threads: AtomicU64,
     time: Time,
     /// Microseconds of the wall clock when the process's own clock began, so that words of a later process are later.
     since_us: u64,
@@ -50,9 +64,12 @@ impl Store {
             settings,
             dialer,
             breaker: Breaker::default(),
+            owing: Owing::default(),
             gateway: gateway.into(),
-            since_us: u64::try_from(since).unwrap_or_default(),
+            life: random.0[1],
+            threads: AtomicU64::new(0),
             time,
+            since_us: u64::try_from(since).unwrap_or_default(),
             waiting: Waiting::default(),
             metrics,
         })
@@ -88,6 +105,58 @@ impl Store {
         &self.metrics.store
     }
 
+    /// The key of a partition in Redis: what belongs to one account is in one slot of a cluster.
+    #[must_use]
+    pub fn key(&self, group: Id, key: PartitionKey) -> Vec<u8> {
+        let (prefix, partition) = (&self.settings.prefix, u128::from_be_bytes(key.0));
+        format!("{{{prefix}:{:016x}}}:{partition:032x}", group.0[0]).into_bytes()
+    }
+
+    /// What a script is told of the time: nothing, so that Redis's own counts; a clock that a test moves is everybody's.
+    #[must_use]
+    pub fn script_time(&self, now: Nanos) -> Vec<u8> {
+        match self.time {
+            Time::System(_) => Vec::new(),
+            Time::Manual(_) => exact::manual_time(now),
+        }
+    }
+
+    /// The present moment.
+    #[must_use]
+    pub fn now(&self) -> Nanos {
+        self.time.now()
+    }
+
+    fn lease_ttl_us(&self) -> f64 {
+        match self.time {
+            Time::System(_) => self.settings.lease_ttl.as_micros() as f64,
+            // A clock that a test moves jumps over any number of renewals.
+            Time::Manual(_) => MANUAL_TTL_US,
+        }
+    }
+
+    /// A name for a thread that no other has, on any gateway, before or after.
+    fn next_thread(&self) -> String {
+        format!("{}:{:x}:{:x}", self.gateway, self.life, self.threads.fetch_add(1, Relaxed))
+    }
+
+    /// Notes what was spent without Redis.
+    fn owe(&self, keys: impl Iterator<Item = PartitionKey>, cost: u32) {
+        self.owing.add(keys.map(|key| (key, u64::from(cost.max(1)))));
+    }
+
+    fn owe_again(&self, owed: impl Iterator<Item = (PartitionKey, u64)>) {
+        let mut owed = owed.filter(|(_, tokens)| *tokens > 0).peekable();
+        if owed.peek().is_some() {
+            self.owing.add(owed);
+        }
+    }
+
+    /// What is owed to partitions that Redis is about to hear of.
+    fn settle(&self, keys: impl Iterator<Item = PartitionKey>) -> Vec<u64> {
+        self.owing.take(keys)
+    }
+
     /// Notes a call that failed.
     pub fn failed(&self, fault: &Fault) {
         self.metrics().failed(fault.label());
@@ -102,35 +171,67 @@ impl Store {
         }
     }
 
-    /// Looks after the store, for ever: tries Redis again while it is not asked.
-    pub async fn attend(self: Arc<Self>) {
+    /// Looks after the store, for ever: says that this gateway is there, learns who else is, and tries Redis again while it is not
+    /// asked.
+    pub async fn attend(self: Arc<Self>, engine: Arc<Engine>) {
+        let (script, mut connection, mut seen_at) = (Script::new(include_str!("store/scripts/tend.lua")), None, None);
         loop {
             tokio::time::sleep(FIRST_PAUSE / 4).await;
             let now = self.time.now();
-            if self.breaker.probe_at().is_none_or(|due| due > now) {
-                continue;
+            let probes = match self.breaker.probe_at() {
+                Some(due) if due > now => continue,
+                Some(_) => true,
+                None if seen_at.is_some_and(|at| now.since(at) < SEEN_EVERY.as_nanos() as u64) => continue,
+                None => false,
+            };
+            if probes {
+                connection = None;
             }
-            let probed = self.probe().await;
-            let why = probed.as_ref().err().map(ToString::to_string);
-            if self.breaker.probed(probed.is_ok(), self.time.now()) {
+            let seen = self.announce(&script, &mut connection).await;
+            match &seen {
+                Ok(portion) => {
+                    seen_at = Some(now);
+                    engine.set_portion(*portion);
+                    self.metrics().gateways.set(portion.of.into());
+                }
+                Err(fault) => {
+                    connection = None;
+                    self.failed(fault);
+                }
+            }
+            if probes && self.breaker.probed(seen.is_ok(), self.time.now()) {
                 self.metrics().up.set(1);
                 tracing::info!("Redis is asked again");
-            } else {
-                tracing::debug!(why, "Redis is still out of order");
             }
         }
     }
 
-    /// Whether Redis can be written to, over a connection of its own.
-    async fn probe(&self) -> Result<(), Fault> {
-        let mut connection = self.dialer.dial().await?;
-        let key = format!("{}:probe", self.settings.prefix);
-        let mut command = redis::cmd("SET");
-        command.arg(key).arg(&*self.gateway).arg("EX").arg(60);
-        let answer = tokio::time::timeout(self.settings.command_timeout, command.query_async::<()>(&mut connection));
-        Ok(answer.await.unwrap_or(Err((redis::ErrorKind::Io, "no answer in time").into()))?)
+    /// Says that this gateway is there and learns its portion. It writes, so a server that cannot be written to fails it.
+    async fn announce(&self, script: &Script, connection: &mut Option<Connection>) -> Result<Portion, Fault> {
+        let mut open = match connection.take() {
+            Some(open) => open,
+            None => self.dialer.dial().await?,
+        };
+        let key = format!("{{{}}}:gateways", self.settings.prefix);
+        let ttl = exact::number(self.lease_ttl_us());
+        let words = [String::new(), "seen".to_owned(), ttl, self.gateway.to_string()].map(String::into_bytes);
+        let keys = [key.as_bytes()];
+        let answer = tokio::time::timeout(ANNOUNCE, script.run(&mut open, &keys, &words)).await;
+        let names = Vec::<String>::from_redis_value(answer.map_err(|_| Fault::Timeout)??);
+        let names = names.map_err(|error| Fault::Server(error.to_string().into()))?;
+        *connection = Some(open);
+        let place = names.iter().position(|name| **name == *self.gateway).unwrap_or(0);
+        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Ok(Portion { of: count(names.len()).max(1), place: count(place) })
     }
 }
+
+/// A thousand days.
+const MANUAL_TTL_US: f64 = 86_400_000_000_000.0;
+/// How often a gateway says that it is there.
+const SEEN_EVERY: Duration = Duration::from_secs(1);
+/// How long that may take: nobody waits for it.
+const ANNOUNCE: Duration = Duration::from_millis(500);
 
 /// The seed of all ids of the gateways with this prefix: partitions must have the same keys everywhere.
 #[must_use]

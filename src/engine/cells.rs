@@ -396,6 +396,37 @@ impl Cells {
         }
     }
 
+    /// A bucket's theoretical arrival time as it stands, whatever figures it was counted with.
+    pub(super) fn raw_tat(&self, key: Key) -> Nanos {
+        match self.map.get(&key).as_deref() {
+            Some(Cell::Bucket(bucket)) => Nanos(bucket.tat.load(Relaxed)),
+            _ => Nanos::ZERO,
+        }
+    }
+
+    /// Has a bucket stand at `tat`, with these figures: what is known from elsewhere. At the bound a new one is not made.
+    pub(super) fn set_tat(&self, place: &Place, figures: &Gcra, now: Nanos, tat: Nanos) {
+        if let Some(cell) = self.map.get(&place.key)
+            && let Cell::Bucket(bucket) = cell.value()
+            && bucket.has(figures)
+        {
+            bucket.tat.store(tat.0, Relaxed);
+            return;
+        }
+        match self.map.entry(place.key) {
+            Entry::Occupied(mut cell) => {
+                if let Cell::Bucket(bucket) = cell.get_mut() {
+                    *bucket = Bucket::new(place.tag, tat, figures);
+                }
+            }
+            Entry::Vacant(vacant) => {
+                if tat > now && self.reserve(place) {
+                    vacant.insert(Cell::Bucket(Bucket::new(place.tag, tat, figures)));
+                }
+            }
+        }
+    }
+
     /// Slots taken in a partition.
     pub(super) fn peek_slots(&self, key: Key) -> u32 {
         match self.map.get(&key).as_deref() {

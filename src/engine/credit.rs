@@ -31,7 +31,12 @@ impl Engine {
                 let (first, second) = payers(policy.limit(id), class);
                 for payer in std::iter::once(first).chain(second) {
                     let place = self
-                        .place(&Query { policy, class, now, manner: Manner::Alone }, id, Which::InForce, payer.account)
+                        .place(
+                            &Query { policy, class, now, manner: Manner::Alone, told: &[] },
+                            id,
+                            Which::InForce,
+                            payer.account,
+                        )
                         .of_transactions();
                     // The windows' lengths of profiles may differ; transactions are kept as long as the limit itself says.
                     self.cells.spend(&place, &figures.transactions(), now, 1);
@@ -46,7 +51,8 @@ impl Engine {
     #[must_use]
     pub fn earned(&self, policy: &Policy, id: LimitId, class: &RequestClass, now: Nanos) -> Option<Earned> {
         let Limiter::Allocation(figures) = policy.limiter(id, class.profile) else { return None };
-        let transactions = self.transactions(&Query { policy, class, now, manner: Manner::Alone }, id, class.account);
+        let transactions =
+            self.transactions(&Query { policy, class, now, manner: Manner::Alone, told: &[] }, id, class.account);
         Some(Earned { transactions, allowed: figures.allowed(transactions) })
     }
 }

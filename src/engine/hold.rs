@@ -5,6 +5,7 @@ use super::key::Key;
 use super::leasing::Manner;
 use super::limiter::gcra::Tokens;
 use super::time::Nanos;
+use super::told::Told;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -25,6 +26,8 @@ pub struct Hold {
     spilled: Vec<Taken>,
     committed: bool,
     manner: Manner,
+    /// What a shared store has said, until all stages have heard it.
+    told: Option<Box<[Told]>>,
 }
 
 /// Entries a hold keeps without allocating.
@@ -63,12 +66,33 @@ impl Hold {
     /// A hold on nothing yet.
     pub fn new(engine: Arc<Engine>) -> Hold {
         let manner = engine.manner();
-        Hold { engine, inline: [Taken::VACANT; INLINE], used: 0, spilled: Vec::new(), committed: false, manner }
+        Hold {
+            engine,
+            inline: [Taken::VACANT; INLINE],
+            used: 0,
+            spilled: Vec::new(),
+            committed: false,
+            manner,
+            told: None,
+        }
     }
 
     /// From now on limits that gateways share are decided in this manner.
     pub fn decide_by(&mut self, manner: Manner) {
         self.manner = manner;
+    }
+
+    /// What a shared store has said: limits that are told of say this.
+    pub fn tell(&mut self, told: Box<[Told]>) {
+        self.told = Some(told);
+    }
+
+    pub(super) fn take_told(&mut self) -> Option<Box<[Told]>> {
+        self.told.take()
+    }
+
+    pub(super) fn keep_told(&mut self, told: Option<Box<[Told]>>) {
+        self.told = told;
     }
 
     /// In which manner limits that gateways share are decided.
@@ -86,6 +110,7 @@ impl Hold {
     /// Spends the tokens for good and keeps the slots until the hold is dropped.
     pub fn commit(&mut self) {
         self.committed = true;
+        self.told = None;
     }
 
     /// Whether [`commit`](Hold::commit) was called.

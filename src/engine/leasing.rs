@@ -13,6 +13,7 @@ use super::lease::{Answer, Ask, Drawn, Due, Need, Terms};
 use super::limiter::Limiter;
 use super::policy::{Limit, Part, Policy, Stage, Which};
 use super::time::Nanos;
+use super::told::Portion;
 use super::{Engine, Query, payers};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -56,6 +57,8 @@ pub(super) struct LiveTerms {
     ttl_ns: AtomicU64,
     slot_ttl_ns: AtomicU64,
     gateways: AtomicU32,
+    /// This gateway's place among them.
+    place: AtomicU32,
     in_force: AtomicBool,
 }
 
@@ -66,6 +69,7 @@ impl Default for LiveTerms {
             ttl_ns: AtomicU64::new(second_ns),
             slot_ttl_ns: AtomicU64::new(15 * second_ns),
             gateways: AtomicU32::new(1),
+            place: AtomicU32::new(0),
             in_force: AtomicBool::new(false),
         }
     }
@@ -96,6 +100,18 @@ impl Engine {
         self.terms.gateways.store(terms.gateways, Relaxed);
     }
 
+    /// This gateway's share of what is counted together, by the gateways last seen.
+    #[must_use]
+    pub fn portion(&self) -> Portion {
+        Portion { of: self.terms.gateways.load(Relaxed).max(1), place: self.terms.place.load(Relaxed) }
+    }
+
+    /// From now on this is its share.
+    pub fn set_portion(&self, portion: Portion) {
+        self.terms.gateways.store(portion.of, Relaxed);
+        self.terms.place.store(portion.place, Relaxed);
+    }
+
     /// How requests are decided unless they are told otherwise.
     #[must_use]
     pub fn manner(&self) -> Manner {
@@ -105,7 +121,7 @@ impl Engine {
     /// What `class` needs of the store before it meets its limits, added to `wanted`: `again` where it has waited before. What must
     /// be asked is to be asked in any case. Where a limit is sure to refuse, later ones are not looked at.
     pub fn consult(&self, policy: &Policy, class: &RequestClass, now: Nanos, again: bool, wanted: &mut Vec<Wanted>) {
-        let query = Query { policy, class, now, manner: Manner::Lent };
+        let query = Query { policy, class, now, manner: Manner::Lent, told: &[] };
         let terms = self.terms();
         for stage in Stage::ALL {
             for (id, applies) in policy.meeting(stage, class) {
@@ -200,7 +216,7 @@ impl Engine {
 }
 
 /// What counts by account is kept together with all else of the account; the rest stands for itself.
-fn group(limit: &Limit, account: Id, key: PartitionKey) -> Id {
+pub(super) fn group(limit: &Limit, account: Id, key: PartitionKey) -> Id {
     if limit.per.contains(&Part::Account) {
         return account;
     }

@@ -4,10 +4,11 @@
 //! have to wait for a round trip; what comes back is left in the request, and each `Admit` takes its own stage's part of it, so
 //! that order, reasons and counters are those of a gateway that counts alone.
 
-use super::context::{Classified, Home, View};
+use super::context::Classified;
 use super::observe::Refused;
-use crate::engine::{MAX_ROUNDS, Manner, RequestClass};
-use crate::store::{Answers, Lender};
+use super::provide;
+use crate::engine::{Manner, Questions};
+use crate::store::{Answer, Exact, Fault};
 use pin_project_lite::pin_project;
 use std::future::Future;
 use std::pin::Pin;
@@ -34,7 +35,15 @@ pub struct Consult<S> {
 }
 
 /// What is waited for: it knows nothing of the request's body.
-type Asked = Pin<Box<dyn Future<Output = Manner>>>;
+type Asked = Pin<Box<dyn Future<Output = Heard>>>;
+
+/// What came back.
+enum Heard {
+    /// Of a request that the store decides.
+    Decided(Result<Answer, Fault>),
+    /// Of one that is decided here by what the store has lent.
+    Lent(Manner),
+}
 
 impl<S, B> Service<Classified<B>> for Consult<S>
 where
@@ -62,44 +71,55 @@ where
 
 /// What to wait for, if there is anything.
 fn ask<B>(classified: &mut Classified<B>) -> Option<Asked> {
-    let lender = classified.exchange.home.lender.clone()?;
-    if !lender.is_open() {
-        classified.held.hold().decide_by(Manner::Apart);
+    if let Some(lender) = classified.exchange.home.lender.clone() {
+        let provided = provide::ask(classified, &lender)?;
+        return Some(Box::pin(async { Heard::Lent(provided.come().await) }));
+    }
+    let exact = Rc::clone(classified.exchange.home.exact.as_ref()?);
+    let questions = questions(classified);
+    if questions.asked.is_empty() {
         return None;
     }
-    let policy = &classified.exchange.view.snapshot.config.policy;
-    let mut wanted = Vec::new();
-    classified.exchange.home.shared.engine.consult(policy, &classified.class, classified.at, false, &mut wanted);
-    // What is needed soon is asked for and not waited for.
-    let answers = lender.provide(&wanted);
-    if answers.is_empty() {
+    if !exact.is_open_for_questions() {
+        go_apart(classified, &exact, &questions);
         return None;
     }
-    let home = Rc::clone(&classified.exchange.home);
-    Some(Box::pin(provided(home, lender, Rc::clone(&classified.exchange.view), *classified.class, answers)))
+    let asked = exact.ask(questions, classified.class.cost, classified.at);
+    Some(Box::pin(async { Heard::Decided(asked.await) }))
 }
 
-/// Waits until there is what the request needs, or there is none to be had; and answers how it is to be decided.
-async fn provided(
-    home: Rc<Home>,
-    lender: Rc<Lender>,
-    view: Rc<View>,
-    class: RequestClass,
-    mut answers: Answers,
-) -> Manner {
-    let policy = &view.snapshot.config.policy;
-    for _ in 1..MAX_ROUNDS {
-        if !answers.come().await {
-            return Manner::Apart;
+fn questions<B>(classified: &Classified<B>) -> Questions {
+    let Classified { exchange, class, at, .. } = classified;
+    exchange.home.shared.engine.questions(&exchange.view.snapshot.config.policy, class, *at)
+}
+
+/// Leaves what came back in the request.
+fn hear<B>(classified: &mut Classified<B>, heard: Heard) {
+    match heard {
+        Heard::Lent(manner) => {
+            classified.held.hold().decide_by(manner);
+            // What was lent was lent after the request came.
+            classified.at = classified.exchange.home.now();
         }
-        let mut wanted = Vec::new();
-        home.shared.engine.consult(policy, &class, home.now(), true, &mut wanted);
-        answers = lender.provide(&wanted);
-        if answers.is_empty() {
-            return Manner::Lent;
+        Heard::Decided(Ok(Answer { told, grip })) => {
+            // Whatever was not told of has not been asked, as something before it refuses.
+            classified.held.hold().decide_by(Manner::Apart);
+            classified.held.hold().tell(told.into());
+            classified.held.grip(grip);
+        }
+        Heard::Decided(Err(_)) => {
+            let Some(exact) = classified.exchange.home.exact.clone() else { return };
+            let questions = questions(classified);
+            go_apart(classified, &exact, &questions);
         }
     }
-    if answers.come().await { Manner::Lent } else { Manner::Apart }
+}
+
+/// Has the request's limits go on without the store.
+fn go_apart<B>(classified: &mut Classified<B>, exact: &Exact, questions: &Questions) {
+    classified.held.hold().decide_by(Manner::Apart);
+    classified.exchange.home.shared.metrics.store.fallbacks.inc();
+    exact.owe(questions, classified.class.cost);
 }
 
 /// A request that waits for the store's answer.
@@ -145,12 +165,10 @@ where
                 StageProjection::Told { future } => return future.poll(cx),
                 StageProjection::Asking { asking } => {
                     let Some(waiting) = asking else { return Poll::Pending };
-                    let manner = ready!(waiting.asked.as_mut().poll(cx));
+                    let answer = ready!(waiting.asked.as_mut().poll(cx));
                     let Some(waiting) = asking.take() else { return Poll::Pending };
                     let Asking { mut classified, mut inner, .. } = *waiting;
-                    classified.held.hold().decide_by(manner);
-                    // The limits decide now: what was lent was lent after the request came.
-                    classified.at = classified.exchange.home.now();
+                    hear(&mut classified, answer);
                     inner.call(classified)
                 }
             };

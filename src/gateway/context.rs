@@ -12,13 +12,13 @@ use super::overriding::Overriding;
 use super::texts::Texts;
 use crate::board::Desk;
 use crate::budget::Budget;
-use crate::clock::Time;
+use crate::clock::{Time, WallAxis};
 use crate::config::{Config, Credentials, RouteOptions, StoreMode};
 use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, RouteId};
 use crate::keys::{Keyring, Passthrough, Principal};
 use crate::locks::{Lock, Locks};
 use crate::metrics::{LimitCounters, Metrics, RouteTimers};
-use crate::store::{Lender, Link, Store, lender};
+use crate::store::{Exact, Grip, Lender, Link, Store, lender};
 use crate::tls::{self, Acceptor};
 use crate::upstream::{Group, Pool, Servers, UpstreamTls};
 use arc_swap::ArcSwap;
@@ -39,6 +39,8 @@ pub struct Shared {
     pub locks: Arc<Locks>,
     /// Where the time comes from.
     pub time: Time,
+    /// Its moments as the access log has them.
+    pub wall: WallAxis,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// The upstreams as they run: a reload keeps what stays.
@@ -61,6 +63,7 @@ impl Shared {
     pub fn new(engine: Arc<Engine>, time: Time, metrics: Arc<Metrics>, servers: Servers, first: Snapshot) -> Shared {
         let first = Arc::new(first);
         Shared {
+            wall: WallAxis::new(&time),
             addresses: Engine::new(engine.seed(), first.config.addresses.max_addresses),
             overriding: Overriding::new(Arc::clone(&first)),
             desk: OnceLock::new(),
@@ -289,6 +292,8 @@ pub struct Home {
     pub link: Option<Rc<Link>>,
     /// This thread's part in what the store lends, where it lends.
     pub lender: Option<Rc<Lender>>,
+    /// Who asks it about every request, where that is wanted.
+    pub exact: Option<Rc<Exact>>,
     view: RefCell<(u64, Rc<View>)>,
     cutting: Cell<bool>,
 }
@@ -304,7 +309,9 @@ impl Home {
         let link = shared.store.clone().map(Link::new);
         let leases = |link: &&Rc<Link>| link.store().settings().mode == StoreMode::Leased;
         let lender = link.as_ref().filter(leases).map(|link| Lender::new(Rc::clone(link), Arc::clone(&shared.engine)));
-        Rc::new(Home { pool, ids, link, lender, view, cutting: Cell::new(false), shared })
+        let is_exact = |link: &&Rc<Link>| link.store().settings().mode == StoreMode::Exact;
+        let exact = link.as_ref().filter(is_exact).map(|link| Exact::new(Rc::clone(link)));
+        Rc::new(Home { pool, ids, link, lender, exact, view, cutting: Cell::new(false), shared })
     }
 
     /// The thread ends: what is still in flight is cut off, and told so where its answer has not begun.
@@ -375,6 +382,7 @@ pub struct Classified<B> {
 pub struct Held {
     hold: Hold,
     lock: Option<Lock>,
+    grip: Option<Box<Grip>>,
     home: Rc<Home>,
 }
 
@@ -382,7 +390,7 @@ impl Held {
     /// A hold on nothing yet.
     #[must_use]
     pub fn new(home: &Rc<Home>) -> Held {
-        Held { hold: Hold::new(Arc::clone(&home.shared.engine)), lock: None, home: Rc::clone(home) }
+        Held { hold: Hold::new(Arc::clone(&home.shared.engine)), lock: None, grip: None, home: Rc::clone(home) }
     }
 
     /// The hold itself, for the engine to add to.
@@ -395,9 +403,17 @@ impl Held {
         self.lock = Some(lock);
     }
 
+    /// What it has taken in a store: it goes back as all else does.
+    pub fn grip(&mut self, grip: Grip) {
+        self.grip = Some(Box::new(grip));
+    }
+
     /// The request is forwarded: its tokens are spent, its slots stay until the response's last byte.
     pub fn commit(&mut self) {
         self.hold.commit();
+        if let Some(grip) = &mut self.grip {
+            grip.commit();
+        }
     }
 }
 

@@ -84,12 +84,12 @@ impl Link {
     /// # Errors
     /// When it could not be made. Waits as long as that takes.
     pub async fn connection(self: &Rc<Self>) -> Result<Connection, Fault> {
-        let mut made = match &*self.way.borrow() {
+        let made = match &*self.way.borrow() {
             Way::There(connection) => return Ok(connection.clone()),
             Way::Dialing(made) => Some(made.clone()),
             Way::None => None,
-        }
-        .unwrap_or_else(|| self.dial());
+        };
+        let mut made = made.unwrap_or_else(|| self.dial());
         // An error means that whoever made it has gone; there is no connection then either.
         let _ = made.wait_for(|made| *made).await;
         match &*self.way.borrow() {

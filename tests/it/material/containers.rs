@@ -61,7 +61,7 @@ fn the_image_runs_commands_that_there_are() {
     }
     assert_eq!(instructions("STOPSIGNAL"), ["SIGTERM"]);
     assert_eq!(instructions("EXPOSE"), ["8080 9090"]);
-    assert_eq!(instructions("USER"), ["nonroot:nonroot"]);
+    assert_eq!(instructions("USER"), ["65532:65532"]);
 }
 
 /// A JSON list of texts.

@@ -1,0 +1,66 @@
+-- Looks after what a gateway holds of one key.
+--
+-- KEYS: the key. ARGV: the time in microseconds, or "" for this server's own; then what to do:
+--   "tokens" WORTH TAKEN_AT TAT DISTURBANCES
+--                               tokens go back to a bucket, as far as time has not refilled them since. All of them are there as
+--                               long as the bucket lacks as much, unless it was disturbed: lowered by anything but the undoing of
+--                               its last draw. Then only this is certain: time has refilled no more than it has passed
+--   "counts" SLICE COST LENGTH  tokens go back to the slice of a window that counted them
+--   "slots" NAME...             slots go back
+--   "renew" TTL NAME...         slots are held on
+--   "seen" TTL NAME             a gateway is there; answers the names of all that are
+-- Times as in decide.lua.
+
+local now, tested = tonumber(ARGV[1]), ARGV[1] ~= ''
+if not tested then
+  local time = redis.call('TIME')
+  now = (time[1] - 1577836800) * 1000000 + time[2]
+end
+
+local function exact(number)
+  return string.format('%.17g', number)
+end
+
+local function expire_ms(us)
+  local ms = math.min(math.ceil(us / 1000) + 1000, 4e12)
+  if tested then ms = math.max(ms, 600000) end
+  return string.format('%.0f', ms)
+end
+
+local key, deed = KEYS[1], ARGV[2]
+if deed == 'tokens' then
+  local kept = redis.call('GET', key)
+  local worth, taken_at, tat_after = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+  local at, figures, disturbances = (kept or ''):match('^(%S+) (%S+ %S+) (%S+)$')
+  local back = worth - math.max(now - taken_at, 0)
+  if disturbances == ARGV[6] then back = math.min(worth, tat_after - now) end
+  if at and back > 0 then
+    local tat = tonumber(at) - back
+    if tonumber(at) ~= tat_after then disturbances = (tonumber(disturbances) + 1) % 65536 end
+    if tat > now then
+      redis.call('SET', key, exact(tat) .. ' ' .. figures .. ' ' .. disturbances, 'PX', expire_ms(tat - now))
+    else
+      redis.call('DEL', key)
+    end
+  end
+elseif deed == 'counts' then
+  local length, count = redis.call('HGET', key, 's'), tonumber(redis.call('HGET', key, ARGV[3]) or '0')
+  if length and tonumber(length) == tonumber(ARGV[5]) and count > 0 then
+    redis.call('HINCRBY', key, ARGV[3], -math.min(tonumber(ARGV[4]), count))
+  end
+elseif deed == 'slots' then
+  for i = 3, #ARGV do redis.call('ZREM', key, ARGV[i]) end
+elseif deed == 'renew' then
+  local ttl = tonumber(ARGV[3])
+  for i = 4, #ARGV do redis.call('ZADD', key, exact(now + ttl), ARGV[i]) end
+  redis.call('PEXPIRE', key, expire_ms(ttl))
+elseif deed == 'seen' then
+  local ttl = tonumber(ARGV[3])
+  redis.call('ZADD', key, exact(now + ttl), ARGV[4])
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', exact(now))
+  redis.call('PEXPIRE', key, expire_ms(ttl))
+  local names = redis.call('ZRANGE', key, 0, -1)
+  table.sort(names)
+  return names
+end
+return {}
