@@ -10,6 +10,7 @@ mod heads;
 mod listener;
 mod lock;
 mod log;
+mod replay;
 mod store;
 mod tls;
 mod upstream;
@@ -21,6 +22,7 @@ pub(super) use heads::{RawCredentials, RawCredentialsTable, RawForwarded, RawHea
 pub(super) use listener::RawProxyProtocol;
 pub(super) use lock::RawLock;
 pub(super) use log::{RawLevel, RawLog, RawLogFormat};
+pub(super) use replay::RawReplay;
 pub(super) use store::{RawOnStoreFailure, RawStore, RawStoreKind, RawStoreMode, RawTopology};
 pub(super) use tls::{RawClientAuth, RawPair, RawTls, RawTlsVersion, RawUnknownSni};
 pub(super) use upstream::{RawBalance, RawEjection, RawHealth, RawProtocol, RawRetries, RawRetryOn, RawUpstream};
@@ -120,6 +122,8 @@ pub(super) struct RawConfig {
     pub(super) state: Option<Item<RawState>>,
     /// Where limits count: in this gateway, or in Redis together with others.
     pub(super) store: Option<Item<RawStore>>,
+    /// What `tollgate replay` reads.
+    pub(super) replay: Option<Item<RawReplay>>,
     /// Where requests are forwarded to, by name.
     pub(super) upstreams: Option<Named<RawUpstream>>,
     /// Which requests go to which upstream. Without any, everything goes to the only upstream.

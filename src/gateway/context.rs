@@ -11,7 +11,7 @@ use super::overriding::Overriding;
 use super::texts::Texts;
 use crate::board::Desk;
 use crate::budget::Budget;
-use crate::clock::Time;
+use crate::clock::{Time, WallAxis};
 use crate::config::{Config, Credentials, RouteOptions, StoreMode};
 use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, RouteId};
 use crate::keys::{Keyring, Passthrough, Principal};
@@ -38,6 +38,8 @@ pub struct Shared {
     pub locks: Arc<Locks>,
     /// Where the time comes from.
     pub time: Time,
+    /// Its moments as the access log has them.
+    pub wall: WallAxis,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// The upstreams as they run: a reload keeps what stays.
@@ -60,6 +62,7 @@ impl Shared {
     pub fn new(engine: Arc<Engine>, time: Time, metrics: Arc<Metrics>, servers: Servers, first: Snapshot) -> Shared {
         let first = Arc::new(first);
         Shared {
+            wall: WallAxis::new(&time),
             addresses: Engine::new(engine.seed(), first.config.addresses.max_addresses),
             overriding: Overriding::new(Arc::clone(&first)),
             desk: OnceLock::new(),

@@ -177,7 +177,7 @@ impl Exchange {
         peer.open.set(peer.open.get() + 1);
         let draft = view.snapshot.access_log.is_some().then(|| {
             Box::new(Draft {
-                at: home.shared.time.wall(),
+                at: home.shared.wall.at(&home.shared.time, started),
                 method: request.method().clone(),
                 path: request.uri().path().into(),
                 principal: None,

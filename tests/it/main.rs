@@ -14,8 +14,9 @@ mod fuzz;
 mod gateway;
 #[cfg(test)]
 mod hardening;
-#[cfg(test)]
 mod leases;
+#[cfg(test)]
+mod material;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
