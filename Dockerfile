@@ -22,7 +22,8 @@ LABEL org.opencontainers.image.title="Tollgate" \
       org.opencontainers.image.description="An HTTP reverse-proxy gateway that enforces Stripe-style API limits" \
       org.opencontainers.image.licenses="Apache-2.0 OR MIT"
 COPY --from=builder /image/ /
-USER nonroot:nonroot
+# By number: an orchestrator that asks for a user other than root cannot tell by a name.
+USER 65532:65532
 WORKDIR /etc/tollgate
 # 8080: clients. 9090: metrics and health, for the container's own network only.
 EXPOSE 8080 9090

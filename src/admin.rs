@@ -8,6 +8,7 @@ mod upstreams;
 
 pub use overrides::expire;
 
+use crate::clock::process_cpu;
 use crate::engine::Clock;
 use crate::gateway::{Authority, Shared};
 use crate::server::Phase;
@@ -130,6 +131,7 @@ fn metrics(shared: &Shared) -> Response<Full<Bytes>> {
     let upstreams = shared.servers.census(shared.time.now());
     shared.metrics.upstreams.take_census(upstreams.iter().map(|(name, census)| (&**name, *census)));
     shared.metrics.locks.take_census(shared.locks.waiters(), shared.locks.held());
+    shared.metrics.process.take_census(process_cpu(), shared.current().config.server.max_connections);
     match shared.metrics.text() {
         Ok(page) => {
             let mut response = Response::new(Full::from(page));

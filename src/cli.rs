@@ -14,6 +14,7 @@ mod replay;
 mod run;
 pub mod schema;
 
+use crate::config::KeysStore;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use std::io::Write;
@@ -84,7 +85,7 @@ fn run_command(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Keys(args) => {
             let now = crate::clock::Time::system().wall();
-            keys::run(&args, now, keys_file_of, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())?;
+            keys::run(&args, now, keys_of, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Replay(args) => replay::run(&args),
@@ -101,10 +102,15 @@ fn run_command(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The keys file that a configuration names.
-fn keys_file_of(config: &std::path::Path) -> anyhow::Result<std::path::PathBuf> {
+/// Where a configuration has its keys.
+fn keys_of(config: &std::path::Path) -> anyhow::Result<keys::Place> {
     let loaded = crate::config::load(config, &crate::gateway::ids::random_seed())?;
-    loaded.auth.keys_file.ok_or_else(|| anyhow::anyhow!("{} names no [auth] keys_file", config.display()))
+    if let (KeysStore::Redis, Some(settings)) = (loaded.auth.store, loaded.store.redis()) {
+        return Ok(keys::Place::Store(Box::new(settings.clone())));
+    }
+    let missing = || anyhow::anyhow!("{} names no [auth] keys_file", config.display());
+    let file = loaded.auth.keys_file.ok_or_else(missing)?;
+    Ok(keys::Place::File(file))
 }
 
 #[cfg(test)]

@@ -150,6 +150,14 @@ pub fn monotonic_micros() -> i64 {
     now.tv_sec.saturating_mul(1_000_000).saturating_add(now.tv_nsec / 1_000)
 }
 
+/// The time that all threads of this process have run, kernel included.
+#[must_use]
+pub fn process_cpu() -> Duration {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let nanoseconds = u32::try_from(spent.tv_nsec).unwrap_or_default();
+    Duration::new(u64::try_from(spent.tv_sec).unwrap_or_default(), nanoseconds)
+}
+
 /// The present moment for timers of the runtime, whose clock tests may pause.
 #[must_use]
 pub fn timer_now() -> tokio::time::Instant {

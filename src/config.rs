@@ -27,11 +27,12 @@ pub use error::{ConfigErrors, Excerpt, MAX_MISTAKES, Mistake, Severity};
 pub use figures::{WrittenAllocation, WrittenFigures};
 pub use model::{
     AccessLog, Addresses, Admin, Auth, AuthMode, Balance, Charge, Clients, Connect, CredentialForm, Credentials,
-    Ejection, Endpoint, Extractor, Forwarded, HeaderRules, HeaderValueRule, HealthCheck, HostRule, Http2, Level, Log,
-    LogFormat, ObjectLock, Pair, Piece, Protocol, Redis, RedisUrl, Replacement, Responses, Retries, RetryOn,
-    RouteOptions, Scheme, SecretSource, Server, Share, ShouldRetry, State, Store, StoreMode, Tls, TlsVersion, Topology,
-    Upstream, UpstreamBounds, UpstreamServer, Via,
+    Ejection, Endpoint, Extractor, Forwarded, HeaderRules, HeaderValueRule, HealthCheck, HostRule, Http2, KeysStore,
+    Level, Log, LogFormat, ObjectLock, Pair, Piece, Protocol, Redis, RedisUrl, Replacement, Responses, Retries,
+    RetryOn, RouteOptions, Scheme, SecretSource, Server, Share, ShouldRetry, State, Store, StoreMode, Tls, TlsVersion,
+    Topology, Upstream, UpstreamBounds, UpstreamServer, Via,
 };
+pub use presets::stripe_operations;
 pub use router::{Route, Router};
 pub use schema::json_schema;
 pub use source::MAX_EXCERPT;

@@ -5,14 +5,18 @@
 
 mod accept;
 mod addresses;
+mod boards;
 mod locks;
+mod process;
 mod store;
 mod tls;
 mod upstreams;
 
 pub use accept::{AcceptMetrics, Closed, Paused};
 pub use addresses::AddressMetrics;
+pub use boards::BoardMetrics;
 pub use locks::LockMetrics;
+pub use process::ProcessMetrics;
 pub use store::StoreMetrics;
 pub use tls::{HandshakeResult, TlsMetrics};
 pub use upstreams::{SERVER_STATES, UpstreamCensus, UpstreamMetrics};
@@ -23,6 +27,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -37,6 +42,7 @@ const OVERHEAD_SECONDS: &[f64] =
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    declared: Vec<Declared>,
     /// `tollgate_requests_total`
     requests: IntCounterVec,
     /// `tollgate_decisions_total`
@@ -57,6 +63,8 @@ pub struct Metrics {
     overhead_seconds: HistogramVec,
     /// Those of limits by address.
     pub addresses: AddressMetrics,
+    /// Those of boards in the shared store.
+    pub boards: BoardMetrics,
     /// Those of object locks.
     pub locks: LockMetrics,
     /// Those of upstreams.
@@ -81,6 +89,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// Of accepting connections.
     pub accept: AcceptMetrics,
+    /// Of the process.
+    pub process: ProcessMetrics,
     /// `tollgate_panics_total`: panics caught while serving a request, each answered with a 500.
     pub panics: IntCounter,
     /// `tollgate_access_log_dropped_total`: lines not written because the writer fell behind or could not write.
@@ -181,7 +191,7 @@ impl Metrics {
     /// # Errors
     /// None in practice: only if two metrics had one name.
     pub fn new() -> Result<Metrics, prometheus::Error> {
-        let make = Maker(Registry::new());
+        let make = Maker { registry: Registry::new(), declared: RefCell::default() };
         let in_flight =
             make.gauges("tollgate_in_flight", "Slots held, by stage; stage \"all\" counts exchanges.", &["stage"])?;
         Ok(Metrics {
@@ -223,6 +233,7 @@ impl Metrics {
                 OVERHEAD_SECONDS,
             )?,
             addresses: AddressMetrics::new(&make)?,
+            boards: BoardMetrics::new(&make)?,
             locks: LockMetrics::new(&make)?,
             upstreams: UpstreamMetrics::new(&make)?,
             partitions: make.gauges("tollgate_partitions", "Partitions with state.", &["limit"])?,
@@ -238,6 +249,7 @@ impl Metrics {
             tls: TlsMetrics::new(&make)?,
             connections: make.gauge("tollgate_connections", "Open client connections.")?,
             accept: AcceptMetrics::new(&make)?,
+            process: ProcessMetrics::new(&make)?,
             panics: make.counter("tollgate_panics_total", "Panics caught while serving, each answered with a 500.")?,
             log_dropped: make.counter(
                 "tollgate_access_log_dropped_total",
@@ -245,8 +257,15 @@ impl Metrics {
             )?,
             exchanges: in_flight.with_label_values(&["all"]),
             in_flight,
-            registry: make.0,
+            registry: make.registry,
+            declared: make.declared.into_inner(),
         })
+    }
+
+    /// All metrics, whether they have a series yet or not.
+    #[must_use]
+    pub fn declared(&self) -> &[Declared] {
+        &self.declared
     }
 
     /// The counters of every limit of a policy, by [`LimitId`].
@@ -367,12 +386,31 @@ pub fn seconds(duration: Duration) -> f64 {
     duration.as_secs_f64()
 }
 
+/// A metric as it is declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declared {
+    /// Its name; a histogram's without `_bucket`, `_sum` and `_count`.
+    pub name: String,
+    /// What it counts.
+    pub help: String,
+    /// The names of its labels.
+    pub labels: Vec<String>,
+}
+
 /// Makes metrics and puts them into a registry.
-struct Maker(Registry);
+struct Maker {
+    registry: Registry,
+    declared: RefCell<Vec<Declared>>,
+}
 
 impl Maker {
     fn register<C: Collector + Clone + 'static>(&self, metric: C) -> Result<C, prometheus::Error> {
-        self.0.register(Box::new(metric.clone()))?;
+        self.registry.register(Box::new(metric.clone()))?;
+        self.declared.borrow_mut().extend(metric.desc().into_iter().map(|desc| Declared {
+            name: desc.fq_name.clone(),
+            help: desc.help.clone(),
+            labels: desc.variable_labels.clone(),
+        }));
         Ok(metric)
     }
 
@@ -427,5 +465,9 @@ mod tests {
         assert!(text.contains(r#"mode="unknown",route="none",status="401""#), "{text}");
         assert!(text.contains(r#"tollgate_config_last_success_timestamp_seconds{result="success"} 7"#), "{text}");
         assert!(text.contains(r#"tollgate_config_reloads_total{result="failure"} 1"#), "{text}");
+        let declared = |name: &str| metrics.declared().iter().find(|one| one.name == name).unwrap().labels.clone();
+        assert_eq!(declared("tollgate_requests_total"), ["route", "mode", "access", "status"]);
+        assert_eq!(declared("tollgate_overhead_seconds"), ["route"]);
+        assert_eq!(declared("tollgate_panics_total"), [""; 0]);
     }
 }

@@ -1,8 +1,10 @@
 //! A stand-in upstream: answers in Stripe's shapes, with a latency to choose, for the demo, for tests and for load.
 //!
-//! It keeps no objects. Whatever is created gets an id and is echoed; whatever is asked for by id exists. Ids come from a seed
-//! and a count, so a run can be repeated; the same `Idempotency-Key` from the same account gives the same id. It checks no key,
-//! only that there is one, and reads live or test from it.
+//! It knows all operations of Stripe's API, and takes other paths of the same shape for operations of yours. It keeps no objects
+//! (`docs/decisions/0099`): whatever is created gets an id and gives back what the request said; every collection has the same
+//! 25 objects, in pages; whatever is asked for by id is there, but for ids that end in `missing` or begin as those of other
+//! objects do. Ids, latencies and failures come from a seed and a count, so a run can be repeated; the same `Idempotency-Key`
+//! from the same account gives the same id. It checks no key, only that there is one, and reads live or test from it.
 //!
 //! Bounds: at most [`MAX_CONNECTIONS`] connections, beyond which new ones wait in the listener's queue; the first 64 KiB
 //! of a body are read as a form, and the rest is dropped.
@@ -10,11 +12,14 @@
 mod answer;
 mod form;
 mod latency;
+mod object;
+mod rate;
 mod resource;
 #[cfg(test)]
 mod tests;
 
-pub use latency::{Latency, LatencyError, MAX_LATENCY};
+pub use latency::{Latency, LatencyError, LatencySource, MAX_LATENCY, MAX_SAMPLES};
+pub use rate::{Rate, RateError};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -36,11 +41,15 @@ const DRAIN: Duration = Duration::from_secs(5);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How the mock answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct MockOptions {
     /// How long each request takes.
     pub latency: Latency,
-    /// What ids, request ids and latencies are drawn from: equal seeds and equal requests give equal answers.
+    /// The share of requests that are answered 500.
+    pub error_rate: Rate,
+    /// The share of requests that name one object which are answered 429 `lock_timeout`.
+    pub lock_timeout_rate: Rate,
+    /// What ids, request ids, latencies and failures are drawn from: equal seeds and equal requests give equal answers.
     pub seed: u64,
 }
 

@@ -3,19 +3,24 @@
 //! Workers serve ([`crate::server`]); one more thread, the control thread, answers the admin listener, forgets idle partitions
 //! and watches the files. Embedding programs use [`Gateway`] as the command line does.
 
+mod boards;
 mod keep;
 mod load;
 mod supervisor;
 mod watch;
 
+pub use boards::keys_board;
 pub use load::{LoadError, NamedFiles, Source};
 pub use supervisor::Supervisor;
 
 use crate::admin;
+use crate::board::Desk;
 use crate::clock::Time;
+use crate::config::KeysStore;
 use crate::engine::{Clock, Engine};
 use crate::gateway::ids::random_seed;
 use crate::gateway::{Shared, Snapshot};
+use crate::keys::Keyring;
 use crate::metrics::Metrics;
 use crate::server::{self, Inherited, Phase, Workers};
 use crate::state::StateError;
@@ -61,6 +66,7 @@ pub struct Gateway {
     admin: Option<SocketAddr>,
     workers: Workers,
     control_thread: JoinHandle<()>,
+    boards: Option<JoinHandle<()>>,
     keeping: Option<Keeping>,
 }
 
@@ -130,6 +136,7 @@ impl Gateway {
         let snapshot = snapshot(loaded, &metrics, &servers);
         tell_expiry(metrics.as_ref(), None, &snapshot);
         metrics.reloaded(true, time.wall().as_second());
+        metrics.process.started(time.wall().as_second(), settings.max_partitions, settings.max_buffer_memory);
         let store = store_of(&snapshot, &time, &metrics);
         let shared = Arc::new(Shared::new(engine, time, metrics, servers, snapshot).with_store(store));
         if let Some(kept) = &kept {
@@ -143,10 +150,11 @@ impl Gateway {
         let workers = Workers::start(&shared, listeners, &watched)?;
         let admin = admin_listener.as_ref().map(TcpListener::local_addr).transpose()?;
         let control = Arc::new(Control { shared, loader: Mutex::new(loader), phase, supervisor });
+        let boards = start_boards(&control, watched.clone())?;
         let control_thread = start_control(Arc::clone(&control), admin_listener, watched, seen)?;
         let keeping = kept.map(|kept| kept.start(&control.shared)).transpose()?;
         control.supervisor.tell(News::Ready);
-        Ok(Gateway { control, addresses, admin, workers, control_thread, keeping })
+        Ok(Gateway { control, addresses, admin, workers, control_thread, boards, keeping })
     }
 
     /// Where it listens.
@@ -188,6 +196,9 @@ impl Gateway {
         self.control.phase.send_replace(Phase::Stopping);
         if self.control_thread.join().is_err() {
             tracing::error!("the control thread panicked");
+        }
+        if self.boards.is_some_and(|boards| boards.join().is_err()) {
+            tracing::error!("the thread of shared keys and overrides panicked");
         }
     }
 }
@@ -257,6 +268,20 @@ impl Control {
         Ok(())
     }
 
+    /// Puts keys of the shared store in force. `names` are the endpoints that their rights are settled for, and become those of
+    /// the running configuration, which cannot change meanwhile.
+    fn adopt_keys(&self, keyring: &mut Keyring, names: &mut Vec<Box<str>>) {
+        let mut loader = self.loader.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.shared.current();
+        let endpoints = current.config.endpoints.iter().map(|endpoint| &endpoint.name);
+        if !endpoints.clone().eq(names.iter()) {
+            names.clear();
+            names.extend(endpoints.cloned());
+            keyring.bind(&names.iter().map(|name| &**name).collect::<Vec<_>>());
+        }
+        self.shared.reauthorize(loader.adopt_keys(keyring.clone()));
+    }
+
     fn files(&self) -> Vec<std::path::PathBuf> {
         self.shared.current().config.files.clone()
     }
@@ -298,6 +323,7 @@ fn warn_of_restart(current: &Snapshot, loaded: &Loaded) {
         ("server.max_partitions", old.server.max_partitions != new.server.max_partitions),
         ("[state]", old.state != new.state),
         ("[store]", old.store != new.store),
+        ("auth.store", old.auth.store != new.auth.store),
         ("admin.listen", old.admin.listen != new.admin.listen),
     ];
     for (key, _) in fixed.iter().filter(|(_, changed)| *changed) {
@@ -321,6 +347,17 @@ fn bind_admin(address: SocketAddr, inherited: &mut Inherited) -> io::Result<TcpL
         .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address} (admin): {error}")))?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+/// Where gateways share a store: the thread that follows its boards.
+fn start_boards(control: &Arc<Control>, phase: phase_watch::Receiver<Phase>) -> io::Result<Option<JoinHandle<()>>> {
+    let current = control.shared.current();
+    let Some(settings) = current.config.store.redis() else { return Ok(None) };
+    let (desk, jobs) = Desk::new();
+    // Nobody has set one before.
+    let _ = control.shared.desk.set(desk);
+    let with_keys = current.config.auth.store == KeysStore::Redis;
+    boards::start(control, settings, with_keys, jobs, phase).map(Some)
 }
 
 fn start_control(

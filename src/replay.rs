@@ -15,6 +15,7 @@ pub mod arrival;
 pub mod figures;
 pub mod flight;
 pub mod format;
+pub mod html;
 pub mod input;
 pub mod lines;
 pub mod order;

@@ -113,6 +113,9 @@ async fn work(shared: Arc<Shared>, crowd: Arc<Crowd>, listeners: Vec<TcpListener
             Err(error) => tracing::error!(%error, "cannot listen"),
         }
     }
+    if let Some(lender) = home.lender.clone() {
+        tokio::task::spawn_local(lender.attend());
+    }
     tokio::task::spawn_local(expire_idle(home));
     tokio::task::spawn_local(dismiss_idle(Rc::clone(&door)));
     // An error means that nobody can tell us to go on serving.

@@ -7,6 +7,8 @@ mod breaker;
 mod connect;
 mod exact;
 mod fault;
+pub mod lender;
+pub mod lending;
 mod link;
 mod owing;
 mod script;
@@ -16,6 +18,8 @@ pub use breaker::{Breaker, FIRST_PAUSE, Failure, LONGEST_PAUSE, TIMEOUTS};
 pub use connect::{Connection, Dialer};
 pub use exact::{Answer, Exact, Grip};
 pub use fault::Fault;
+use lender::Waiting;
+pub use lender::{Answers, Lender};
 pub use link::Link;
 pub use script::Script;
 
@@ -41,6 +45,10 @@ pub struct Store {
     life: u64,
     threads: AtomicU64,
     time: Time,
+    /// Microseconds of the wall clock when the process's own clock began, so that words of a later process are later.
+    since_us: u64,
+    /// Who waits for what others have asked for.
+    waiting: Waiting,
     metrics: Arc<Metrics>,
 }
 
@@ -51,12 +59,15 @@ impl Store {
         let gateway = settings.gateway_id.clone().unwrap_or_else(|| format!("{:016x}", random.0[0]));
         let dialer = Dialer::new(settings.clone());
         metrics.store.up.set(1);
+        let since = time.wall().as_microsecond().saturating_sub_unsigned(time.now().0 / 1_000);
         Arc::new(Store {
             settings,
             dialer,
             breaker: Breaker::default(),
             owing: Owing::default(),
             gateway: gateway.into(),
+            since_us: u64::try_from(since).unwrap_or_default(),
+            waiting: Waiting::default(),
             life: random.0[1],
             threads: AtomicU64::new(0),
             time,

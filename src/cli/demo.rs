@@ -18,9 +18,9 @@ use std::sync::mpsc;
 /// Arguments of `tollgate demo`.
 #[derive(Debug, Args)]
 pub(super) struct DemoArgs {
-    /// How long the mock API takes to answer: `none`, or `lognormal:MEDIAN,P99`.
+    /// How long the mock API takes to answer: `none`, `lognormal:MEDIAN,P99`, or an access log to draw from.
     #[arg(long, value_name = "LATENCY", default_value = "none")]
-    latency: mock::Latency,
+    latency: mock::LatencySource,
 }
 
 /// Where the demo would like to be.
@@ -34,7 +34,7 @@ const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Add
 /// When they do not start.
 pub(super) fn run(args: &DemoArgs) -> anyhow::Result<ExitCode> {
     let _last_lines = log_to_stderr(Level::Warn, LogFormat::Text);
-    let upstream = start_mock(MockOptions { latency: args.latency, seed: 0 })?;
+    let upstream = start_mock(MockOptions { latency: args.latency.load()?, ..MockOptions::default() })?;
     let live = generate(KeyKind::Secret, Mode::Live)?;
     let test = generate(KeyKind::Secret, Mode::Test)?;
     let config = format!(

@@ -4,8 +4,10 @@
 //! to standard error.
 
 use crate::engine::Mode;
-use crate::keys::edit::{self, NewKey};
+use crate::keys::edit::NewKey;
 use crate::keys::{self, Allow, ConnectedAccounts, KeyKind, KeyState, Principal};
+pub use place::Place;
+
 use anyhow::{Context as _, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
@@ -31,13 +33,13 @@ enum Command {
     Revoke(RevokeArgs),
 }
 
-/// Which keys file.
+/// Where the keys are.
 #[derive(Args, Clone, Debug)]
 struct FileArgs {
     /// The keys file
     #[arg(long, value_name = "FILE", default_value = "keys.toml", conflicts_with = "config")]
     file: PathBuf,
-    /// Take the keys file that this configuration names under `[auth]`
+    /// Take the keys file, or the Redis, that this configuration names under `[auth]`
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -97,15 +99,15 @@ fn kind_parser() -> impl TypedValueParser<Value = KeyKind> {
 }
 
 impl FileArgs {
-    fn resolve(&self, from_config: impl FnOnce(&Path) -> anyhow::Result<PathBuf>) -> anyhow::Result<PathBuf> {
+    fn resolve(&self, from_config: impl FnOnce(&Path) -> anyhow::Result<Place>) -> anyhow::Result<Place> {
         match &self.config {
             Some(config) => from_config(config),
-            None => Ok(self.file.clone()),
+            None => Ok(Place::File(self.file.clone())),
         }
     }
 }
 
-/// Runs the command at `now`. `from_config` finds the keys file that a configuration names. `output` gets what a program reads,
+/// Runs the command at `now`. `from_config` finds where a configuration has its keys. `output` gets what a program reads,
 /// `notes` what people do.
 ///
 /// # Errors
@@ -113,7 +115,7 @@ impl FileArgs {
 pub fn run(
     args: &KeysArgs,
     now: Timestamp,
-    from_config: impl FnOnce(&Path) -> anyhow::Result<PathBuf>,
+    from_config: impl FnOnce(&Path) -> anyhow::Result<Place>,
     output: &mut impl Write,
     notes: &mut impl Write,
 ) -> anyhow::Result<()> {
@@ -126,7 +128,7 @@ pub fn run(
 
 fn new(
     args: &NewArgs,
-    path: &Path,
+    place: &Place,
     now: Timestamp,
     output: &mut impl Write,
     notes: &mut impl Write,
@@ -156,21 +158,20 @@ fn new(
         expires_at: args.expires_at,
         created_at: now,
     };
-    edit::add_to_file(path, &key).with_context(|| format!("{}: no key was made", path.display()))?;
-    // Only once the file holds its hash: a secret that was shown works.
+    place.add(&key).with_context(|| format!("{place}: no key was made"))?;
+    // Only once the place holds its hash: a secret that was shown works.
     writeln!(output, "{}", secret.expose())
         .and_then(|()| output.flush())
         .with_context(|| format!("the secret could not be printed; revoke the key {id} and make another"))?;
     writeln!(notes, "Made the {} {} key {id} of {}.", args.mode.as_str(), args.kind.as_str(), args.account)?;
-    writeln!(notes, "Its secret is shown this once; {} keeps its hash only.", path.display())?;
+    writeln!(notes, "Its secret is shown this once; {place} keeps its hash only.")?;
     Ok(())
 }
 
-fn revoke(args: &RevokeArgs, path: &Path, notes: &mut impl Write) -> anyhow::Result<()> {
-    let was_good =
-        edit::revoke_in_file(path, &args.id).with_context(|| format!("{}: nothing was revoked", path.display()))?;
+fn revoke(args: &RevokeArgs, place: &Place, notes: &mut impl Write) -> anyhow::Result<()> {
+    let was_good = place.revoke(&args.id).with_context(|| format!("{place}: nothing was revoked"))?;
     if was_good {
-        writeln!(notes, "Revoked {}. A running gateway refuses it as soon as it has reloaded the file.", args.id)?;
+        writeln!(notes, "Revoked {}. {}", args.id, place.when_seen())?;
     } else {
         writeln!(notes, "{} had been revoked already.", args.id)?;
     }
@@ -179,12 +180,12 @@ fn revoke(args: &RevokeArgs, path: &Path, notes: &mut impl Write) -> anyhow::Res
 
 fn list(
     args: &ListArgs,
-    path: &Path,
+    place: &Place,
     now: Timestamp,
     output: &mut impl Write,
     notes: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let principals = edit::list(path).with_context(|| path.display().to_string())?;
+    let principals = place.list().with_context(|| place.to_string())?;
     if args.json {
         let keys: Vec<_> = principals.iter().map(|principal| as_json(principal, now)).collect();
         serde_json::to_writer_pretty(&mut *output, &keys)?;
@@ -258,5 +259,6 @@ fn write_table(output: &mut impl Write, principals: &[Principal], now: Timestamp
     Ok(())
 }
 
+mod place;
 #[cfg(test)]
 mod tests;

@@ -1,22 +1,29 @@
 //! `tollgate mock`: the stand-in upstream on an address of its own.
 
-use crate::mock::{Latency, MockOptions, serve};
+use crate::mock::{LatencySource, MockOptions, Rate, serve};
 use anyhow::Context;
 use std::io::Write;
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Runs a stand-in for an API: Stripe-shaped answers, no state, a latency to choose.
-#[derive(Clone, Copy, Debug, PartialEq, clap::Args)]
+/// Run a stand-in for an API: Stripe-shaped answers, no state, latencies and failures to choose.
+#[derive(Clone, Debug, PartialEq, clap::Args)]
 pub struct MockArgs {
     /// The address to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9000")]
     pub listen: SocketAddr,
-    /// How long answers take: `none`, or `lognormal:MEDIAN,P99` such as `lognormal:20ms,200ms`.
+    /// How long answers take: `none`, `lognormal:MEDIAN,P99` such as `lognormal:20ms,200ms`, or an access log (any that `replay`
+    /// reads) whose durations are drawn from.
     #[arg(long, value_name = "LATENCY", default_value = "none")]
-    pub latency: Latency,
-    /// What ids and latencies are drawn from: equal seeds give equal runs.
+    pub latency: LatencySource,
+    /// The share of requests to answer with 500: `0.01`, or `1%`.
+    #[arg(long, value_name = "SHARE", default_value = "0")]
+    pub error_rate: Rate,
+    /// The share of requests for one object to answer with 429 `lock_timeout`.
+    #[arg(long, value_name = "SHARE", default_value = "0")]
+    pub lock_timeout_rate: Rate,
+    /// What ids, latencies and failures are drawn from: equal seeds give equal runs.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
 }
@@ -24,8 +31,14 @@ pub struct MockArgs {
 /// Serves until SIGINT or SIGTERM, on one thread.
 ///
 /// # Errors
-/// The address cannot be listened on, or the runtime cannot start.
+/// The recording cannot be read, the address cannot be listened on, or the runtime cannot start.
 pub fn run(args: &MockArgs) -> anyhow::Result<()> {
+    let options = MockOptions {
+        latency: args.latency.load().context("--latency")?,
+        error_rate: args.error_rate,
+        lock_timeout_rate: args.lock_timeout_rate,
+        seed: args.seed,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
@@ -39,7 +52,7 @@ pub fn run(args: &MockArgs) -> anyhow::Result<()> {
                 _ = interrupt.recv() => {}
             }
         };
-        serve(listener, MockOptions { latency: args.latency, seed: args.seed }, stop).await;
+        serve(listener, options, stop).await;
         Ok(())
     })
 }
@@ -47,6 +60,7 @@ pub fn run(args: &MockArgs) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mock::Latency;
     use clap::Parser;
 
     #[derive(Debug, Parser)]
@@ -57,25 +71,31 @@ mod tests {
 
     #[test]
     fn flags_are_read() {
-        let parsed = Cli::try_parse_from([
-            "mock",
-            "--listen",
-            "127.0.0.1:0",
-            "--latency",
-            "lognormal:20ms,200ms",
-            "--seed",
-            "7",
-        ]);
-        let mock = parsed.unwrap().mock;
+        let flags =
+            "--listen 127.0.0.1:0 --latency lognormal:20ms,200ms --error-rate 0.5 --lock-timeout-rate 2% --seed 7";
+        let mock = Cli::try_parse_from(["mock"].into_iter().chain(flags.split(' '))).unwrap().mock;
         assert_eq!((mock.listen.port(), mock.seed), (0, 7));
         assert_eq!(mock.latency, "lognormal:20ms,200ms".parse().unwrap());
+        assert_eq!((mock.error_rate, mock.lock_timeout_rate), ("50%".parse().unwrap(), "0.02".parse().unwrap()));
         let defaults = Cli::try_parse_from(["mock"]).unwrap().mock;
-        assert_eq!((defaults.listen.port(), defaults.latency, defaults.seed), (9000, Latency::None, 0));
+        assert_eq!((defaults.listen.port(), defaults.seed), (9000, 0));
+        assert_eq!(defaults.latency, LatencySource::Given(Latency::None));
+        assert_eq!((defaults.error_rate, defaults.lock_timeout_rate), (Rate::default(), Rate::default()));
     }
 
     #[test]
-    fn a_bad_latency_says_what_is_expected() {
-        let error = Cli::try_parse_from(["mock", "--latency", "20ms"]).unwrap_err().to_string();
-        assert!(error.contains("lognormal:MEDIAN,P99"), "{error}");
+    fn bad_flags_say_what_is_expected() {
+        for (flag, value, expected) in [
+            ("--latency", "lognormal:20ms", "lognormal:MEDIAN,P99"),
+            ("--error-rate", "101%", "a share from 0 to 1"),
+            ("--lock-timeout-rate", "-0.1", "a share from 0 to 1"),
+        ] {
+            let given = format!("{flag}={value}");
+            let error = Cli::try_parse_from(["mock", &given]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let recording = Cli::try_parse_from(["mock", "--latency", "20ms"]).unwrap().mock;
+        let error = run(&recording).unwrap_err();
+        assert!(format!("{error:#}").contains("20ms cannot be read"), "{error:#}");
     }
 }

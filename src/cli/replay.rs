@@ -2,13 +2,14 @@
 
 use crate::config;
 use crate::replay::format::{self, Mapping};
+use crate::replay::html::Page;
 use crate::replay::input::Input;
 use crate::replay::report::text::Text;
 use crate::replay::{self, Options, SEED, Traces, Watch};
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Replay recorded traffic: what would have been refused, by which limit, for which account, when.
@@ -29,6 +30,9 @@ pub(super) struct ReplayArgs {
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
+    /// Write the report to OUT as one page of HTML with plots, which needs nothing else; besides what is printed.
+    #[arg(long, value_name = "OUT")]
+    html: Option<PathBuf>,
     /// End at the first bad line, with exit code 2.
     #[arg(long)]
     strict: bool,
@@ -51,7 +55,15 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let traces =
         Traces { inputs: inputs.collect::<anyhow::Result<_>>()?, mapping: mapping(args)?, strict: args.strict };
     let options = Options { top: args.top, figures: !args.once };
+    // A replay may take long: whether there is a place for its page is known before.
+    let page = args.html.as_deref().map(PageFile::new).transpose()?;
     let comparison = replay::run(&traces, (&config, against.as_ref()), options, &mut Bar::new())?;
+    if let Some(page) = page {
+        let name = |path: &Path| path.display().to_string();
+        let names = [name(&args.config), args.against.as_deref().map(name).unwrap_or_default()];
+        let [first, other] = &names;
+        page.put(&Page { report: &comparison, names: [first, other] }.to_html()?)?;
+    }
     let mut out = std::io::stdout().lock();
     if args.json {
         out.write_all(comparison.to_json()?.as_bytes())?;
@@ -66,6 +78,33 @@ fn mapping(args: &ReplayArgs) -> anyhow::Result<Option<Mapping>> {
     let Some(path) = &args.format else { return Ok(None) };
     let text = std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))?;
     format::mapping(&text).map(Some).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
+}
+
+/// A file that is there when it is whole.
+struct PageFile<'p> {
+    path: &'p Path,
+    file: tempfile::NamedTempFile,
+}
+
+impl PageFile<'_> {
+    fn new(path: &Path) -> anyhow::Result<PageFile<'_>> {
+        let told = || format!("{}: cannot be written", path.display());
+        anyhow::ensure!(!path.is_dir(), "{}: it is a folder", told());
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // As any file that is made: readable as the umask has it.
+        let mut builder = tempfile::Builder::new();
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let file = builder.prefix(".tollgate-replay").tempfile_in(folder).with_context(told)?;
+        Ok(PageFile { path, file })
+    }
+
+    fn put(mut self, page: &str) -> anyhow::Result<()> {
+        let told = || format!("{}: cannot be written", self.path.display());
+        self.file.write_all(page.as_bytes()).with_context(told)?;
+        self.file.persist(self.path).with_context(told)?;
+        Ok(())
+    }
 }
 
 /// A bar on standard error, where that is a terminal.

@@ -119,12 +119,12 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
     let server = settings::server(context, raw.server);
     let admin = settings::admin(context, raw.admin, &server);
     let addresses = addresses::compile(context, raw.addresses);
-    let auth = settings::auth(context, raw.auth);
     let connect = settings::connect(raw.connect);
     let responses = settings::responses(context, raw.responses);
     let log = settings::log(context, raw.log);
     let state = settings::state(context, raw.state);
     let store::Compiled { store, sharing } = store::compile(context, raw.store);
+    let auth = settings::auth(context, raw.auth, &store);
     let own: Vec<_> = server.listen.iter().copied().chain(admin.listen).collect();
     let upstreams = upstreams::compile(context, raw.upstreams.unwrap_or_default(), &own);
     let (routes, router) = routes::compile(context, &raw.routes.unwrap_or_default(), &upstreams);

@@ -116,10 +116,21 @@ pub struct Admin {
 pub struct Auth {
     /// How keys are checked.
     pub mode: AuthMode,
-    /// The file of known keys; always there in the mode [`AuthMode::Keys`].
+    /// Where known keys are.
+    pub store: KeysStore,
+    /// The file of known keys; always there in the mode [`AuthMode::Keys`] with [`KeysStore::File`].
     pub keys_file: Option<PathBuf>,
     /// The realm in `WWW-Authenticate`.
     pub realm: String,
+}
+
+/// Where known keys are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeysStore {
+    /// In a file.
+    File,
+    /// In the Redis of `[store]`.
+    Redis,
 }
 
 /// How keys are checked.

@@ -65,6 +65,12 @@ fn unknown(place: Place, name: &str) -> Finding {
     }
 }
 
+/// The operations of Stripe's API.
+#[must_use]
+pub fn stripe_operations() -> Vec<Template> {
+    operations(OPERATIONS)
+}
+
 /// Lines of methods and a path template; what follows a `#` is a remark.
 fn operations(text: &str) -> Vec<Template> {
     let line = |line: &str| -> Vec<Template> {

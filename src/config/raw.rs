@@ -256,6 +256,9 @@ pub(super) struct RawAuth {
     pub(super) mode: Option<Located<RawAuthMode>>,
     /// The file of known keys, relative to this configuration's folder.
     pub(super) keys_file: Option<Located<String>>,
+    /// "file" (default): known keys are those of `keys_file`. "redis": those in the Redis of `[store]`, where `tollgate keys` puts them
+    /// and all gateways see a change within a second.
+    pub(super) store: Option<Located<RawKeysStore>>,
     /// The realm named in `WWW-Authenticate`. Default "Stripe".
     pub(super) realm: Option<Located<String>>,
 }
@@ -269,6 +272,17 @@ pub(super) enum RawAuthMode {
     Keys,
     /// Any key passes.
     Passthrough,
+}
+
+/// Where known keys are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(rename = "KeysStore")]
+pub(super) enum RawKeysStore {
+    /// In a file.
+    File,
+    /// In Redis.
+    Redis,
 }
 
 /// Calls for connected accounts (`Stripe-Account`).

@@ -34,6 +34,11 @@ impl Key {
         Key(Id([self.0.0[0] ^ 0x6c65_6e74_2062_7920, self.0.0[1].rotate_left(29) ^ 0x7468_6520_7374_6f72]))
     }
 
+    /// The partition's own key, from that of its lease.
+    pub(super) fn of_lent(self) -> Key {
+        Key(Id([self.0.0[0] ^ 0x6c65_6e74_2062_7920, (self.0.0[1] ^ 0x7468_6520_7374_6f72).rotate_right(29)]))
+    }
+
     /// Its bits.
     pub(super) fn id(self) -> Id {
         self.0
@@ -137,7 +142,9 @@ mod tests {
             key(0, &[1, 1]),
             Key::overflow(SALT, 0),
             Key::overflow(SALT, 1),
+            key(0, &[1]).of_lease(),
         ];
+        assert_eq!(key(0, &[1]).of_lease().of_lent(), key(0, &[1]));
         for (place, one) in keys.iter().enumerate() {
             assert!(keys[..place].iter().all(|other| other != one));
         }

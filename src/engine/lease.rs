@@ -86,6 +86,8 @@ pub struct Ask {
     pub slice: u64,
     /// What the partition lacked by the last answers, for a store that has forgotten it: nanoseconds of a bucket, tokens of a window.
     pub known: u64,
+    /// What was spent while the store could not be asked: nanoseconds of a bucket, tokens of a window.
+    pub owed: u64,
     /// Slots that this gateway holds, in use or free, without those wanted. The store takes this for the truth.
     pub slots: u64,
     /// When this was asked. The store takes no word about slots for one that is older than what it has heard.
@@ -118,6 +120,17 @@ pub(super) enum Need {
     Now(Ask),
     /// The store has been asked already; its answer must be waited for.
     Asked,
+}
+
+impl Need {
+    /// The same with what is asked changed.
+    pub(super) fn map(self, change: impl FnOnce(Ask) -> Ask) -> Need {
+        match self {
+            Need::Soon(ask) => Need::Soon(change(ask)),
+            Need::Now(ask) => Need::Now(change(ask)),
+            Need::Nothing | Need::InVain | Need::Asked => self,
+        }
+    }
 }
 
 /// What a look at a lease after its time finds.
@@ -183,6 +196,8 @@ pub(super) struct Lease {
     disturbances: u16,
     /// The fewest free slots since the last look.
     spare: u64,
+    /// What the store has yet to be told of.
+    owed: u64,
 }
 
 impl Lease {
@@ -209,6 +224,7 @@ impl Lease {
             demand: Demand::default(),
             disturbances: 0,
             spare: 0,
+            owed: 0,
         }
     }
 
@@ -338,9 +354,10 @@ impl Lease {
         !std::mem::replace(&mut self.is_watched, true)
     }
 
-    /// The store has not answered. What it may have lent is lost; what went back may not have arrived.
-    pub(super) fn unanswered(&mut self) {
-        (self.is_asking, self.is_short, self.low) = (false, true, 0);
+    /// The store has not answered. What it may have lent is lost, and so is what went back. What was owed still is.
+    pub(super) fn unanswered(&mut self, ask: &Ask) {
+        (self.is_asking, self.is_short, self.low) = (false, false, 0);
+        self.owed = self.owed.saturating_add(ask.owed);
     }
 
     /// Whether forgetting it changes no answer. What comes back to a lease that nobody looks after is lost with it.
@@ -422,11 +439,11 @@ impl Lease {
     fn word(&self, now: Nanos) -> Ask {
         let known = if self.answered_at == Nanos::ZERO { 0 } else { self.lacking(now) };
         let slots = self.held.saturating_add(self.used.into());
-        Ask { want: 0, least: 0, back: 0, slice: self.slice, known, slots, asked_at: now }
+        Ask { want: 0, least: 0, back: 0, slice: self.slice, known, owed: self.owed, slots, asked_at: now }
     }
 
     fn send(&mut self, now: Nanos, ask: Ask) -> Ask {
-        (self.is_asking, self.asked_at, self.seen, self.waiting) = (true, now, 0, 0);
+        (self.is_asking, self.asked_at, self.seen, self.waiting, self.owed) = (true, now, 0, 0, 0);
         ask
     }
 

@@ -8,7 +8,7 @@ use super::cells::PartitionKey;
 use super::class::{Id, RequestClass};
 use super::decision::Outcome;
 use super::hold::{Hold, Taken, What};
-use super::key::Place;
+use super::key::{Key, Place};
 use super::lease::{Answer, Ask, Drawn, Due, Need, Terms};
 use super::limiter::Limiter;
 use super::policy::{Limit, Part, Policy, Stage, Which};
@@ -140,7 +140,7 @@ impl Engine {
                     let found = self.cells.with_lease(&place, &limiter, need);
                     let key = PartitionKey::from(found.key);
                     let partition = Partition { key, group: group(limit, payer.account, key), limiter };
-                    match found.answer {
+                    match found.answer.map(|ask| self.with_owed(&partition, ask, now)) {
                         Need::Nothing => {}
                         Need::Soon(ask) => wanted.push(Wanted { partition, ask: Some(ask), waits: false }),
                         Need::Now(ask) => wanted.push(Wanted { partition, ask: Some(ask), waits: true }),
@@ -166,7 +166,7 @@ impl Engine {
         let taken = self.cells.lease(partition.key.into(), |lease| match answer {
             Some(answer) => lease.answered(&partition.limiter, ask, answer, now, &terms),
             None => {
-                lease.unanswered();
+                lease.unanswered(ask);
                 false
             }
         });
@@ -177,7 +177,18 @@ impl Engine {
     pub fn look_after(&self, partition: &Partition, now: Nanos) -> Due {
         let terms = self.terms();
         let due = self.cells.lease(partition.key.into(), |lease| lease.due(&partition.limiter, now, &terms));
-        due.unwrap_or(Due::Done)
+        match due {
+            Some(Due::Tell(ask)) => Due::Tell(self.with_owed(partition, ask, now)),
+            Some(due) => due,
+            None => Due::Done,
+        }
+    }
+
+    /// An ask that tells as well what was counted while the store could not be asked.
+    fn with_owed(&self, partition: &Partition, ask: Ask, now: Nanos) -> Ask {
+        let own = Key::from(partition.key).of_lent();
+        let (owed, slots) = self.cells.take_owed(own, &partition.limiter, now);
+        Ask { owed: ask.owed.saturating_add(owed), slots: ask.slots.saturating_add(slots), ..ask }
     }
 
     /// Asks what was lent of a limit.

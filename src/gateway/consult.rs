@@ -4,10 +4,10 @@
 //! have to wait for a round trip; what comes back is left in the request, and each `Admit` takes its own stage's part of it, so
 //! that order, reasons and counters are those of a gateway that counts alone.
 
-use super::context::Classified;
+use super::context::{Classified, Home, View};
 use super::observe::Refused;
-use crate::engine::{Manner, Questions};
-use crate::store::{Answer, Exact, Fault};
+use crate::engine::{MAX_ROUNDS, Manner, Questions, RequestClass};
+use crate::store::{Answer, Answers, Exact, Fault, Lender};
 use pin_project_lite::pin_project;
 use std::future::Future;
 use std::pin::Pin;
@@ -34,7 +34,15 @@ pub struct Consult<S> {
 }
 
 /// What is waited for: it knows nothing of the request's body.
-type Asked = Pin<Box<dyn Future<Output = Result<Answer, Fault>>>>;
+type Asked = Pin<Box<dyn Future<Output = Heard>>>;
+
+/// What came back.
+enum Heard {
+    /// Each limit's verdict.
+    Told(Result<Answer, Fault>),
+    /// In which manner limits decide here now.
+    Lent(Manner),
+}
 
 impl<S, B> Service<Classified<B>> for Consult<S>
 where
@@ -62,7 +70,13 @@ where
 
 /// What to wait for, if there is anything.
 fn ask<B>(classified: &mut Classified<B>) -> Option<Asked> {
-    let exact = Rc::clone(classified.exchange.home.exact.as_ref()?);
+    match classified.exchange.home.exact.clone() {
+        Some(exact) => ask_exactly(classified, exact),
+        None => ask_to_lend(classified),
+    }
+}
+
+fn ask_exactly<B>(classified: &mut Classified<B>, exact: Rc<Exact>) -> Option<Asked> {
     let questions = questions(classified);
     if questions.asked.is_empty() {
         return None;
@@ -71,7 +85,8 @@ fn ask<B>(classified: &mut Classified<B>) -> Option<Asked> {
         go_apart(classified, &exact, &questions);
         return None;
     }
-    Some(Box::pin(exact.ask(questions, classified.class.cost, classified.at)))
+    let answered = exact.ask(questions, classified.class.cost, classified.at);
+    Some(Box::pin(async { Heard::Told(answered.await) }))
 }
 
 fn questions<B>(classified: &Classified<B>) -> Questions {
@@ -80,18 +95,23 @@ fn questions<B>(classified: &Classified<B>) -> Questions {
 }
 
 /// Leaves what came back in the request.
-fn hear<B>(classified: &mut Classified<B>, answer: Result<Answer, Fault>) {
-    match answer {
-        Ok(Answer { told, grip }) => {
+fn hear<B>(classified: &mut Classified<B>, heard: Heard) {
+    match heard {
+        Heard::Told(Ok(Answer { told, grip })) => {
             // Whatever was not told of has not been asked, as something before it refuses.
             classified.held.hold().decide_by(Manner::Apart);
             classified.held.hold().tell(told.into());
             classified.held.grip(grip);
         }
-        Err(_) => {
+        Heard::Told(Err(_)) => {
             let Some(exact) = classified.exchange.home.exact.clone() else { return };
             let questions = questions(classified);
             go_apart(classified, &exact, &questions);
+        }
+        Heard::Lent(manner) => {
+            classified.held.hold().decide_by(manner);
+            // The limits decide now: what was lent was lent after the request came.
+            classified.at = classified.exchange.home.now();
         }
     }
 }
@@ -101,6 +121,48 @@ fn go_apart<B>(classified: &mut Classified<B>, exact: &Exact, questions: &Questi
     classified.held.hold().decide_by(Manner::Apart);
     classified.exchange.home.shared.metrics.store.fallbacks.inc();
     exact.owe(questions, classified.class.cost);
+}
+
+fn ask_to_lend<B>(classified: &mut Classified<B>) -> Option<Asked> {
+    let lender = classified.exchange.home.lender.clone()?;
+    if !lender.is_open() {
+        classified.held.hold().decide_by(Manner::Apart);
+        return None;
+    }
+    let policy = &classified.exchange.view.snapshot.config.policy;
+    let mut wanted = Vec::new();
+    classified.exchange.home.shared.engine.consult(policy, &classified.class, classified.at, false, &mut wanted);
+    // What is needed soon is asked for and not waited for.
+    let answers = lender.provide(&wanted);
+    if answers.is_empty() {
+        return None;
+    }
+    let home = Rc::clone(&classified.exchange.home);
+    let provided = provided(home, lender, Rc::clone(&classified.exchange.view), classified.class, answers);
+    Some(Box::pin(async { Heard::Lent(provided.await) }))
+}
+
+/// Waits until there is what the request needs, or there is none to be had; and answers how it is to be decided.
+async fn provided(
+    home: Rc<Home>,
+    lender: Rc<Lender>,
+    view: Rc<View>,
+    class: RequestClass,
+    mut answers: Answers,
+) -> Manner {
+    let policy = &view.snapshot.config.policy;
+    for _ in 1..MAX_ROUNDS {
+        if !answers.come().await {
+            return Manner::Apart;
+        }
+        let mut wanted = Vec::new();
+        home.shared.engine.consult(policy, &class, home.now(), true, &mut wanted);
+        answers = lender.provide(&wanted);
+        if answers.is_empty() {
+            return Manner::Lent;
+        }
+    }
+    if answers.come().await { Manner::Lent } else { Manner::Apart }
 }
 
 /// A request that waits for the store's answer.
@@ -146,10 +208,10 @@ where
                 StageProjection::Told { future } => return future.poll(cx),
                 StageProjection::Asking { asking } => {
                     let Some(waiting) = asking else { return Poll::Pending };
-                    let answer = ready!(waiting.asked.as_mut().poll(cx));
+                    let heard = ready!(waiting.asked.as_mut().poll(cx));
                     let Some(waiting) = asking.take() else { return Poll::Pending };
                     let Asking { mut classified, mut inner, .. } = *waiting;
-                    hear(&mut classified, answer);
+                    hear(&mut classified, heard);
                     inner.call(classified)
                 }
             };

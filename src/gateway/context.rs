@@ -17,7 +17,7 @@ use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, Rout
 use crate::keys::{Keyring, Passthrough, Principal};
 use crate::locks::{Lock, Locks};
 use crate::metrics::{LimitCounters, Metrics, RouteTimers};
-use crate::store::{Exact, Grip, Link, Store};
+use crate::store::{Exact, Grip, Lender, Link, Store, lender};
 use crate::tls::{self, Acceptor};
 use crate::upstream::{Group, Pool, Servers, UpstreamTls};
 use arc_swap::ArcSwap;
@@ -78,6 +78,11 @@ impl Shared {
     /// The same with a store, where there is one.
     #[must_use]
     pub fn with_store(self, store: Option<Arc<Store>>) -> Shared {
+        if let Some(settings) = store.as_ref().map(|store| store.settings())
+            && settings.mode == StoreMode::Leased
+        {
+            self.engine.set_terms(lender::terms(settings));
+        }
         Shared { store, ..self }
     }
 
@@ -283,6 +288,8 @@ pub struct Home {
     pub link: Option<Rc<Link>>,
     /// Who asks it about every request, where that is wanted.
     pub exact: Option<Rc<Exact>>,
+    /// This thread's part in what the store lends, where it lends.
+    pub lender: Option<Rc<Lender>>,
     view: RefCell<(u64, Rc<View>)>,
     cutting: Cell<bool>,
 }
@@ -296,9 +303,11 @@ impl Home {
         let ids = RequestIds::new();
         let (pool, view) = (Pool::new(shared.time.clone()), RefCell::new((version, view)));
         let link = shared.store.clone().map(Link::new);
-        let is_exact = |link: &&Rc<Link>| link.store().settings().mode == StoreMode::Exact;
-        let exact = link.as_ref().filter(is_exact).map(|link| Exact::new(Rc::clone(link)));
-        Rc::new(Home { pool, ids, link, exact, view, cutting: Cell::new(false), shared })
+        let mode = |wanted| move |link: &&Rc<Link>| link.store().settings().mode == wanted;
+        let exact = link.as_ref().filter(mode(StoreMode::Exact)).map(|link| Exact::new(Rc::clone(link)));
+        let lender = link.as_ref().filter(mode(StoreMode::Leased));
+        let lender = lender.map(|link| Lender::new(Rc::clone(link), Arc::clone(&shared.engine)));
+        Rc::new(Home { pool, ids, link, exact, lender, view, cutting: Cell::new(false), shared })
     }
 
     /// The thread ends: what is still in flight is cut off, and told so where its answer has not begun.

@@ -152,6 +152,12 @@ pub fn revoke(text: &str, id: &str) -> Result<Option<String>, EditError> {
     checked(document.to_string()).map(|(text, _)| Some(text))
 }
 
+/// That there is no key with this id, where nobody looks for one much like it.
+#[must_use]
+pub fn unknown_id(id: &str) -> EditError {
+    unknown(&Keyring::default(), id)
+}
+
 fn unknown(keyring: &Keyring, id: &str) -> EditError {
     if looks_secret(id) {
         return EditError::SecretForId;

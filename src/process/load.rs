@@ -1,7 +1,7 @@
 //! Configuration, keys, certificate and access log: all that a snapshot is made of, loaded together or not at all.
 
 use crate::clock::Marks;
-use crate::config::{self, AuthMode, Config, ConfigErrors, Credentials, Replacement, SecretSource};
+use crate::config::{self, AuthMode, Config, ConfigErrors, Credentials, KeysStore, Replacement, SecretSource};
 use crate::engine::Seed;
 use crate::gateway::access_log::AccessLog;
 use crate::gateway::credentials::{self, Credential, CredentialError};
@@ -88,11 +88,13 @@ pub(super) struct Loader {
     source: Source,
     seed: Seed,
     lasting: Lasting,
+    /// Those of the shared store, once they have come.
+    shared_keys: Option<Keyring>,
 }
 
 impl Loader {
     pub(super) fn new(source: Source, seed: Seed) -> Loader {
-        Loader { source, seed, lasting: Lasting::default() }
+        Loader { source, seed, lasting: Lasting::default(), shared_keys: None }
     }
 
     /// The seed of all ids.
@@ -147,16 +149,29 @@ impl Loader {
         Ok(TlsParts { clients, upstreams })
     }
 
+    /// Takes keys that have come from the shared store.
+    pub(super) fn adopt_keys(&mut self, keyring: Keyring) -> Authority {
+        self.shared_keys = Some(keyring.clone());
+        Authority::Keys(keyring)
+    }
+
     fn authority(&self, config: &Config) -> Result<Authority, LoadError> {
         if config.auth.mode == AuthMode::Passthrough {
             return Ok(Authority::Passthrough(Passthrough::new(self.seed)));
+        }
+        let names: Vec<&str> = config.endpoints.iter().map(|endpoint| &*endpoint.name).collect();
+        if config.auth.store == KeysStore::Redis {
+            let bound = self.shared_keys.clone().map(|mut keyring| {
+                keyring.bind(&names);
+                Authority::Keys(keyring)
+            });
+            return Ok(bound.unwrap_or(Authority::Waiting));
         }
         let path = config.auth.keys_file.clone().unwrap_or_else(|| "keys.toml".into());
         let mut keyring = match &self.source {
             Source::Text { keys, .. } => parse_keys(keys, &path, &self.seed),
             Source::File(_) => read_keys(&path, &self.seed),
         }?;
-        let names: Vec<&str> = config.endpoints.iter().map(|endpoint| &*endpoint.name).collect();
         for glob in keyring.idle_globs(&names) {
             tracing::warn!("no endpoint matches `{glob}`, which a key is allowed");
         }

@@ -198,10 +198,12 @@ pub struct AccountsReport {
 /// Requests over time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TimelineReport {
-    /// When the first bucket begins.
+    /// When the first bucket begins: a multiple of `bucket_seconds` where these are more than one.
     pub from: Option<String>,
     /// Seconds of a bucket.
     pub bucket_seconds: u64,
+    /// Requests of the busiest second, by bucket.
+    pub busiest_second: Vec<u64>,
     /// Admitted, by bucket.
     pub admitted: Vec<u64>,
     /// Refused, by limit and bucket; limits that refused something.

@@ -68,15 +68,20 @@ impl Peak {
     }
 }
 
+/// Widths of buckets, in seconds: each divides the next, and people count in all of them. Beyond a week they double.
+const WIDTHS: [u64; 12] = [1, 2, 10, 30, 60, 300, 900, 3_600, 7_200, 21_600, 86_400, 604_800];
+
 /// Admitted and refused requests over time, in at most [`MAX_BUCKETS`] buckets of equal width, whatever the span.
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
-    /// The second the first bucket begins with.
+    /// The second the first bucket begins with: a multiple of the width.
     pub from: u64,
-    /// Seconds of a bucket: a power of two.
+    /// Seconds of a bucket.
     pub width: u64,
     /// The buckets.
     pub buckets: Vec<Bucket>,
+    second: u64,
+    in_second: u64,
 }
 
 /// One bucket.
@@ -84,6 +89,8 @@ pub struct Timeline {
 pub struct Bucket {
     /// Requests admitted.
     pub admitted: u64,
+    /// Requests of its busiest second.
+    pub busiest: u64,
     /// Requests refused, by limit; as long as needed.
     pub refused: Vec<u64>,
 }
@@ -94,33 +101,42 @@ impl Timeline {
         if self.width == 0 {
             (self.from, self.width) = (second, 1);
         }
-        let offset = second.saturating_sub(self.from);
-        while offset / self.width >= MAX_BUCKETS as u64 {
-            self.halve();
+        if second != self.second {
+            (self.second, self.in_second) = (second, 0);
         }
-        let Ok(place) = usize::try_from(offset / self.width) else { return };
+        self.in_second += 1;
+        while second.saturating_sub(self.from) / self.width >= MAX_BUCKETS as u64 {
+            self.widen();
+        }
+        let Ok(place) = usize::try_from(second.saturating_sub(self.from) / self.width) else { return };
         if self.buckets.len() <= place {
             self.buckets.resize_with(place + 1, Bucket::default);
         }
         let Some(bucket) = self.buckets.get_mut(place) else { return };
+        bucket.busiest = bucket.busiest.max(self.in_second);
         match refused_by {
             None => bucket.admitted += 1,
             Some(limit) => bucket.refuse(limit, 1),
         }
     }
 
-    /// Makes one bucket of every two.
-    fn halve(&mut self) {
-        self.width = self.width.saturating_mul(2);
-        let pairs = self.buckets.chunks(2).map(|pair| {
-            let mut whole = Bucket::default();
-            for bucket in pair {
+    /// Makes one bucket of several.
+    fn widen(&mut self) {
+        let width = WIDTHS.into_iter().find(|&width| width > self.width).unwrap_or(self.width.saturating_mul(2));
+        let from = self.from - self.from % width;
+        let mut buckets: Vec<Bucket> = Vec::new();
+        for (number, bucket) in (0_u64..).zip(&self.buckets) {
+            let place = (self.from - from + number * self.width) / width;
+            while buckets.len() as u64 <= place {
+                buckets.push(Bucket::default());
+            }
+            if let Some(whole) = buckets.last_mut() {
                 whole.admitted += bucket.admitted;
+                whole.busiest = whole.busiest.max(bucket.busiest);
                 bucket.refused.iter().enumerate().for_each(|(limit, &count)| whole.refuse(limit, count));
             }
-            whole
-        });
-        self.buckets = pairs.collect();
+        }
+        (self.from, self.width, self.buckets) = (from, width, buckets);
     }
 }
 
@@ -152,17 +168,25 @@ mod tests {
 
     #[test]
     fn a_timeline_of_any_span_keeps_its_sums() {
-        for step in [1, 3, 1_000, 1 << 40] {
+        for step in [0, 1, 3, 1_000, 1 << 40] {
             let mut timeline = Timeline::default();
             for number in 0..3_000_u64 {
                 timeline.note(1_000 + number * step, (number % 3 == 0).then_some((number % 2) as usize));
             }
             assert!(timeline.buckets.len() <= MAX_BUCKETS);
-            assert!(timeline.width.is_power_of_two());
+            assert!(timeline.width == 1 || timeline.from.is_multiple_of(timeline.width));
+            assert!(timeline.from <= 1_000 && 1_000 - timeline.from < timeline.width);
+            let busiest = timeline.buckets.iter().map(|bucket| bucket.busiest).max();
+            assert_eq!(busiest, Some(if step == 0 { 3_000 } else { 1 }));
             let admitted: u64 = timeline.buckets.iter().map(|bucket| bucket.admitted).sum();
             let refused: u64 = timeline.buckets.iter().flat_map(|bucket| &bucket.refused).sum();
             assert_eq!((admitted, refused), (2_000, 1_000));
         }
+    }
+
+    #[test]
+    fn each_width_divides_the_next() {
+        assert!(WIDTHS.is_sorted() && WIDTHS.windows(2).all(|pair| pair[1].is_multiple_of(pair[0])));
     }
 
     #[test]

@@ -242,13 +242,9 @@ class Soak:
     def measure(self):
         while not self.over.wait(0.5):
             self.gateway.must_live()
-            self.samples.append((time.monotonic(), self.resident_bytes(), self.descriptors()))
+            self.samples.append((time.monotonic(), self.gateway.resident_bytes(), self.descriptors()))
 
     # What is looked at.
-
-    def resident_bytes(self):
-        with open(f"/proc/{self.gateway.process.pid}/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.gateway.process.pid}/fd"))
@@ -292,10 +288,10 @@ class Soak:
         found = []
         for what, now, before in (
             ("gauges", self.gauges, self.gauges_before),
-            ("descriptors", self.descriptors, self.before),
+            ("descriptors", lambda: {"open": self.descriptors()}, {"open": self.before}),
         ):
             with contextlib.suppress(AssertionError):
-                wait_until(what, lambda now=now, before=before: now() <= before)
+                wait_until(what, lambda now=now, before=before: all(count <= before.get(name, 0) for name, count in now().items()))
                 continue
             found.append(f"{what}: {now()}, at the beginning {before}")
         panics = self.gateway.metric("tollgate_panics_total")

@@ -218,6 +218,11 @@ class Gateway(Program):
     def in_flight(self):
         return self.metric("tollgate_in_flight")
 
+    def resident_bytes(self):
+        """Memory that the process has in use."""
+        with open(f"/proc/{self.process.pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
     def reloads(self):
         return self.metric("tollgate_config_reloads_total")
 

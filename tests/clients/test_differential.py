@@ -166,8 +166,8 @@ def differences(meant, got):
     return found
 
 
-class Streams(Case):
-    """The gateway between a client that may do anything and an origin that forgives nothing."""
+class OriginCase(Case):
+    """A gateway in front of a strict origin."""
 
     def setUp(self):
         super().setUp()
@@ -181,6 +181,10 @@ class Streams(Case):
             f'[upstreams.api]\nservers = ["http://{LOOPBACK}:{self.origin.port}"]\n'
             '[[limits]]\nname = "all"\nstage = "global"\nrate = "1000000/s"\nburst = 1000000\n'
         )
+
+
+class Streams(OriginCase):
+    """The gateway between a client that may do anything and an origin that forgives nothing."""
 
     def test_what_the_origin_gets_is_what_the_client_meant(self):
         generator, failures, counts = Generator(SEED), [], {}

@@ -53,4 +53,5 @@ class Examples(Case):
 
     def test_every_example_folder_is_tested(self):
         folders = {path.parent.name for path in (ROOT / "examples").glob("*/tollgate.toml")}
-        self.assertEqual(folders, {"edge", "sidecar"})
+        # That of the compose file is `test_material.py`'s.
+        self.assertEqual(folders, {"edge", "sidecar", "compose"})

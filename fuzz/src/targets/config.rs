@@ -6,11 +6,14 @@ use tollgate::engine::Seed;
 
 /// Longer inputs are slow and find nothing more.
 const MAX_INPUT: usize = 4096;
+/// Of inputs that may name a preset, one in so many is tried: its 648 operations take as long as a hundred other inputs, and are the
+/// same every time.
+const SHARE_OF_PRESETS: usize = 32;
 
 /// A configuration file.
 pub(super) fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    if text.len() > MAX_INPUT {
+    if text.len() > MAX_INPUT || (text.contains("stripe") && sum(data) % SHARE_OF_PRESETS != 0) {
         return;
     }
     match (parse(text), parse(text)) {
@@ -29,6 +32,10 @@ pub(super) fn run(data: &[u8]) {
         }
         (once, again) => panic!("good once and bad once: {:?} {:?}", once.is_ok(), again.is_ok()),
     }
+}
+
+fn sum(data: &[u8]) -> usize {
+    data.iter().map(|&byte| usize::from(byte)).sum()
 }
 
 fn parse(text: &str) -> Result<Config, ConfigErrors> {

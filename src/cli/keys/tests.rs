@@ -13,7 +13,7 @@ const NOW: &str = "2026-01-02T03:04:05Z";
 fn keys(directory: &Path, words: &[&str]) -> anyhow::Result<(String, String)> {
     let line = Line::try_parse_from(std::iter::once(&"keys").chain(words))?;
     let (mut output, mut notes) = (Vec::new(), Vec::new());
-    let from_config = |config: &Path| Ok(directory.join(config).with_extension("keys.toml"));
+    let from_config = |config: &Path| Ok(Place::File(directory.join(config).with_extension("keys.toml")));
     run(&line.keys, NOW.parse()?, from_config, &mut output, &mut notes)?;
     Ok((String::from_utf8(output)?, String::from_utf8(notes)?))
 }

@@ -2,12 +2,12 @@
 
 use super::super::error::Finding;
 use super::super::model::{
-    AccessLog, Admin, Auth, AuthMode, Charge, Connect, Forwarded, Http2, Level, Log, LogFormat, Responses, Server,
-    ShouldRetry, State, Via,
+    AccessLog, Admin, Auth, AuthMode, Charge, Connect, Forwarded, Http2, KeysStore, Level, Log, LogFormat, Responses,
+    Server, ShouldRetry, State, Store, Via,
 };
 use super::super::raw::{
-    Item, RawAdmin, RawAuth, RawAuthMode, RawCharge, RawConnect, RawForwarded, RawLevel, RawLog, RawLogFormat,
-    RawProxyProtocol, RawResponses, RawServer, RawShouldRetry, RawState,
+    Item, RawAdmin, RawAuth, RawAuthMode, RawCharge, RawConnect, RawForwarded, RawKeysStore, RawLevel, RawLog,
+    RawLogFormat, RawProxyProtocol, RawResponses, RawServer, RawShouldRetry, RawState,
 };
 use super::super::source::Place;
 use super::super::values::{Dur, Located, Size};
@@ -231,15 +231,20 @@ pub(super) fn admin(context: &mut Context<'_>, raw: Option<Item<RawAdmin>>, serv
     Admin { listen: given.value.0 }
 }
 
-pub(super) fn auth(context: &mut Context<'_>, raw: Option<Item<RawAuth>>) -> Auth {
+pub(super) fn auth(context: &mut Context<'_>, raw: Option<Item<RawAuth>>, store: &Store) -> Auth {
     let item = raw.unwrap_or_default();
     let mode = match value(&item.raw.mode, RawAuthMode::Keys) {
         RawAuthMode::Keys => AuthMode::Keys,
         RawAuthMode::Passthrough => AuthMode::Passthrough,
     };
     let keys_file = item.raw.keys_file.as_ref();
+    let keys_store = keys_store(context, &item, mode, store);
     match (mode, keys_file) {
-        (AuthMode::Keys, None) if !item.damaged && !context.damage.touches("auth") => {
+        (AuthMode::Keys, Some(file)) if keys_store == KeysStore::Redis => {
+            let finding = Finding::warning(item.at(&file.span), "`keys_file` is not used with store = \"redis\"");
+            context.tell(finding.hint("leave one of the two out"));
+        }
+        (AuthMode::Keys, None) if keys_store == KeysStore::File && !item.damaged && !context.damage.touches("auth") => {
             let finding = Finding::error(item.place(), "`auth` lacks `keys_file`, the file of known keys");
             let hint = r#"`tollgate keys new` makes one; mode = "passthrough" asks for none"#;
             context.tell(finding.expected(r#"keys_file = "keys.toml""#).hint(hint));
@@ -255,8 +260,25 @@ pub(super) fn auth(context: &mut Context<'_>, raw: Option<Item<RawAuth>>) -> Aut
         let finding = Finding::error(item.at(&given.span), "a realm that no header can carry");
         context.tell(finding.expected("printable ASCII without quotes and backslashes"));
     }
-    let keys_file = keys_file.filter(|_| mode == AuthMode::Keys).map(|file| context.file(&file.value));
-    Auth { mode, keys_file, realm }
+    let from_file = mode == AuthMode::Keys && keys_store == KeysStore::File;
+    let keys_file = keys_file.filter(|_| from_file).map(|file| context.file(&file.value));
+    Auth { mode, store: keys_store, keys_file, realm }
+}
+
+fn keys_store(context: &mut Context<'_>, item: &Item<RawAuth>, mode: AuthMode, store: &Store) -> KeysStore {
+    let Some(given) = item.raw.store.as_ref().filter(|given| given.value == RawKeysStore::Redis) else {
+        return KeysStore::File;
+    };
+    if mode == AuthMode::Passthrough {
+        let finding = Finding::warning(item.at(&given.span), "`store` is not used in the mode \"passthrough\"");
+        context.tell(finding.hint("leave one of the two out"));
+        return KeysStore::File;
+    }
+    if store.redis().is_none() && !context.damage.touches("store") {
+        let finding = Finding::error(item.at(&given.span), "keys cannot be in Redis while `[store]` names none");
+        context.tell(finding.expected(r#"[store] with kind = "redis" and urls"#));
+    }
+    KeysStore::Redis
 }
 
 /// Whether a header can carry the text between quotes as it is.

@@ -18,6 +18,8 @@ const WHOLE: &[(&str, Told)] = &[
     ("[auth]\nmode = 'kees'\n[upstreams.a]", &[("2:8", "did you mean `keys`?"), ("3:12", "has no server")]),
     ("[auth]\nmode = 'passthrough'\n[upstreams.a]\nservers = 'http://a'\n[upstreams.b]\nservers = 'http://b'",
         &[("5:12", "2 upstreams and no routes")]),
+    ("[auth]\nstore = 'redis'\n[upstreams.a]\nservers = 'http://a'", &[("2:9", "keys cannot be in Redis")]),
+    ("[auth]\nstore = 'memory'\n[upstreams.a]\nservers = 'http://a'", &[("2:9", "memory")]),
     ("[auth\nkeys_file = 'k'", &[("1:6", "unclosed table")]),
     ("[server]\nthreads = 1\n[auth\nkeys_file = 'k'\n[log]\nlevl = 'info'\n[admin]\nlisten = ", &[("3:6", "unclosed table"), ("6:1", "did you mean `level`?"), ("8:10", "expected")]),
     ("[auth]\nkeys_file = 'k\n[upstreams.a]\nservers = 'http://a'\nservers = 'http://b'", &[("2:15", "invalid"), ("5:1", "duplicate key")]),

@@ -60,7 +60,7 @@ fn the_reference_has_every_key() {
 /// The text with its commented-out keys in force.
 fn uncommented(text: &str) -> String {
     let line = |line: &str| match line.strip_prefix('#') {
-        Some(key) if !key.starts_with(' ') => key.to_owned(),
+        Some(key) if !key.starts_with([' ', ':']) => key.to_owned(),
         _ => line.to_owned(),
     };
     text.lines().map(line).collect::<Vec<_>>().join("\n")

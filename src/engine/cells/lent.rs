@@ -5,7 +5,8 @@ use super::{Answer, Cell, Cells, Counter};
 use crate::engine::key::{Key, Place};
 use crate::engine::lease::{Lease, Terms};
 use crate::engine::limiter::Limiter;
-use crate::engine::limiter::gcra::Tokens;
+use crate::engine::limiter::gcra::{Tokens, scale_up};
+use crate::engine::sync::Ordering::Relaxed;
 use crate::engine::time::Nanos;
 use dashmap::mapref::entry::Entry;
 
@@ -64,6 +65,24 @@ impl Cells {
             Some(Cell::Counter(Counter::Lent(lease))) => Some(act(lease)),
             _ => None,
         }
+    }
+
+    /// What a partition has been counting for itself: forgets its tokens, and answers what the store must be told of, in units of `emission_ns`
+    /// for a bucket; and its slots, which stay.
+    pub(in crate::engine) fn take_owed(&self, key: Key, limiter: &Limiter, now: Nanos) -> (u64, u64) {
+        if let Some(Cell::Counter(Counter::Slots(slots))) = self.map.get(&key).as_deref() {
+            return (0, slots.taken.load(Relaxed).into());
+        }
+        let Some((_, cell)) = self.map.remove(&key) else { return (0, 0) };
+        self.len.fetch_sub(1, Relaxed);
+        let owed = match (cell, limiter) {
+            (Cell::Bucket(bucket), Limiter::Gcra(figures)) => {
+                scale_up(Nanos(bucket.tat.load(Relaxed)).since(now), figures.emission_ns(), bucket.emission_ns)
+            }
+            (Cell::Counter(Counter::Window(ring)), _) => ring.counted(now),
+            _ => 0,
+        };
+        (owed, 0)
     }
 
     pub(in crate::engine) fn return_slot(&self, key: Key) {

@@ -200,6 +200,7 @@ fn timeline(simulation: &Simulation<'_>) -> TimelineReport {
     TimelineReport {
         from: (!timeline.buckets.is_empty()).then(|| second(timeline.from)),
         bucket_seconds: timeline.width,
+        busiest_second: timeline.buckets.iter().map(|bucket| bucket.busiest).collect(),
         admitted: timeline.buckets.iter().map(|bucket| bucket.admitted).collect(),
         refused: refused.collect(),
     }

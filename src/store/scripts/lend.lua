@@ -1,8 +1,8 @@
--- Lends of the partitions KEYS, which are all of one slot. ARGV: the time in microseconds ("" for this server's own), then ten for
--- each key: kind, figure, size, scale, want, least, back, slice, known, held. Numbers are integers below 2^53.
+-- Lends of the partitions KEYS, which are all of one slot. ARGV: the time in microseconds ("" for this server's own), then eleven
+-- for each key: kind, figure, size, scale, want, least, back, slice, known, owed, held. Numbers are integers below 2^53.
 -- Answers three for each key: lent, lacks, and the slice or (of a window that lent nothing) minus the microseconds to wait.
 --
--- "bucket": `figure` is the emission interval, `size` the depth, both and `back` and `known` in units of which `scale` make a
+-- "bucket": `figure` is the emission interval, `size` the depth, both and `back`, `known` and `owed` in units of which `scale` make a
 --   microsecond. Kept: what the bucket lacks, when that was, and the figures it was counted with.
 -- "window": `figure` is the quota, `size` a slice's microseconds. Kept: a count for each slice.
 -- "slots": `figure` is the number of slots, `size` the milliseconds that they stay lent, `slice` tells one word of a gateway from
@@ -34,7 +34,7 @@ local function bucket(key, a)
       lacks = math.min(math.ceil(lacks / old_emission * emission), depth)
     end
   end
-  lacks = math.max(0, lacks - a[7])
+  lacks = math.max(0, math.min(lacks + a[10], depth) - a[7])
   local lent = lend(math.floor((depth - lacks) / emission), a[5], a[6])
   lacks = lacks + lent * emission
   if lacks > 0 then
@@ -61,9 +61,13 @@ local function window(key, a)
       order[#order + 1] = from
     end
   end
-  if #kept == 0 and a[9] > 0 then
-    counts[slice], total = math.min(a[9], quota), math.min(a[9], quota)
-    order[1] = slice
+  local more = a[10]
+  if #kept == 0 then more = more + a[9] end
+  more = math.min(more, math.max(0, quota - total))
+  if more > 0 then
+    if not counts[slice] then order[#order + 1] = slice end
+    counts[slice], total = (counts[slice] or 0) + more, total + more
+    redis.call('HSET', key, number(slice), number(counts[slice]))
   end
   table.sort(order)
   for _, from in ipairs(order) do
@@ -75,10 +79,9 @@ local function window(key, a)
   end
   local want, least = a[5], a[6]
   local lent = lend(quota - total, want, least)
-  if lent > 0 or #kept == 0 then
-    counts[slice] = (counts[slice] or 0) + lent
-    total = total + lent
-    if counts[slice] > 0 then redis.call('HSET', key, number(slice), number(counts[slice])) end
+  if lent > 0 then
+    counts[slice], total = (counts[slice] or 0) + lent, total + lent
+    redis.call('HSET', key, number(slice), number(counts[slice]))
   end
   local newest = math.max(slice, order[#order] or 0)
   redis.call('PEXPIRE', key, number(math.ceil(((newest + SLICES) * slice_us - now) / 1000)))
@@ -107,7 +110,7 @@ local function slots(key, a, gateway)
       others, latest = others + held, math.max(latest, till)
     end
   end
-  local held, till = a[10], now + a[3] * 1000
+  local held, till = a[11], now + a[3] * 1000
   local lent = lend(a[2] - others - held, a[5], a[6])
   held = held + lent
   if held > 0 then
@@ -121,8 +124,8 @@ end
 
 local answers = {}
 for i, key in ipairs(KEYS) do
-  local from, a = 1 + (i - 1) * 10, {}
-  for j = 1, 10 do a[j] = tonumber(ARGV[from + j]) end
+  local from, a = 1 + (i - 1) * 11, {}
+  for j = 1, 11 do a[j] = tonumber(ARGV[from + j]) end
   local kind, lent, lacks, rest = ARGV[from + 1], 0, 0, 0
   if kind == 'bucket' then
     lent, lacks, rest = bucket(key, a)

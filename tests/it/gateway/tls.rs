@@ -1,5 +1,6 @@
 //! TLS on both sides: certificates made on the spot, reloads, and nobody trusted unasked.
 
+mod balancer;
 mod clients;
 mod faults;
 mod names;

@@ -59,7 +59,7 @@ impl Central {
     }
 
     fn bucket(&mut self, figures: &Gcra, ask: &Ask, now: Nanos) -> Answer {
-        let lacks = self.tat.since(now).saturating_sub(ask.back);
+        let lacks = self.tat.since(now).saturating_add(ask.owed).min(figures.depth_ns()).saturating_sub(ask.back);
         let free = figures.depth_ns().saturating_sub(lacks) / figures.emission_ns();
         let lent = given(free, ask);
         let lacks = lacks + lent * figures.emission_ns().get();

@@ -1,11 +1,17 @@
 //! Client certificates: who comes in, what the upstream is told, and that nobody resumes past a change.
 
-use crate::support::running::Setup;
+use crate::support::running::{Folder, Setup};
 use crate::support::secure::{Authority, Caller, Manner, Pair, SecureGateway, TLS12, TLS13, files};
 use crate::support::upstream::Upstream;
-use crate::support::wait::wait_until;
+use crate::support::wait::{PATIENCE, wait_until};
 use rcgen::{KeyPair, SerialNumber};
 use sha2::{Digest, Sha256};
+use std::net::TcpListener;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tollgate::clock::Time;
+use tollgate::engine::Seed;
+use tollgate::tls::{Acceptor, HandshakeError, Lasting, Protocol};
 
 const HEADER: &str = "tollgate-client-certificate-sha256";
 const FORGED: &str = "Tollgate-Client-Certificate-SHA256: forged\r\nTollgate_Client_Certificate_SHA256: forged\r\n";
@@ -115,4 +121,64 @@ fn a_session_does_not_outlive_the_trust_it_began_with() {
         assert!(resumed().is_err(), "its authority is trusted no more");
         assert_eq!(open.ask("api.test").unwrap(), 200, "open connections go on");
     }
+}
+
+/// A full handshake verifies by the machine's clock; here only the clock that resumptions ask goes on.
+#[test]
+fn a_session_does_not_outlive_its_certificate() {
+    let (ca, clients, folder) = (Authority::new("ca"), Authority::new("clients"), Folder::new());
+    ca.issue(&["api.test"]).put(&folder, "a");
+    folder.put("clients.pem", &clients.pem);
+    let tls = format!("{}, client_ca = \"clients.pem\"", files("a"));
+    let text = Setup::new(([127, 0, 0, 1], 1).into()).server(&format!("tls = {{ {tls} }}")).toml();
+    let config = tollgate::config::parse(&text, &folder.path("tollgate.toml"), &Seed([1, 2])).unwrap();
+    let (now, mut lasting, mut warnings) = (Time::system().wall(), Lasting::default(), Vec::new());
+    let server = &config.server;
+    let tls = server.tls.as_ref().unwrap();
+    let acceptor = Acceptor::load(tls, server, &[Protocol::Http1], &mut lasting, now, &mut warnings).unwrap();
+
+    let not_after = now + Duration::from_secs(3 * 86_400);
+    let certificate = clients.issue_with(&["client"], KeyPair::generate().unwrap(), |params| {
+        params.not_after = rcgen::date_time_ymd(2000, 1, 1) + since_2000(not_after);
+    });
+    let late = not_after + Duration::from_secs(2);
+    for versions in [TLS13, TLS12] {
+        let caller = Caller::with(&ca, Manner { certificate: Some(&certificate), versions, ..Manner::default() });
+        for (asked, expected) in [(late, Ok(false)), (now, Ok(true)), (late, Err(()))] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let (told, resumed) = std::thread::scope(|scope| {
+                let serving = scope.spawn(|| serve_once(&acceptor, listener, asked));
+                (caller.ask(address, "api.test").map(|answer| answer.0), serving.join().unwrap())
+            });
+            assert_eq!(told.is_ok(), expected.is_ok(), "{told:?}");
+            match resumed {
+                Ok(resumed) => assert_eq!(Ok(resumed), expected),
+                Err(error) => assert!(expected.is_err() && matches!(error, HandshakeError::Expired), "{error}"),
+            }
+        }
+    }
+}
+
+/// Seconds since the year 2000, as the library that makes certificates takes them.
+fn since_2000(moment: jiff::Timestamp) -> Duration {
+    Duration::from_secs(u64::try_from(moment.as_second()).unwrap() - 946_684_800)
+}
+
+/// One handshake with this time on the clock and, where it succeeds, one answer; whether it was a resumption.
+fn serve_once(acceptor: &Acceptor, listener: TcpListener, now: jiff::Timestamp) -> Result<bool, HandshakeError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let (socket, _) = tokio::time::timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+        let (mut stream, handshake) = acceptor.accept(socket, || now).await?;
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).await? == 1 {
+            head.push(byte[0]);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+        stream.shutdown().await?;
+        Ok(handshake.resumed)
+    })
 }

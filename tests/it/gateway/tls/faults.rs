@@ -106,3 +106,29 @@ fn handshakes_take_turns() {
     assert_eq!(waiting.ask("api.test").unwrap(), 200, "its turn came");
     drop(silent);
 }
+
+/// Whoever floods with handshakes pays for whole ones: what is begun and left takes no turn for long, and leaves nothing.
+#[test]
+fn a_flood_of_abandoned_handshakes_leaves_nothing_and_disturbs_nobody() {
+    const FLOOD: u16 = 400;
+    let (ca, upstream) = (Authority::new("ca"), Upstream::fine());
+    let gateway = gateway(&ca, &upstream, "max_handshakes = 4");
+    let caller = Caller::new(&ca);
+    let mut inside = caller.connect(gateway.address(), "api.test");
+    assert_eq!(inside.ask("api.test").unwrap(), 200);
+    for nth in 0..FLOOD {
+        let mut leaving = caller.connect(gateway.address(), "api.test");
+        leaving.0.conn.write_tls(&mut leaving.0.sock).unwrap();
+        drop(leaving);
+        if nth % 20 == 0 {
+            assert_eq!(inside.ask("api.test").unwrap(), 200, "those inside notice nothing");
+        }
+    }
+    assert_eq!(Caller::new(&ca).ask(gateway.address(), "api.test").unwrap().0, 200, "and others come in");
+    drop(inside);
+    wait_until("nobody is left", || gateway.running.metrics().sum("tollgate_connections", &[]) == 0.0);
+    // Some have the server's part before their end is seen; all are counted once.
+    let ends = ["full", "resumed", "failed", "timed_out"].map(|end| gateway.handshakes(end));
+    assert_eq!(ends.iter().sum::<f64>(), f64::from(FLOOD) + 2.0, "{ends:?}");
+    assert_eq!(gateway.handshakes("timed_out"), 0.0);
+}
