@@ -66,11 +66,11 @@ impl Store {
             breaker: Breaker::default(),
             owing: Owing::default(),
             gateway: gateway.into(),
+            since_us: u64::try_from(since).unwrap_or_default(),
+            waiting: Waiting::default(),
             life: random.0[1],
             threads: AtomicU64::new(0),
             time,
-            since_us: u64::try_from(since).unwrap_or_default(),
-            waiting: Waiting::default(),
             metrics,
         })
     }
