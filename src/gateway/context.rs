@@ -7,6 +7,7 @@ use super::access_log::AccessLog;
 use super::credentials::Credential;
 use super::exchange::Exchange;
 use super::ids::RequestIds;
+use super::kept::Kept;
 use super::overriding::Overriding;
 use super::texts::Texts;
 use crate::board::Desk;
@@ -347,7 +348,7 @@ pub struct Observed<B> {
     /// As it came.
     pub request: Request<B>,
     /// The record of it.
-    pub exchange: Exchange,
+    pub exchange: Kept<Exchange>,
 }
 
 /// A request with a good key.
@@ -355,7 +356,7 @@ pub struct Authenticated<B> {
     /// As it came.
     pub request: Request<B>,
     /// The record of it.
-    pub exchange: Exchange,
+    pub exchange: Kept<Exchange>,
     /// Whom the key names.
     pub principal: Arc<Principal>,
 }
@@ -365,13 +366,13 @@ pub struct Classified<B> {
     /// With its canonical path.
     pub request: Request<B>,
     /// The record of it.
-    pub exchange: Exchange,
+    pub exchange: Kept<Exchange>,
     /// Whom the key names.
     pub principal: Arc<Principal>,
     /// What decides.
-    pub class: RequestClass,
+    pub class: Kept<RequestClass>,
     /// What it has taken so far.
-    pub held: Held,
+    pub held: Kept<Held>,
     /// The moment at which all limits decide.
     pub at: Nanos,
 }

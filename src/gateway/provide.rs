@@ -30,7 +30,7 @@ pub(super) fn ask<B>(classified: &mut Classified<B>, lender: &Rc<Lender>) -> Opt
         return None;
     }
     let (home, view) = (Rc::clone(&exchange.home), Rc::clone(&exchange.view));
-    Some(Provision { home, view, class: *class, lender: Rc::clone(lender), answers })
+    Some(Provision { home, view, class: **class, lender: Rc::clone(lender), answers })
 }
 
 impl Provision {

@@ -4,6 +4,7 @@ use super::client_body::ClientBody;
 use super::http1;
 use super::http2::StreamBody;
 use super::inlet::ClientFault;
+use super::own_fields::OwnFields;
 use super::pace::Pace;
 use super::read_ahead::{ReadAhead, ReadFault};
 use crate::budget::Charge;
@@ -130,8 +131,10 @@ pub struct RequestBody {
     /// Bytes that may still come.
     room: u64,
     progress: Option<Rc<Cell<Instant>>>,
+    /// What the gateway adds to the head that goes before it.
+    own: OwnFields,
     /// Memory for what waits of it.
-    held: Option<Charge>,
+    _held: Option<Charge>,
 }
 
 impl RequestBody {
@@ -144,14 +147,29 @@ impl RequestBody {
         most: u64,
         progress: Option<Rc<Cell<Instant>>>,
     ) -> RequestBody {
-        RequestBody { inner, pace, room: most, progress, held: None }
+        RequestBody { inner, pace, room: most, progress, own: OwnFields::default(), _held: None }
     }
 
     /// The same with memory for what waits of it for the server; it goes back with the body.
     #[must_use]
-    pub fn within(mut self, held: Option<Charge>) -> RequestBody {
-        self.held = held;
-        self
+    pub fn within(self, held: Option<Charge>) -> RequestBody {
+        RequestBody { _held: held, ..self }
+    }
+
+    /// The same behind a head that the gateway adds these fields to.
+    #[must_use]
+    pub fn behind(self, own: OwnFields) -> RequestBody {
+        RequestBody { own, ..self }
+    }
+
+    /// What the gateway adds to the head that goes before it.
+    #[must_use]
+    pub fn own(&self) -> &OwnFields {
+        &self.own
+    }
+
+    pub(super) fn own_lines(&self) -> &[u8] {
+        self.own.lines()
     }
 
     /// Counts a frame, unless it is more than may come.

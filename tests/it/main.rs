@@ -14,6 +14,7 @@ mod fuzz;
 mod gateway;
 #[cfg(test)]
 mod hardening;
+#[cfg(test)]
 mod leases;
 #[cfg(test)]
 mod material;
