@@ -109,9 +109,8 @@ fn outgoing(
     parts.extensions.clear();
     let progress = (!body.is_end_stream()).then(|| Rc::new(Cell::new(timer_now())));
     let most = longest_body(&config.server).unwrap_or(u64::MAX);
-    let body = RequestBody::new(body, client_pace(&config.server, &parts.headers), most, progress.clone())
-        .behind(own)
-        .within(room);
+    let body = RequestBody::new(body, client_pace(&config.server, &parts.headers), most, progress.clone());
+    let body = body.behind(own).within(room);
     (Request::from_parts(parts, body), progress)
 }
 

@@ -134,7 +134,7 @@ pub struct RequestBody {
     /// What the gateway adds to the head that goes before it.
     own: OwnFields,
     /// Memory for what waits of it.
-    _held: Option<Charge>,
+    held: Option<Charge>,
 }
 
 impl RequestBody {
@@ -147,13 +147,7 @@ impl RequestBody {
         most: u64,
         progress: Option<Rc<Cell<Instant>>>,
     ) -> RequestBody {
-        RequestBody { inner, pace, room: most, progress, own: OwnFields::default(), _held: None }
-    }
-
-    /// The same with memory for what waits of it for the server; it goes back with the body.
-    #[must_use]
-    pub fn within(self, held: Option<Charge>) -> RequestBody {
-        RequestBody { _held: held, ..self }
+        RequestBody { inner, pace, room: most, progress, own: OwnFields::default(), held: None }
     }
 
     /// The same behind a head that the gateway adds these fields to.
@@ -170,6 +164,13 @@ impl RequestBody {
 
     pub(super) fn own_lines(&self) -> &[u8] {
         self.own.lines()
+    }
+
+    /// The same with memory for what waits of it for the server; it goes back with the body.
+    #[must_use]
+    pub fn within(mut self, held: Option<Charge>) -> RequestBody {
+        self.held = held;
+        self
     }
 
     /// Counts a frame, unless it is more than may come.

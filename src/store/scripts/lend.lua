@@ -37,8 +37,9 @@ local function bucket(key, a)
     local old_emission, old_scale = tonumber(kept[3]), tonumber(kept[4])
     lacks = math.max(0, tonumber(kept[1]) - math.max(0, now - kept[2]) * old_scale)
     if old_emission ~= emission or old_scale ~= scale then
-      lacks = math.min(math.ceil(lacks / old_emission * emission), depth)
+      lacks = math.ceil(lacks / old_emission * emission)
     end
+    lacks = math.min(lacks, depth)
   end
   lacks = math.max(0, math.min(lacks + a[10], depth) - a[7])
   local lent = lend(math.floor((depth - lacks) / emission), a[5], a[6])
