@@ -37,7 +37,8 @@ EXPLAINED = {
     ],
     "testssl": [
         (r"FIXME|Client-Initiated Renegotiation|secure_client_renego",
-         "openssl waits for a renegotiation that the server has declined, until the tool ends it"),
+         "openssl waits for a renegotiation that the server has declined, until the tool ends it; "
+         "sslyze makes the same check and finds it declined"),
     ],
 }
 
