@@ -2,8 +2,8 @@
 //!
 //! What a connection holds is bounded by itself, but thousands of them at their bound are more than a machine has. So whoever
 //! buffers for a client takes the bytes from the process's [`Budget`] by a [`Charge`]: half-sent heads, bodies that are looked
-//! into, responses that a client does not read. At the bound nothing waits for memory: connections are not accepted, idle ones
-//! are asked to leave, and what needs more is refused with 503.
+//! into, sent to a slow server or kept for another try, responses that a client does not read. At the bound nothing waits for
+//! memory: connections are not accepted, idle ones are asked to leave, and what needs more is refused with 503.
 //!
 //! Nothing is charged on the way of a request that comes in one piece and whose response the client takes.
 

@@ -7,10 +7,12 @@
 mod question;
 mod reasons;
 mod state;
+mod turn;
 pub mod words;
 
 pub use question::{BadQuestion, MAX_GIVEN, Question, Written};
 pub use state::{State, figures, milliseconds};
+pub use turn::Turn;
 
 use crate::body::{Body, Findings};
 use crate::classification::{self, Asked, Classifier, Unfit, connected_account};
@@ -45,6 +47,9 @@ pub struct Explanation {
     pub limits: Vec<Explained>,
     /// Limits that do not apply and are left out here.
     pub omitted: usize,
+    /// The object that it takes turns at, once no limit has refused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub turn: Option<Turn>,
     /// The limit that refuses this very request now.
     pub refuses_now: Option<Box<str>>,
     /// What refuses first, if such requests keep coming.
@@ -192,6 +197,7 @@ pub fn explain(question: &Question, config: &Config, engine: &Engine, now: Nanos
     if let Some(inspection) = config.inspection(class.endpoint) {
         request.facts = classification::named_facts(inspection, &findings).collect();
     }
+    let turn = Turn::of(config, class.endpoint, &request.values);
     let canonical = path::canonical(question.path.as_bytes()).ok();
     let found = canonical.as_ref().and_then(|path| config.index.find(&question.method, path));
     let telling =
@@ -200,7 +206,7 @@ pub fn explain(question: &Question, config: &Config, engine: &Engine, now: Nanos
     let refuses = |limit: &&Explained| limit.enforced && limit.state.as_ref().is_some_and(|state| !state.admits);
     let refuses_now = limits.iter().find(refuses).map(|limit| limit.name.clone());
     let first = telling.first();
-    Explanation { request, refused: None, limits, omitted, refuses_now, first, assumed: question.assumed.clone() }
+    Explanation { request, refused: None, limits, omitted, turn, refuses_now, first, assumed: question.assumed.clone() }
 }
 
 fn described(
@@ -235,6 +241,7 @@ fn refused(request: Described, question: &Question, why: String) -> Explanation 
         refused: Some(why),
         limits: Vec::new(),
         omitted: 0,
+        turn: None,
         refuses_now: None,
         first: First::default(),
         assumed: question.assumed.clone(),
@@ -262,7 +269,11 @@ fn inspected<'q>(
     engine: &Engine,
 ) -> (RequestClass, Findings<'q>) {
     let Some(inspection) = config.inspection(class.endpoint) else { return (class, Findings::default()) };
-    let body = if question.form.is_empty() { Body::Empty } else { Body::Form(question.form.as_bytes()) };
+    let body = match (question.form.as_str(), question.json.as_str()) {
+        ("", "") => Body::Empty,
+        ("", json) => Body::Json(json.as_bytes()),
+        (form, _) => Body::Form(form.as_bytes()),
+    };
     let findings = inspection.read(body, &question.query);
     classification::take(&mut class, &findings, &engine.seed());
     (class, findings)

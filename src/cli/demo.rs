@@ -78,7 +78,7 @@ fn introduce(gateway: &Gateway, upstream: SocketAddr, live: &Secret<'_>, test: &
          curl -i http://{address}/v1/customers -u {test}: -d email=jenny@example.com\n\
          \n\
          Go past a limit (15 payouts a second):\n  \
-         for i in $(seq 40); do curl -s -o /dev/null -w '%{{http_code}} ' http://{address}/v1/payouts -u {test}: -d amount=1; done\n\
+         curl -s -o /dev/null -w '%{{http_code}} ' 'http://{address}/v1/payouts?n=[1-40]' -u {test}: -d amount=1\n\
          \n\
          Ctrl-C ends it."
     )

@@ -32,6 +32,9 @@ pub struct Explain {
     /// A key of the form in the body, as often as needed.
     #[arg(long = "form", value_name = "KEY=VALUE")]
     form: Vec<String>,
+    /// A body of JSON, in place of a form.
+    #[arg(long, value_name = "JSON", conflicts_with = "form")]
+    json_body: Option<String>,
     /// The account acted for (Stripe-Account).
     #[arg(long, value_name = "ACCOUNT")]
     connected: Option<String>,
@@ -86,6 +89,7 @@ impl Explain {
             ip: self.ip.as_deref(),
             headers: self.headers.iter().map(String::as_str).collect(),
             form: self.form.iter().map(String::as_str).collect(),
+            json: self.json_body.as_deref(),
         }
     }
 }
@@ -125,6 +129,9 @@ fn write(explanation: &Explanation, out: &mut impl Write) -> std::io::Result<()>
     }
     if explanation.limits.is_empty() {
         writeln!(out, "\nThere are no limits.")?;
+    }
+    if let Some(turn) = &explanation.turn {
+        writeln!(out, "\n{STRONG}object lock{STRONG:#}\n  {}", turn.words)?;
     }
     write_first(explanation, out)
 }

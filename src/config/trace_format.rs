@@ -14,6 +14,7 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub struct TraceFormat {
     /// What the lines look like; it also gives every other field its default.
+    #[serde(default)]
     pub kind: TraceKind,
     /// The time of the request.
     pub time: Option<String>,
@@ -48,7 +49,7 @@ pub struct TraceFormat {
 }
 
 /// What lines look like.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum TraceKind {
     /// The gateway's own access log. Its fields need no mapping and take none.
@@ -56,6 +57,7 @@ pub enum TraceKind {
     /// The combined format of nginx and Apache, and logs that begin as it does.
     Combined,
     /// One JSON object a line; no field has a default.
+    #[default]
     Json,
     /// JSON as Caddy writes it.
     Caddy,

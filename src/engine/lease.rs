@@ -198,6 +198,8 @@ pub(super) struct Lease {
     spare: u64,
     /// What the store has yet to be told of.
     owed: u64,
+    /// The store has yet to be told of other figures, even if there is nothing to be had.
+    is_changed: bool,
 }
 
 impl Lease {
@@ -225,6 +227,7 @@ impl Lease {
             disturbances: 0,
             spare: 0,
             owed: 0,
+            is_changed: false,
         }
     }
 
@@ -267,7 +270,8 @@ impl Lease {
         }
         // Others may give back what they have not used.
         let others_gave_at = if terms.gateways > 1 { self.asked_at.saturating_add(terms.ttl_ns) } else { Nanos::MAX };
-        if self.wait_for(limiter, now, price, free, terms).is_none_or(|at| at.min(others_gave_at) > now) {
+        let ask_at = if self.is_changed { now } else { others_gave_at };
+        if self.wait_for(limiter, now, price, free, terms).is_none_or(|at| at.min(ask_at) > now) {
             return Need::InVain;
         }
         self.waiting = self.waiting.saturating_add(waits);
@@ -448,6 +452,7 @@ impl Lease {
         // The store tells words apart by the microsecond.
         let now = now.max(self.asked_at.saturating_add(1_000));
         let ask = Ask { asked_at: now, ..ask };
+        self.is_changed = false;
         (self.is_asking, self.asked_at, self.seen, self.waiting, self.owed) = (true, now, 0, 0, 0);
         ask
     }

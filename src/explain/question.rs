@@ -37,6 +37,8 @@ pub struct Written<'a> {
     pub headers: Vec<&'a str>,
     /// Keys of the form in the body as `key=value`.
     pub form: Vec<&'a str>,
+    /// A body of JSON, in place of a form.
+    pub json: Option<&'a str>,
 }
 
 /// A question that can be answered.
@@ -49,6 +51,7 @@ pub struct Question {
     pub(super) headers: HeaderMap,
     pub(super) client: IpAddr,
     pub(super) form: String,
+    pub(super) json: String,
     pub(super) principal: Principal,
     pub(super) assumed: Vec<String>,
 }
@@ -91,6 +94,7 @@ impl Question {
             headers,
             client,
             form: form(&written.form)?,
+            json: json(written)?,
             principal,
             assumed,
         })
@@ -148,6 +152,16 @@ fn form(written: &[&str]) -> Result<String, BadQuestion> {
         encode(value, &mut form);
     }
     Ok(form)
+}
+
+fn json(written: &Written<'_>) -> Result<String, BadQuestion> {
+    let Some(text) = written.json else { return Ok(String::new()) };
+    if !written.form.is_empty() {
+        return Err(bad("a body is a form or JSON, not both"));
+    }
+    let read: Result<serde::de::IgnoredAny, _> = serde_json::from_str(text);
+    read.map_err(|error| bad(format!("the body is not JSON: {error}")))?;
+    Ok(text.to_owned())
 }
 
 fn encode(text: &str, form: &mut String) {

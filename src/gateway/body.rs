@@ -95,8 +95,8 @@ impl Rest {
     }
 
     /// Lets go of all but the record.
-    pub(super) fn into_exchange(self: Box<Self>) -> Kept<Exchange> {
-        let Rest { exchange, .. } = *self;
+    pub(super) fn into_exchange(self) -> Kept<Exchange> {
+        let Rest { exchange, .. } = self;
         exchange
     }
 }

@@ -12,6 +12,7 @@ use super::refusal::{BadRequest, Refusal, UpstreamFailure};
 use super::rewrite;
 use super::tries::{Cause, Tries};
 use super::tunnel;
+use crate::budget::Charge;
 use crate::clock::timer_now;
 use crate::config::{self, Upstream};
 use crate::engine::Nanos;
@@ -29,6 +30,11 @@ use std::future::Future;
 use std::rc::Rc;
 use tokio::time::Instant;
 
+/// Bytes of a body that may wait for a server at once: those put together to be written, and one read of the client's.
+const WAITING_BYTES: usize = 48 * 1024;
+/// Bodies up to so many bytes are in what a connection takes of the budget for itself.
+const SMALL_BYTES: usize = 4 * 1024;
+
 /// Forwards one admitted request.
 ///
 /// All that needs no waiting is done in the call itself, and what is done seldom is boxed: a future is moved on its way up
@@ -40,21 +46,46 @@ pub fn forward(
     classified: Classified<ReadAhead<ClientBody>>,
 ) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
     let Classified { mut request, mut exchange, principal, class, mut held, .. } = classified;
-    held.commit();
-    exchange.forwarded = true;
-    let config = &exchange.view.snapshot.config;
-    let transaction = config.endpoints.get(class.endpoint.0 as usize).is_some_and(|endpoint| endpoint.transaction);
-    exchange.transaction = transaction.then(|| Box::new(*class));
+    let room = room_to_wait(request.body(), &exchange);
+    if room.is_ok() {
+        held.commit();
+        exchange.forwarded = true;
+        let config = &exchange.view.snapshot.config;
+        let transaction = config.endpoints.get(class.endpoint.0 as usize).is_some_and(|endpoint| endpoint.transaction);
+        exchange.transaction = transaction.then(|| Box::new(*class));
+    }
     let place = exchange.view.snapshot.config.routes.get(class.route.0 as usize).map(|route| route.upstream);
     let upgrade = tunnel::Upgrade::take(&mut request, &exchange);
-    let (mut outgoing, progress) = outgoing(request, place, &exchange, &principal);
+    let (is_refused, room) = (room.is_err(), room.unwrap_or_default());
+    let (mut outgoing, progress) = outgoing(request, place, &exchange, &principal, room);
     if let Some(upgrade) = &upgrade {
         upgrade.ask(outgoing.headers_mut());
     }
     let mut rest = Rest::new(held, exchange);
     rest.upgrade = upgrade;
-    converse(place, outgoing, progress, rest)
+    converse(place, outgoing, progress, rest, is_refused)
 }
+
+/// Memory for what waits of a body for a slow server: none where it is no more than what its connection holds anyway.
+///
+/// # Errors
+/// When there is none: then the request has cost nothing.
+fn room_to_wait(body: &ReadAhead<ClientBody>, exchange: &Exchange) -> Result<Option<Charge>, NoRoom> {
+    if body.is_end_stream() {
+        return Ok(None);
+    }
+    let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+    let bytes = length.map_or(WAITING_BYTES, |length| length.min(WAITING_BYTES)).max(body.front().len());
+    if bytes <= SMALL_BYTES {
+        return Ok(None);
+    }
+    let mut held = Charge::none(&exchange.home.shared.budget);
+    if held.try_set(bytes) { Ok(Some(held)) } else { Err(NoRoom) }
+}
+
+/// `max_buffer_memory` is used up.
+#[derive(Clone, Copy, Debug)]
+struct NoRoom;
 
 /// When the last byte of a request's body came, for requests that have one.
 type Progress = Option<Rc<Cell<Instant>>>;
@@ -65,6 +96,7 @@ fn outgoing(
     place: Option<usize>,
     exchange: &Exchange,
     principal: &Principal,
+    room: Option<Charge>,
 ) -> (Request<RequestBody>, Progress) {
     let config = &exchange.view.snapshot.config;
     let (mut parts, body) = request.into_parts();
@@ -77,7 +109,8 @@ fn outgoing(
     parts.extensions.clear();
     let progress = (!body.is_end_stream()).then(|| Rc::new(Cell::new(timer_now())));
     let most = longest_body(&config.server).unwrap_or(u64::MAX);
-    let body = RequestBody::new(body, client_pace(&config.server, &parts.headers), most, progress.clone()).behind(own);
+    let body = RequestBody::new(body, client_pace(&config.server, &parts.headers), most, progress.clone());
+    let body = body.behind(own).within(room);
     (Request::from_parts(parts, body), progress)
 }
 
@@ -104,16 +137,20 @@ fn converse(
     mut outgoing: Request<RequestBody>,
     progress: Progress,
     mut rest: Box<Rest>,
+    is_refused: bool,
 ) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
     async move {
         let refused = |refusal, rest: Box<Rest>| Err(Refused::new(refusal, rest.into_exchange()));
+        if is_refused {
+            return refused(Refusal::Overloaded, rest);
+        }
         let view = Rc::clone(&rest.exchange.view);
         let mut route = match Route::enter(&view, place, &outgoing, &mut rest) {
             Ok(route) => route,
             Err(failure) => return refused(Refusal::Upstream(failure), rest),
         };
         if route.tries.wants_body()
-            && let Err(fault) = Box::pin(route.tries.keep_body(&mut outgoing)).await
+            && let Err(fault) = Box::pin(route.tries.keep_body(&mut outgoing, &rest.exchange.home.shared.budget)).await
         {
             return refused(client_fault(&fault), rest);
         }

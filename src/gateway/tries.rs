@@ -5,6 +5,7 @@
 //! sent once: its outcome is unknown, and only the client can know what to do. Bounds: `attempts` for the request, the budget for
 //! the upstream. Limits are charged once, and slots are held all along.
 
+use crate::budget::{Budget, Charge};
 use crate::config::{Retries, RetryOn};
 use crate::engine::Nanos;
 use crate::upstream::{BodyFault, Dice, Group, RequestBody, Server, ServerId};
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderName, Method, Request, StatusCode};
 use http_body::Body;
+use std::sync::Arc;
 use std::time::Duration;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -112,6 +114,8 @@ pub(super) struct Tries<'a> {
     cause: Option<Cause>,
     /// The same, until it is known how the try after it ended.
     open: Option<Cause>,
+    /// Memory for a body that is kept.
+    held: Option<Charge>,
 }
 
 impl<'a> Tries<'a> {
@@ -137,6 +141,7 @@ impl<'a> Tries<'a> {
             was_stale: false,
             cause: None,
             open: None,
+            held: None,
         }
     }
 
@@ -145,8 +150,19 @@ impl<'a> Tries<'a> {
         matches!(self.spare, Spare::Head(_))
     }
 
-    /// Keeps the body for another try, if it is small enough.
-    pub(super) async fn keep_body(&mut self, request: &mut Request<RequestBody>) -> Result<(), BodyFault> {
+    /// Keeps the body for another try, if it is small enough and there is memory for it; else it is sent once.
+    pub(super) async fn keep_body(
+        &mut self,
+        request: &mut Request<RequestBody>,
+        budget: &Arc<Budget>,
+    ) -> Result<(), BodyFault> {
+        let length = request.body().size_hint().exact().and_then(|length| usize::try_from(length).ok());
+        let mut held = Charge::none(budget);
+        if !held.try_set(length.unwrap_or(self.retries.max_body).min(self.retries.max_body)) {
+            self.spare = Spare::None;
+            return Ok(());
+        }
+        self.held = Some(held);
         let kept = request.body_mut().keep(self.retries.max_body).await?;
         self.spare = match (std::mem::replace(&mut self.spare, Spare::None), kept) {
             (Spare::Head(head), Some(body)) => Spare::Whole(head, body),

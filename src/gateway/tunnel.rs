@@ -10,6 +10,7 @@ use super::exchange::Exchange;
 use super::headers;
 use super::observe::Refused;
 use super::refusal::{Refusal, UpstreamFailure};
+use crate::budget::Charge;
 use crate::upstream::http1::Stream;
 use crate::upstream::{BodyFault, ClientBody, Outlet, ReadAhead, Tick};
 use bytes::{Buf, Bytes, BytesMut};
@@ -72,11 +73,13 @@ pub(super) fn accept(mut parts: Parts, mut rest: Box<Rest>) -> Result<Response<G
     headers::forward_response(&mut parts.headers, &rest.exchange);
     parts.headers.insert(header::UPGRADE, upgrade.protocol);
     let idle = rest.exchange.view.snapshot.config.server.tunnel_idle_timeout;
+    let held = Charge::none(&rest.exchange.home.shared.budget);
     let tunnel = Tunnel {
         io,
         early,
         outlet: upgrade.outlet,
         sending: Bytes::new(),
+        held,
         client: Side::Open,
         upstream: Side::Open,
         tick: Tick::new(idle),
@@ -105,6 +108,8 @@ pub struct Tunnel {
     outlet: Outlet,
     /// From the client, on its way.
     sending: Bytes,
+    /// Memory for it, while the upstream does not take it.
+    held: Charge,
     client: Side,
     upstream: Side,
     tick: Tick,
@@ -139,11 +144,17 @@ impl Tunnel {
         let broken = |error: io::Error| BodyFault::Upstream(error.into());
         while self.client != Side::Closed {
             if !self.sending.is_empty() {
-                let sent = ready!(Pin::new(&mut self.io).poll_write(cx, &self.sending)).map_err(broken)?;
+                let Poll::Ready(sent) = Pin::new(&mut self.io).poll_write(cx, &self.sending) else {
+                    // It is there already, so there is no asking whether it may be.
+                    self.held.set(self.sending.len());
+                    return Poll::Pending;
+                };
+                let sent = sent.map_err(broken)?;
                 if sent == 0 {
                     return Poll::Ready(Err(broken(io::ErrorKind::WriteZero.into())));
                 }
                 self.sending.advance(sent);
+                self.held.set(0);
                 self.tick.reset();
             } else if self.client == Side::Ended {
                 ready!(Pin::new(&mut self.io).poll_shutdown(cx)).map_err(broken)?;

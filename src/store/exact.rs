@@ -14,6 +14,7 @@ use super::{Connection, Link, Script};
 use crate::config::Topology;
 use crate::engine::{Id, Limiter, Nanos, Outcome, Question, Questions, Told};
 use redis::{FromRedisValue, RedisResult, Value};
+use std::cell::Cell;
 use std::rc::Rc;
 use tokio::sync::oneshot;
 
@@ -43,7 +44,7 @@ pub struct Grip {
 
 /// Something taken from one partition.
 pub(super) enum Taken {
-    Tokens { key: Key, worth_us: f64 },
+    Tokens { key: Key, worth_us: f64, lacking_us: f64, disturbances: i64 },
     Counts { key: Key, slice: i64, cost: u32, length_us: f64 },
     Slot { key: Key, name: String },
 }
@@ -56,6 +57,14 @@ impl Grip {
     pub fn commit(&mut self) {
         self.committed = true;
         self.taken.retain(|taken| matches!(taken, Taken::Slot { .. }));
+    }
+}
+
+impl Grip {
+    /// The request was decided without Redis meanwhile, and what it spent there will be told: a bucket then lacks the more of both,
+    /// not the sum, so its tokens must not go back.
+    fn count_once(&mut self) {
+        self.taken.retain(|taken| !matches!(taken, Taken::Tokens { .. }));
     }
 }
 
@@ -73,6 +82,17 @@ struct Asked {
     words: [Vec<u8>; 7],
     /// The name of the slot, where it is for one.
     slot: Option<String>,
+}
+
+/// One call of the script.
+struct Call {
+    questions: Vec<Question>,
+    asked: Vec<Asked>,
+    words: Vec<Vec<u8>>,
+    cost: u32,
+    at: Nanos,
+    /// Whoever asked has given up waiting and gone on without the answer.
+    late: Rc<Cell<bool>>,
 }
 
 impl Exact {
@@ -143,33 +163,31 @@ impl Exact {
         let mut words = vec![now, if take { b"1".to_vec() } else { b"0".to_vec() }];
         words.extend(asked.iter().flat_map(|asked| asked.words.clone()));
         self.tending.recover();
-        let exact = Rc::clone(&self);
+        let (exact, late) = (Rc::clone(&self), Rc::new(Cell::new(false)));
+        let given_up = Rc::clone(&late);
         let keys: Vec<_> = questions.iter().map(|question| question.partition.key).collect();
         let answered = self
             .link
-            .call(async move |connection| exact.run(connection, questions, asked, words, cost, at).await)
+            .call(async move |connection| exact.run(connection, Call { questions, asked, words, cost, at, late }).await)
             .await;
         if answered.is_err() {
+            given_up.set(true);
             self.link.store().owe_again(keys.into_iter().zip(owed));
         }
         answered
     }
 
     /// Runs the script in a task of its own, which outlives whoever waits for it.
-    async fn run(
-        self: Rc<Self>,
-        mut connection: Connection,
-        questions: Vec<Question>,
-        asked: Vec<Asked>,
-        words: Vec<Vec<u8>>,
-        cost: u32,
-        at: Nanos,
-    ) -> Result<Answer, Fault> {
+    async fn run(self: Rc<Self>, mut connection: Connection, call: Call) -> Result<Answer, Fault> {
+        let Call { questions, asked, words, cost, at, late } = call;
         let (tell, told) = oneshot::channel();
         tokio::task::spawn_local(async move {
             let keys: Vec<&[u8]> = asked.iter().map(|asked| &*asked.key).collect();
             let value = self.decide.run(&mut connection, &keys, &words).await;
-            let answer = value.and_then(|value| self.read(&value, &questions, &asked, cost, at));
+            let mut answer = value.and_then(|value| self.read(&value, &questions, &asked, cost, at));
+            if let (true, Ok(answer)) = (late.get(), &mut answer) {
+                answer.grip.count_once();
+            }
             if answer.is_err() {
                 self.unsure(asked);
             }
@@ -236,11 +254,11 @@ impl Exact {
             return Err((redis::ErrorKind::UnexpectedReturnType, "a script's answer is too short").into());
         };
         let mut answer = Answer { told: Vec::with_capacity(questions.len()), grip: self.grip(at_us) };
-        for ((question, asked), said) in questions.iter().zip(asked).zip(each.chunks_exact(4)) {
-            let &[admitted, remaining, wait, last] = said else { continue };
+        for ((question, asked), said) in questions.iter().zip(asked).zip(each.chunks_exact(5)) {
+            let &[admitted, remaining, wait, last, disturbances] = said else { continue };
             answer.told.push(told(question, admitted == 1, remaining, wait, last, at));
             if took == 1 && admitted == 1 {
-                answer.grip.taken.extend(taken(question, asked, cost, last));
+                answer.grip.taken.extend(taken(question, asked, cost, last, disturbances));
             }
         }
         // Where the second of two had no room, the first has given nothing either.
@@ -267,16 +285,17 @@ fn told(question: &Question, admitted: bool, remaining: i64, wait: i64, last: i6
     Told { limit: question.limit, account: question.account, outcome, lacking_ns }
 }
 
-fn taken(question: &Question, asked: &Asked, cost: u32, slice: i64) -> Option<Taken> {
+fn taken(question: &Question, asked: &Asked, cost: u32, last: i64, disturbances: i64) -> Option<Taken> {
     let key = Rc::clone(&asked.key);
     match question.partition.limiter {
         Limiter::Gcra(figures) => {
             let worth_us = sixteenths_up(figures.emission_ns().get()) * f64::from(cost);
-            (cost > 0).then_some(Taken::Tokens { key, worth_us })
+            let lacking_us = last as f64 / 16.0;
+            (cost > 0).then_some(Taken::Tokens { key, worth_us, lacking_us, disturbances })
         }
         Limiter::SlidingWindow(figures) => {
             let length_us = sixteenths_up(figures.slice_ns().get());
-            (cost > 0).then_some(Taken::Counts { key, slice, cost, length_us })
+            (cost > 0).then_some(Taken::Counts { key, slice: last, cost, length_us })
         }
         Limiter::Concurrency(_) => asked.slot.clone().map(|name| Taken::Slot { key, name }),
         Limiter::Allocation(_) => None,

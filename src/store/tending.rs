@@ -17,7 +17,7 @@ const MOST: usize = 65_536;
 /// Things told at once.
 const BATCH: usize = 256;
 /// Between two tries.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(10);
 /// Slots renewed by one call.
 const SLOTS_A_CALL: usize = 1_000;
 /// How long an answer may take: nobody waits for it.
@@ -90,8 +90,11 @@ impl Tending {
                 self.held.borrow_mut().remove(&name);
                 Deed { key, words: vec![b"slots".to_vec(), name.into_bytes()] }
             }
-            Taken::Tokens { key, worth_us } => {
-                Deed { key, words: vec![b"tokens".to_vec(), number(worth_us).into(), at_us.to_string().into()] }
+            Taken::Tokens { key, worth_us, lacking_us, disturbances } => {
+                let tat_us = number(at_us as f64 + lacking_us);
+                let words = [number(worth_us), at_us.to_string(), tat_us, disturbances.to_string()];
+                let words = std::iter::once("tokens".to_owned()).chain(words).map(String::into_bytes).collect();
+                Deed { key, words }
             }
             Taken::Counts { key, slice, cost, length_us } => {
                 let words = ["counts".to_owned(), slice.to_string(), cost.to_string(), number(length_us)];

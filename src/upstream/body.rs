@@ -7,6 +7,7 @@ use super::inlet::ClientFault;
 use super::own_fields::OwnFields;
 use super::pace::Pace;
 use super::read_ahead::{ReadAhead, ReadFault};
+use crate::budget::Charge;
 use crate::clock::timer_now;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
@@ -132,6 +133,8 @@ pub struct RequestBody {
     progress: Option<Rc<Cell<Instant>>>,
     /// What the gateway adds to the head that goes before it.
     own: OwnFields,
+    /// Memory for what waits of it.
+    held: Option<Charge>,
 }
 
 impl RequestBody {
@@ -144,7 +147,7 @@ impl RequestBody {
         most: u64,
         progress: Option<Rc<Cell<Instant>>>,
     ) -> RequestBody {
-        RequestBody { inner, pace, room: most, progress, own: OwnFields::default() }
+        RequestBody { inner, pace, room: most, progress, own: OwnFields::default(), held: None }
     }
 
     /// The same behind a head that the gateway adds these fields to.
@@ -161,6 +164,13 @@ impl RequestBody {
 
     pub(super) fn own_lines(&self) -> &[u8] {
         self.own.lines()
+    }
+
+    /// The same with memory for what waits of it for the server; it goes back with the body.
+    #[must_use]
+    pub fn within(mut self, held: Option<Charge>) -> RequestBody {
+        self.held = held;
+        self
     }
 
     /// Counts a frame, unless it is more than may come.

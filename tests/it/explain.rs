@@ -259,3 +259,30 @@ fn the_command_tells_it_in_words_and_as_json() {
     folder.put("tollgate.toml", "[serve]\n");
     assert_eq!(command(&folder, &["GET", "/"]).0, Some(2));
 }
+
+#[test]
+fn bodies_of_json_and_object_locks_are_told() {
+    let folder = Folder::new();
+    let more = "[[endpoints]]\nmatch = 'POST /v1/orders/{order}/pay'\nname = 'orders.pay'\n\
+        lock = { per = ['path.order'], wait = '3s' }\n\
+        [[endpoints]]\nmatch = 'POST /v2/events'\nname = 'events.create'\n\
+        [[limits]]\nname = 'one-customer'\nstage = 'resource'\nrate = '5/s'\nwhen = { endpoint = 'events.create' }\n\
+        per = ['account', 'json.payload.customer']\n";
+    folder.put("tollgate.toml", &Setup::new("127.0.0.1:9".parse().unwrap()).with(more).toml());
+    let (code, told, _) = command(&folder, &["POST", "/v1/orders/or_1/pay"]);
+    assert_eq!(code, Some(0));
+    let wanted = "object lock\n  one request at a time with path.order or_1; waits up to 3s for its turn\n";
+    assert!(told.contains(wanted), "{told}");
+    let (_, json, _) = command(&folder, &["--json", "POST", "/v1/orders/or_1/pay"]);
+    let turn = &serde_json::from_str::<Value>(&json).unwrap()["turn"];
+    assert_eq!((&turn["object"], &turn["wait_ms"]), (&json!({"path.order": "or_1"}), &json!(3_000)));
+    let body = "{\"payload\": {\"customer\": \"cus_7\"}}";
+    let (_, told, _) = command(&folder, &["--json-body", body, "POST", "/v2/events"]);
+    assert!(told.contains("cus_7") && !told.contains("object lock"), "{told}");
+    for bad in
+        [&["--json-body", "{", "POST", "/v2/events"][..], &["--json-body", "{}", "--form", "a=b", "POST", "/v2/events"]]
+    {
+        let (code, out, error) = command(&folder, bad);
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{bad:?}: {error}");
+    }
+}

@@ -31,6 +31,9 @@ const WHOLE: &[(&str, Told)] = &[
 #[rustfmt::skip]
 const AFTER_BASE: &[(&str, Told)] = &[
     ("[serve]\nlisten = 5", &[("1:2", "did you mean `server`?"), ("2:10", "a value of the wrong type")]),
+    ("[replay.format]\nkind = 'json'", &[("1:1", "where to find: time")]),
+    ("[replay.format]\nkind = 'jsn'\ntime_is = 'begin'\ncount = 'x'", &[("2:8", "unknown word `jsn`"), ("3:11", "unknown word `begin`"), ("4:1", "unknown key `count`")]),
+    ("[replay]\nformat = { kind = 'tollgate', time = 'x' }", &[("2:10", "takes no fields")]),
     ("[nonsense]", &[("1:2", "unknown key `nonsense`")]),
     ("presets = ['strip']", &[("1:1", "unknown key `presets`")]),
     ("[server]\nlisten = 'localhost:80'", &[("2:10", "not an IP address with a port")]),

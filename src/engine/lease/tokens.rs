@@ -23,7 +23,7 @@ impl Lease {
         self.held = scale_down(self.held, new, old);
         self.answered_at = now;
         self.unit = new;
-        (self.low, self.is_short) = (0, false);
+        (self.low, self.is_short, self.is_changed) = (0, false, true);
         self.disturbances = self.disturbances.wrapping_add(1);
     }
 

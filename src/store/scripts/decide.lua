@@ -11,9 +11,11 @@
 --   owed       bucket: whether to believe it in any case; window: tokens to add; slots: the name of the slot
 -- Answers the time, whether anything was taken, and for each question that was looked at: 1 admitted or 0 refused, what remains,
 -- when to come again (sixteenths of a microsecond from now; -1 never or unknown), and what the bucket lacks (the same) or the
--- slice that the window counted in.
+-- slice that the window counted in, and the bucket's count of disturbances.
 --
--- Times are whole sixteenths of a microsecond since 2020: exact in a double. State: "tat interval" of a bucket, a hash of slices
+-- Nothing is removed before something is written: a server that is out of memory then refuses the script as a whole.
+--
+-- Times are whole sixteenths of a microsecond since 2020: exact in a double. State: "tat interval most disturbances" of a bucket (see tend.lua), a hash of slices
 -- of a window (and "s", a slice's length), a sorted set of slots by the time at which each comes back.
 
 local now, tested = tonumber(ARGV[1]), ARGV[1] ~= ''
@@ -38,22 +40,38 @@ local function sixteenth_up(us)
   return math.ceil(us * 16) / 16
 end
 
+-- A bucket that is full is not kept.
+local function keep(key, tat, interval, most, disturbances)
+  if tat > now then
+    redis.call('SET', key, exact(tat) .. ' ' .. exact(interval) .. ' ' .. exact(most) .. ' ' .. disturbances, 'PX', expire_ms(tat - now))
+  end
+end
+
 local function bucket(key, cost, interval, most, known, owed)
-  local tat = state[key]
+  local found = state[key] or {}
+  local tat = found.tat
   if not tat then
     local kept = redis.call('GET', key)
+    -- Begins anywhere: what was taken before the state was forgotten finds it disturbed.
+    found.disturbances = math.floor(now) % 65536
     if kept then
-      local at, old = kept:match('^(%S+) (%S+)$')
-      tat, old = tonumber(at), tonumber(old)
+      local at, old, old_most, disturbances = kept:match('^(%S+) (%S+) (%S+) (%S+)$')
+      tat, old, found.disturbances = tonumber(at), tonumber(old), tonumber(disturbances)
       -- After a change of figures as many tokens lack as before, at most all.
-      if old ~= interval and tat > now then
+      if (old ~= interval or tonumber(old_most) ~= most) and tat > now then
+        found.disturbances = (found.disturbances + 1) % 65536
         tat = now + math.min(sixteenth_up((tat - now) * interval / old), most)
+        -- Whatever comes of this request: the next one would convert it at another time.
+        keep(key, tat, interval, most, found.disturbances)
       end
     end
     if not kept or owed ~= '0' then
       tat = math.max(tat or 0, now + math.min(known, most))
+      -- What was told now will not be told again.
+      keep(key, tat, interval, most, found.disturbances)
     end
-    state[key] = tat
+    found.tat = tat
+    state[key] = found
   end
   local lacking = math.max(tat - now, 0)
   local increment = cost * interval
@@ -64,19 +82,26 @@ local function bucket(key, cost, interval, most, known, owed)
   if after - now > most then
     return false, 0, (after - most - now) * 16, lacking
   end
-  state[key] = after
-  local function write()
-    local full_in = state[key] - now
-    if full_in > 0 then
-      redis.call('SET', key, exact(state[key]) .. ' ' .. exact(interval), 'PX', expire_ms(full_in))
-    end
-  end
-  local function undo() state[key] = tat end
+  found.tat = after
+  local function write() keep(key, found.tat, interval, most, found.disturbances) end
+  local function undo() found.tat = tat end
   return true, math.floor((most - (after - now)) / interval), 0, after - now, write, undo
 end
 
+local function keep_ring(key, found, interval)
+  local fields = { 's', exact(interval) }
+  for number, count in pairs(found.counts) do
+    fields[#fields + 1] = string.format('%.0f', number)
+    fields[#fields + 1] = string.format('%.0f', count)
+  end
+  -- Written first: a server that is out of memory refuses the script as a whole. Then slices that count no more are removed.
+  redis.call('HSET', key, unpack(fields))
+  for _, gone in ipairs(found.gone) do redis.call('HDEL', key, gone) end
+  redis.call('PEXPIRE', key, expire_ms(interval * SLICES))
+end
+
 local function ring(key, interval, slice, known, owed)
-  local found = { counts = {}, total = 0, newest = slice }
+  local found = { counts = {}, total = 0, newest = slice, gone = {} }
   local kept = redis.call('HGETALL', key)
   local length = interval
   for i = 1, #kept, 2 do
@@ -100,6 +125,11 @@ local function ring(key, interval, slice, known, owed)
       found.counts[number] = nil
     end
   end
+  for i = 1, #kept, 2 do
+    local number = tonumber(kept[i])
+    if number and not found.counts[number] then found.gone[#found.gone + 1] = kept[i] end
+  end
+  if more > 0 then keep_ring(key, found, interval) end
   return found
 end
 
@@ -127,16 +157,7 @@ local function window(key, cost, interval, most, known, owed)
   end
   found.counts[slice] = (found.counts[slice] or 0) + cost
   found.total = found.total + cost
-  local function write()
-    local fields = { 's', exact(interval) }
-    for number, count in pairs(found.counts) do
-      fields[#fields + 1] = string.format('%.0f', number)
-      fields[#fields + 1] = string.format('%.0f', count)
-    end
-    redis.call('DEL', key)
-    redis.call('HSET', key, unpack(fields))
-    redis.call('PEXPIRE', key, expire_ms(interval * SLICES))
-  end
+  local function write() keep_ring(key, found, interval) end
   local function undo()
     found.counts[slice] = found.counts[slice] - cost
     found.total = found.total - cost
@@ -145,14 +166,14 @@ local function window(key, cost, interval, most, known, owed)
 end
 
 local function slots(key, ttl, most, name)
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', exact(now))
-  local held = state[key] or redis.call('ZCARD', key)
+  local held = state[key] or redis.call('ZCOUNT', key, '(' .. exact(now), '+inf')
   if held >= most then
     return false, 0, -1, 0
   end
   state[key] = held + 1
   local function write()
     redis.call('ZADD', key, exact(now + ttl), name)
+    redis.call('ZREMRANGEBYSCORE', key, '-inf', exact(now))
     redis.call('PEXPIRE', key, expire_ms(ttl))
   end
   local function undo() state[key] = state[key] - 1 end
@@ -180,6 +201,7 @@ for i = 1, #KEYS do
   answer[#answer + 1] = remaining
   answer[#answer + 1] = wait
   answer[#answer + 1] = last
+  answer[#answer + 1] = kind == 'g' and state[KEYS[i]] and state[KEYS[i]].disturbances or 0
   writes[i] = ok and { write, undo } or false
   if not ok then
     -- The first of two that pay gives nothing either.

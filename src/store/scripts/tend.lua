@@ -1,7 +1,10 @@
 -- Looks after what a gateway holds of one key.
 --
 -- KEYS: the key. ARGV: the time in microseconds, or "" for this server's own; then what to do:
---   "tokens" WORTH TAKEN_AT     tokens go back to a bucket, as far as time has not refilled them since
+--   "tokens" WORTH TAKEN_AT TAT DISTURBANCES
+--                               tokens go back to a bucket, as far as time has not refilled them since. All of them are there as
+--                               long as the bucket lacks as much, unless it was disturbed: lowered by anything but the undoing of
+--                               its last draw. Then only this is certain: time has refilled no more than it has passed
 --   "counts" SLICE COST LENGTH  tokens go back to the slice of a window that counted them
 --   "slots" NAME...             slots go back
 --   "renew" TTL NAME...         slots are held on
@@ -27,12 +30,15 @@ end
 local key, deed = KEYS[1], ARGV[2]
 if deed == 'tokens' then
   local kept = redis.call('GET', key)
-  local back = tonumber(ARGV[3]) - math.max(now - tonumber(ARGV[4]), 0)
-  if kept and back > 0 then
-    local at, interval = kept:match('^(%S+) (%S+)$')
+  local worth, taken_at, tat_after = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+  local at, figures, disturbances = (kept or ''):match('^(%S+) (%S+ %S+) (%S+)$')
+  local back = worth - math.max(now - taken_at, 0)
+  if disturbances == ARGV[6] then back = math.min(worth, tat_after - now) end
+  if at and back > 0 then
     local tat = tonumber(at) - back
+    if tonumber(at) ~= tat_after then disturbances = (tonumber(disturbances) + 1) % 65536 end
     if tat > now then
-      redis.call('SET', key, exact(tat) .. ' ' .. interval, 'PX', expire_ms(tat - now))
+      redis.call('SET', key, exact(tat) .. ' ' .. figures .. ' ' .. disturbances, 'PX', expire_ms(tat - now))
     else
       redis.call('DEL', key)
     end
@@ -50,8 +56,8 @@ elseif deed == 'renew' then
   redis.call('PEXPIRE', key, expire_ms(ttl))
 elseif deed == 'seen' then
   local ttl = tonumber(ARGV[3])
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', exact(now))
   redis.call('ZADD', key, exact(now + ttl), ARGV[4])
+  redis.call('ZREMRANGEBYSCORE', key, '-inf', exact(now))
   redis.call('PEXPIRE', key, expire_ms(ttl))
   local names = redis.call('ZRANGE', key, 0, -1)
   table.sort(names)

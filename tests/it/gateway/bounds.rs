@@ -227,3 +227,52 @@ fn ipv6_and_ipv4_are_told_apart_by_a_balancer() {
         assert_eq!(seen, address.parse::<IpAddr>().unwrap());
     }
 }
+
+/// What waits of a body for a server is charged before it is asked for, and who finds no room has paid for nothing.
+#[test]
+fn uploads_to_a_slow_server_hold_no_more_memory_than_they_may() {
+    const MOST: f64 = (1 << 20) as f64;
+    let (tell, told) = std::sync::mpsc::channel::<()>();
+    let told = std::sync::Mutex::new(told);
+    let upstream = Upstream::scripted(move |wire, head| {
+        if head.has("content-length") || head.has("transfer-encoding") {
+            // Nobody reads on until the test is over.
+            let _ = told.lock().unwrap().recv();
+        } else {
+            let _ = wire.try_send(ok("ok"));
+        }
+    });
+    let limit = "[[limits]]\nname = \"all\"\nstage = \"global\"\nrate = \"1/h\"\nburst = 100\n";
+    let gateway = Setup::new(upstream.address()).server("max_buffer_memory = \"1MiB\"").with(limit).start();
+    let metric = |name: &str, labels: &[(&str, &str)]| gateway.metrics().sum(name, labels);
+    let mut uploads: Vec<Wire> = Vec::new();
+    for nth in 0..40 {
+        let framing = if nth % 2 == 0 { "content-length: 100000\r\n" } else { "transfer-encoding: chunked\r\n" };
+        let mut client = gateway.connect();
+        let _ = client.try_send(request("POST", "/v1/charges", LIVE, framing));
+        uploads.push(client);
+        if metric("tollgate_requests_total", &[("status", "503")]) > 0.0 {
+            break;
+        }
+    }
+    wait_until("the bound is met", || metric("tollgate_requests_total", &[("status", "503")]) > 0.0);
+    assert!(metric("tollgate_buffer_bytes", &[]) <= MOST);
+    assert_eq!(gateway.ask(get("/v1/charges", LIVE)).status(), 200, "there is room for who needs little");
+    let mut client = gateway.connect();
+    client.send(request("POST", "/v1/charges", LIVE, "content-length: 4000\r\n"));
+    uploads.push(client);
+    let refused = || metric("tollgate_requests_total", &[("status", "503")]);
+    let in_flight = || metric("tollgate_in_flight", &[("stage", "all")]);
+    let all = uploads.len() as f64;
+    wait_until("a small body needs no more than its connection has", || in_flight() + refused() == all);
+    let asked = "GET /v1/accounts/acct_a HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let shown = Wire::connect(gateway.admin).ask(asked);
+    let shown: serde_json::Value = serde_json::from_slice(&shown.body).unwrap_or_else(|_| panic!("{shown:?}"));
+    let usage = shown["limits"][0]["usage"].as_array().unwrap();
+    let live = usage.iter().find(|usage| usage["mode"] == "live").unwrap();
+    let spent = all + 1.0 - refused();
+    assert_eq!(live["left"].as_f64(), Some(100.0 - spent), "{live}: who was refused has paid for nothing");
+    drop(uploads);
+    drop(tell);
+    wait_until("it is given back", || metric("tollgate_buffer_bytes", &[]) == 0.0);
+}

@@ -164,7 +164,7 @@ fn the_gateways_own_fields_are_the_same_with_and_without_rules() {
         .with("[[routes]]\nrequest_headers = { remove = [\"X-Nobody-Sends-This\"] }\n")
         .start();
     let trace = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
-    let own = "tollgate-account: a\r\nTollgate_Mode: test\r\nx-forwarded-for: 6.6.6.6\r\nx_forwarded_proto: https\r\n\
+    let own = "tollgate-account: a\r\nTollgate-Mode: test\r\nx-forwarded-for: 6.6.6.6\r\nx-forwarded-proto: https\r\n\
                x-forwarded-port: 1\r\nforwarded: for=6.6.6.6\r\ntracestate: a=1\r\n";
     for lines in [
         String::new(),

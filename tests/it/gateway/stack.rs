@@ -39,15 +39,7 @@ struct Run {
 
 impl Run {
     fn new(case: &Case) -> Run {
-        let mut keys: BTreeMap<String, String> = BTreeMap::new();
-        for entry in case.timeline.iter().filter(|entry| entry.request.is_some()) {
-            let secret = secret(entry);
-            let (account, mode) = (entry.account(), entry.mode());
-            let id = key_id(entry);
-            let entry = key(&id, &secret, account, mode, "connected_accounts = \"*\"");
-            keys.insert(secret, entry);
-        }
-        let keys: String = keys.into_values().collect();
+        let keys = keys_of(case);
         let stack = Stack::new(configuration(&case.policy, &seed()), &keys);
         Run { stack, keys, waiting: HashMap::new() }
     }
@@ -131,6 +123,7 @@ impl Run {
             ip: entry.ip.as_deref(),
             headers: headers.iter().map(String::as_str).collect(),
             form: entry.form.split('&').filter(|pair| !pair.is_empty()).collect(),
+            json: None,
         };
         let question = Question::new(&written, &snapshot.config, None, &seed()).unwrap();
         explain(&question, &snapshot.config, &shared.engine, self.stack.home.now(), usize::MAX)
@@ -187,21 +180,34 @@ fn assert_foretold(place: &str, explained: &Explanation, expected: &Expected) {
     assert_eq!(limit.reason, refused.reason, "{place}");
 }
 
-fn key_id(entry: &Entry) -> String {
+/// A keys file with every key that a case needs.
+pub(super) fn keys_of(case: &Case) -> String {
+    let mut keys: BTreeMap<String, String> = BTreeMap::new();
+    for entry in case.timeline.iter().filter(|entry| entry.request.is_some()) {
+        let secret = secret(entry);
+        let (account, mode) = (entry.account(), entry.mode());
+        let id = key_id(entry);
+        let entry = key(&id, &secret, account, mode, "connected_accounts = \"*\"");
+        keys.insert(secret, entry);
+    }
+    keys.into_values().collect()
+}
+
+pub(super) fn key_id(entry: &Entry) -> String {
     entry.key.clone().unwrap_or_else(|| format!("key_{}_{}", entry.account(), entry.mode()))
 }
 
-fn candidate_reject(own: &LimitCounters) -> Option<&IntCounter> {
+pub(super) fn candidate_reject(own: &LimitCounters) -> Option<&IntCounter> {
     own.candidate.as_ref().map(|candidate| &candidate.reject)
 }
 
 /// A secret of its own for each account, mode and key.
-fn secret(entry: &Entry) -> String {
+pub(super) fn secret(entry: &Entry) -> String {
     let name = format!("{}{}", entry.account(), entry.key.as_deref().unwrap_or_default());
     format!("sk_{}_{:0>40}", entry.mode(), name.replace('_', "0"))
 }
 
-fn request(entry: &Entry, deed: Deed) -> Request<()> {
+pub(super) fn request(entry: &Entry, deed: Deed) -> Request<()> {
     let (method, path) = entry.request.as_deref().unwrap().split_once(' ').unwrap();
     let mut request = Request::builder().method(method).uri(path).header("host", "api.example.com");
     request = request.header("authorization", format!("Bearer {}", secret(entry))).header("x-stub", deed.as_str());
@@ -217,14 +223,14 @@ fn request(entry: &Entry, deed: Deed) -> Request<()> {
     request.body(()).unwrap()
 }
 
-fn finish(response: StubResponse) -> u16 {
+pub(super) fn finish(response: StubResponse) -> u16 {
     let status = response.status().as_u16();
     read(response);
     status
 }
 
 /// Holds an answer against what the case expects; with the retry time rounded up to seconds, as headers have it.
-fn assert_verdict(place: &str, response: StubResponse, expected: &Expected) {
+pub(super) fn assert_verdict(place: &str, response: StubResponse, expected: &Expected) {
     let Expected::Reject(refused) = expected else {
         assert_eq!(finish(response), 200, "{place}");
         return;

@@ -192,3 +192,30 @@ fn slots_of_a_gateway_that_is_gone_come_back_in_their_time() {
     wait_until("the slot comes back", || gateway.ask(get("/v1/charges", LIVE)).status() == 200);
     assert!(clock.now() - Nanos(0) >= std::time::Duration::from_secs(1));
 }
+
+#[test]
+fn without_redis_each_gateway_goes_on_with_its_share_and_no_burst_is_free_afterwards() {
+    let (upstream, mut redis) = (Upstream::fine(), Redis::start());
+    let setup = setup(&upstream, &redis, "rate = \"1/h\"\nburst = 40\n");
+    let config = setup.toml().replace("\"10s\"", "\"500ms\"");
+    let start =
+        |_| Running::start(tollgate::process::Source::Text { config: config.clone(), keys: setup.keys.clone() });
+    let gateways: Vec<_> = (0..2).map(start).collect();
+    let ask = |gateway: &Running| {
+        let status = gateway.ask(get("/v1/charges", LIVE)).status();
+        assert!(status == 200 || status == 429, "{status}");
+        status == 200
+    };
+    assert_eq!((0..60).filter(|number| ask(&gateways[number % 2])).count(), 40);
+    redis.kill9();
+    let alone = (0..200).filter(|number| ask(&gateways[number % 2])).count();
+    // A gateway that has not heard of the other yet takes the whole for its share.
+    assert!(alone <= 80, "{alone}");
+    redis.restart();
+    wait_until("leases are asked for again", || {
+        let _ = gateways.iter().filter(|gateway| ask(gateway)).count();
+        calls(&redis) > 0.0
+    });
+    let after = (0..200).filter(|number| ask(&gateways[number % 2])).count();
+    assert!(upstream.requests().len() <= 40 + 80, "{alone} without, {after} after");
+}

@@ -1,10 +1,13 @@
 //! Expressions of PromQL, as far as to tell which metrics, labels and label values they speak of.
 
+/// A label that a selector asks for, and its value where that is written out.
+type Label = (String, Option<String>);
+
 /// What an expression names.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Names {
     /// Each metric with the labels its selector asks for: name, and the values written out (none for a pattern).
-    pub(super) selected: Vec<(String, Vec<(String, Option<String>)>)>,
+    pub(super) selected: Vec<(String, Vec<Label>)>,
     /// Labels of `by (…)`, `on (…)` and the like.
     pub(super) grouped: Vec<String>,
 }
@@ -45,7 +48,7 @@ pub(super) fn names(expression: &str) -> Names {
 }
 
 /// The labels in the braces that follow a metric, and what follows them. Values here hold no brace but those of variables.
-fn selector(text: &str) -> (Vec<(String, Option<String>)>, &str) {
+fn selector(text: &str) -> (Vec<Label>, &str) {
     let Some((labels, rest)) = text.strip_prefix('{').and_then(|text| text.split_once('}')) else {
         return (Vec::new(), text);
     };

@@ -184,3 +184,41 @@ fn memory_does_not_grow_with_the_trace() {
     let (short, long) = (most(10_000), most(80_000));
     assert!(long < short + 30_000, "{short} kB for 10,000 requests, {long} kB for 80,000");
 }
+
+/// Foreign lines are read by the configuration's own table; the gateway's are read as what they are, unless a file is given.
+#[test]
+fn the_configuration_says_how_foreign_traces_are_written() {
+    let folder = folder();
+    let table =
+        "[replay.format]\nkind = 'json'\ntime = 'at'\ntime_format = 'unix'\nrequest = 'line'\naccount = 'who'\n";
+    folder.put("one.toml", &format!("{CONFIG}{table}"));
+    folder.put("foreign.jsonl", "{\"at\":1795341600.5,\"line\":\"POST /v1/charges HTTP/1.1\",\"who\":\"acct_f\"}\n");
+    folder.put("own.jsonl", &trace(10));
+    folder.put("format.toml", table);
+    let report = json(&run(&folder, &["--config", "one.toml", "--strict", "--json", "foreign.jsonl", "own.jsonl"]));
+    assert_eq!((&report["trace"]["requests"], &report["trace"]["accounts"]), (&11.into(), &8.into()));
+    let forced = run(&folder, &["--config", "one.toml", "--format", "format.toml", "--strict", "own.jsonl"]);
+    assert_eq!(forced.status.code(), Some(2));
+}
+
+/// What stands on it is for `tests/clients/test_report.py` to see.
+#[test]
+fn the_page_is_written_whole_or_not_at_all() {
+    let folder = folder();
+    folder.put("t.jsonl", &trace(100));
+    let written = run(&folder, &["--config", "one.toml", "--html", "page.html", "--json", "t.jsonl"]);
+    let page = std::fs::read_to_string(folder.path("page.html")).unwrap();
+    let (_, rest) = page.split_once("id=\"report\">").unwrap();
+    let data: serde_json::Value = serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap();
+    assert_eq!(data, json(&written));
+    let again = run(&folder, &["--config", "one.toml", "--html", "page.html", "t.jsonl"]);
+    assert!(again.status.success() && std::fs::read_to_string(folder.path("page.html")).unwrap() == page);
+    for (out, trace) in [("no/folder/page.html", "t.jsonl"), (".", "t.jsonl"), ("other.html", "missing.jsonl")] {
+        assert_eq!(run(&folder, &["--config", "one.toml", "--html", out, trace]).status.code(), Some(2), "{out}");
+    }
+    let names: Vec<_> = std::fs::read_dir(folder.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        !names.iter().any(|name| name.to_string_lossy().contains("tollgate-replay") || name == "other.html"),
+        "{names:?}"
+    );
+}

@@ -7,7 +7,7 @@ use futures_util::future::LocalBoxFuture;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,6 +22,7 @@ use tollgate::gateway::{
 };
 use tollgate::keys::Keyring;
 use tollgate::metrics::Metrics;
+use tollgate::store::Store;
 use tollgate::upstream::{ReadAhead, Servers, Tick};
 use tower::Service;
 
@@ -92,6 +93,8 @@ pub(crate) struct Stack {
     pub(crate) home: Rc<Home>,
     pub(crate) clock: ManualTime,
     waiting: Rc<RefCell<bool>>,
+    /// Requests that have come to the upstream and wait there.
+    pub(crate) arrived: Rc<Cell<usize>>,
 }
 
 impl Stack {
@@ -100,8 +103,10 @@ impl Stack {
         let engine = Arc::new(Engine::new(seed(), usize::MAX));
         let (metrics, servers) = (Arc::new(Metrics::new().unwrap()), Servers::default());
         let snapshot = snapshot(config, keys, &metrics, &servers);
-        let shared = Arc::new(Shared::new(engine, time, metrics, servers, snapshot));
-        Stack { home: Home::new(shared), clock, waiting: Rc::new(RefCell::new(true)) }
+        let store = snapshot.config.store.redis().cloned();
+        let store = store.map(|settings| Store::new(settings, time.clone(), Arc::clone(&metrics), seed()));
+        let shared = Arc::new(Shared::new(engine, time, metrics, servers, snapshot).with_store(store));
+        Stack { home: Home::new(shared), clock, waiting: Rc::new(RefCell::new(true)), arrived: Rc::default() }
     }
 
     /// Puts another configuration in place.
@@ -117,8 +122,9 @@ impl Stack {
 
     /// Sends a request with a body in from `peer`.
     pub(crate) fn send(&self, peer: &Rc<Peer>, request: Request<Bytes>) -> InFlight {
-        let waiting = Rc::clone(&self.waiting);
-        let upstream = tower::service_fn(move |classified| forward(classified, Rc::clone(&waiting)));
+        let (waiting, arrived) = (Rc::clone(&self.waiting), Rc::clone(&self.arrived));
+        let upstream =
+            tower::service_fn(move |classified| forward(classified, Rc::clone(&waiting), Rc::clone(&arrived)));
         let mut stack = gateway::stack(&self.home, peer, upstream);
         stack.call(request.map(Full::new)).map(|answered| answered.unwrap()).boxed_local()
     }
@@ -154,9 +160,11 @@ fn snapshot(config: Config, keys: &str, metrics: &Metrics, servers: &Servers) ->
 async fn forward(
     classified: Classified<ReadAhead<Full<Bytes>>>,
     waiting: Rc<RefCell<bool>>,
+    arrived: Rc<Cell<usize>>,
 ) -> Result<Response<GatewayBody<StubBody>>, Refused> {
     let deed = classified.request.headers().get("x-stub").map_or(Deed::Answer, |deed| Deed::of(deed.to_str().unwrap()));
     if deed == Deed::Wait {
+        arrived.set(arrived.get() + 1);
         std::future::poll_fn(|_| if *waiting.borrow() { Poll::Pending } else { Poll::Ready(()) }).await;
     }
     assert!(deed != Deed::PanicBefore, "the stub panics, as the test wants");
