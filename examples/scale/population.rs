@@ -4,7 +4,7 @@ use crate::account::Scene;
 
 /// Requests a second of one gateway.
 const PER_GATEWAY: f64 = 1_000.0;
-/// Calls a second that one Redis shard is given here: a third of what one of these scripts was measured to do on one core.
+/// Calls a second that one Redis shard is given here: an assumption, to be replaced by what your machines do.
 const PER_SHARD: f64 = 20_000.0;
 /// A partition's bytes in Redis, its key included.
 const BYTES: f64 = 250.0;

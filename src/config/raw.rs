@@ -4,6 +4,7 @@
 //! Every field is optional here. What is missing is the compiler's to say: it knows the place and can go on with the rest.
 
 mod addresses;
+mod auth;
 mod enforce;
 mod figures;
 mod heads;
@@ -16,6 +17,7 @@ mod tls;
 mod upstream;
 
 pub(super) use addresses::RawAddresses;
+pub(super) use auth::{RawAuth, RawAuthMode, RawKeysStore};
 pub(super) use enforce::RawEnforce;
 pub(super) use figures::{RawAccount, RawAllocation, RawFigures, RawTier};
 pub(super) use heads::{RawCredentials, RawCredentialsTable, RawForwarded, RawHeaderRules};
@@ -249,44 +251,6 @@ pub(super) struct RawServer {
 pub(super) struct RawAdmin {
     /// The address to listen on, or "off". Default "127.0.0.1:9090".
     pub(super) listen: Option<Located<AdminAddress>>,
-}
-
-/// Who may pass.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "Auth")]
-pub(super) struct RawAuth {
-    /// "keys" (default): only known keys pass. "passthrough": any key passes, the account is a keyed hash of it.
-    pub(super) mode: Option<Located<RawAuthMode>>,
-    /// The file of known keys, relative to this configuration's folder.
-    pub(super) keys_file: Option<Located<String>>,
-    /// "file" (default): known keys are those of `keys_file`. "redis": those in the Redis of `[store]`, where `tollgate keys` puts them
-    /// and all gateways see a change within a second.
-    pub(super) store: Option<Located<RawKeysStore>>,
-    /// The realm named in `WWW-Authenticate`. Default "Stripe".
-    pub(super) realm: Option<Located<String>>,
-}
-
-/// How keys are checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(rename = "AuthMode")]
-pub(super) enum RawAuthMode {
-    /// Only known keys pass.
-    Keys,
-    /// Any key passes.
-    Passthrough,
-}
-
-/// Where known keys are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-#[schemars(rename = "KeysStore")]
-pub(super) enum RawKeysStore {
-    /// In a file.
-    File,
-    /// In Redis.
-    Redis,
 }
 
 /// Calls for connected accounts (`Stripe-Account`).
