@@ -72,13 +72,13 @@ impl Page<'_> {
         let sides = self.sides();
         let colors = Colors::of(&sides);
         let title = parts::title(&self.report.trace);
-        write!(
+        writeln!(
             page,
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta name=\"color-scheme\" content=\"light dark\">\n<link rel=\"icon\" href=\"data:,\">\n\
-             <title>Tollgate replay: {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body{}>\n",
+             <title>Tollgate replay: {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body{}>",
             Safe(&title),
             if sides.len() > 1 { " class=\"two\"" } else { "" },
         )?;
@@ -94,7 +94,7 @@ impl Page<'_> {
         tables::endpoints(page, &sides)?;
         page.push_str("</main>\n");
         parts::foot(page)?;
-        write!(page, "<script type=\"application/json\" id=\"report\">{data}</script>\n</body>\n</html>\n")
+        writeln!(page, "<script type=\"application/json\" id=\"report\">{data}</script>\n</body>\n</html>")
     }
 }
 

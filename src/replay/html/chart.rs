@@ -37,9 +37,9 @@ impl Chart<'_> {
             let height = line as f64 * 100.0 / top as f64;
             write!(page, "<span style=\"bottom:{height:.2}%\">{}</span>", brief(line))?;
         }
-        write!(
+        writeln!(
             page,
-            "</div>\n<svg viewBox=\"0 0 {buckets} {top}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}\">\n",
+            "</div>\n<svg viewBox=\"0 0 {buckets} {top}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"{}\">",
             Safe(self.label)
         )?;
         page.push_str("<path class=\"grid\" d=\"");
@@ -53,7 +53,7 @@ impl Chart<'_> {
         }
         self.hints(page, buckets, top)?;
         page.push_str("<path class=\"base\" d=\"");
-        write!(page, "M0 {top}H{buckets}\"/>\n</svg>\n")?;
+        writeln!(page, "M0 {top}H{buckets}\"/>\n</svg>")?;
         self.moments(page, buckets)?;
         page.push_str("</div>\n");
         Ok(())
@@ -132,7 +132,7 @@ fn area(page: &mut String, class: &str, counts: &[u64], below: &mut [u64], top: 
             known = y;
         }
     }
-    write!(page, "H0Z\"/>\n")?;
+    writeln!(page, "H0Z\"/>")?;
     below.copy_from_slice(&upper);
     Ok(())
 }

@@ -41,7 +41,7 @@ pub(super) fn head(page: &mut String, trace: &TraceReport, sides: &[Side<'_>]) -
         for fault in &trace.faults {
             let places = fault.first.join(", ");
             let verb = counted(fault.count, "bad line");
-            write!(page, "<li><b>{verb}</b>: {} <span class=\"faint\">{}</span></li>\n", fault.message, Safe(places))?;
+            writeln!(page, "<li><b>{verb}</b>: {} <span class=\"faint\">{}</span></li>", fault.message, Safe(places))?;
         }
         page.push_str("</ul>\n");
     }
@@ -110,7 +110,7 @@ pub(super) fn tiles(page: &mut String, trace: &TraceReport, sides: &[Side<'_>]) 
     page.push_str("</section>\n");
     for side in sides.iter().filter(|side| side.report.cut_short > 0) {
         let ended = counted(side.report.cut_short, "request");
-        write!(page, "<p class=\"notice\">{} {ended} ended early, since too many were in flight.</p>\n", mark(side))?;
+        writeln!(page, "<p class=\"notice\">{} {ended} ended early, since too many were in flight.</p>", mark(side))?;
     }
     Ok(())
 }
@@ -168,11 +168,11 @@ fn plots(
     let all: Vec<Series> = sides.iter().map(series).collect();
     let most = all.iter().map(most_of).max().unwrap_or(0);
     write!(page, "<section class=\"chart\" data-chart=\"{key}\">\n<h2>{title}</h2>\n{legend}")?;
-    write!(page, "<div class=\"sides{}\">\n", if sides.len() == 1 { " one" } else { "" })?;
+    writeln!(page, "<div class=\"sides{}\">", if sides.len() == 1 { " one" } else { "" })?;
     for (side, series) in sides.iter().zip(&all) {
         page.push_str("<figure>\n");
         if sides.len() > 1 {
-            write!(page, "<figcaption>{} {}</figcaption>\n", mark(side), Name(side.name))?;
+            writeln!(page, "<figcaption>{} {}</figcaption>", mark(side), Name(side.name))?;
         }
         let timeline = &side.report.timeline;
         Chart { label: title, of, timeline, series, detail: &|bucket| detail(series, bucket), most }.write(page)?;
@@ -239,7 +239,7 @@ pub(super) fn accounts(page: &mut String, sides: &[Side<'_>], colors: &Colors<'_
     for (side, rows) in sides.iter().zip(&all) {
         page.push_str("<div>\n");
         if !side.mark.is_empty() {
-            write!(page, "<p class=\"caption\">{} {}</p>\n", mark(side), Name(side.name))?;
+            writeln!(page, "<p class=\"caption\">{} {}</p>", mark(side), Name(side.name))?;
         }
         if rows.is_empty() {
             page.push_str("<p class=\"empty\">No account had a request refused.</p>\n");
@@ -252,7 +252,7 @@ pub(super) fn accounts(page: &mut String, sides: &[Side<'_>], colors: &Colors<'_
         }
         let beyond = side.report.accounts.refused.saturating_sub(rows.len() as u64);
         if beyond > 0 {
-            write!(page, "<p class=\"faint\">and {} with fewer refusals.</p>\n", counted(beyond, "account"))?;
+            writeln!(page, "<p class=\"faint\">and {} with fewer refusals.</p>", counted(beyond, "account"))?;
         }
         page.push_str("</div>\n");
     }
@@ -284,19 +284,19 @@ fn bar(page: &mut String, row: &CountReport, most: u64, colors: &Colors<'_>) -> 
         write!(page, "<rect class=\"{OTHERS}\" x=\"{left}\" width=\"{untold}\" height=\"1\"/>")?;
     }
     let share = percent(row.refused, total);
-    write!(
+    writeln!(
         page,
-        "</svg><span class=\"number\"><b>{}</b> of {} <span class=\"faint\">{share}</span></span></li>\n",
+        "</svg><span class=\"number\"><b>{}</b> of {} <span class=\"faint\">{share}</span></span></li>",
         Count(row.refused),
         Count(total)
     )
 }
 
 pub(super) fn foot(page: &mut String) -> fmt::Result {
-    write!(
+    writeln!(
         page,
         "<footer><p>Made by <code>tollgate replay</code> {}. All times are UTC. The whole report is in this page as JSON, in the \
-         element <code>#report</code>.</p></footer>\n",
+         element <code>#report</code>.</p></footer>",
         env!("CARGO_PKG_VERSION")
     )
 }

@@ -60,9 +60,9 @@ pub(super) fn limits(page: &mut String, sides: &[Side<'_>], colors: &Colors<'_>)
         for (place, side) in sides.iter().enumerate() {
             match side.report.limits.iter().find(|limit| *limit.name == *name) {
                 Some(limit) => row(page, side, limit, colors, suggests)?,
-                None => write!(
+                None => writeln!(
                     page,
-                    "<tr class=\"none\" data-side=\"{place}\"><th scope=\"row\">{} {}</th><td colspan=\"{}\">has no such limit</td></tr>\n",
+                    "<tr class=\"none\" data-side=\"{place}\"><th scope=\"row\">{} {}</th><td colspan=\"{}\">has no such limit</td></tr>",
                     mark(side),
                     Name(name),
                     columns.len() - 1
@@ -192,9 +192,9 @@ pub(super) fn endpoints(page: &mut String, sides: &[Side<'_>]) -> fmt::Result {
 
 fn more(page: &mut String, rows: usize, noun: &str) -> fmt::Result {
     match rows.checked_sub(ROWS).filter(|&more| more > 0) {
-        Some(more) => write!(
+        Some(more) => writeln!(
             page,
-            "<p class=\"faint\">and {} in the JSON of this page.</p>\n",
+            "<p class=\"faint\">and {} in the JSON of this page.</p>",
             counted(more as u64, &format!("more {noun}"))
         ),
         None => Ok(()),
@@ -204,11 +204,11 @@ fn more(page: &mut String, rows: usize, noun: &str) -> fmt::Result {
 /// What the second configuration does otherwise than the first.
 pub(super) fn changes(page: &mut String, difference: &Difference) -> fmt::Result {
     let ChangeReport { newly_refused, newly_admitted, refused_elsewhere, .. } = &difference.all;
-    write!(
+    writeln!(
         page,
         "<section>\n<h2>What changes from <span class=\"mark\">A</span> to <span class=\"mark\">B</span></h2>\n\
          <p class=\"sum\"><span><b>{}</b> newly refused</span> <span><b>{}</b> newly admitted</span> \
-         <span><b>{}</b> refused by another limit</span> <span><b>{}</b> accounts concerned</span></p>\n",
+         <span><b>{}</b> refused by another limit</span> <span><b>{}</b> accounts concerned</span></p>",
         Count(*newly_refused),
         Count(*newly_admitted),
         Count(*refused_elsewhere),
