@@ -3,7 +3,7 @@
 use crate::engine::{Clock, Nanos};
 use jiff::Timestamp;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Where an edge gets the time from: the machine, or a test.
@@ -107,6 +107,48 @@ impl Clock for ManualTime {
     }
 }
 
+/// Moments of a [`Time`] as the wall clock has them, all by one offset: as far apart, and in the order, as they are on the time's own
+/// axis. So what a log says of two requests is what the limits saw of them. Steps of the wall clock are followed.
+#[derive(Debug)]
+pub struct WallAxis {
+    /// Nanoseconds from the time's epoch to the wall clock's.
+    offset_ns: AtomicI64,
+}
+
+/// What a wall clock that was not set differs by from one reading to the next is less.
+const STEP_NS: u64 = 100_000;
+/// Readings that are further apart than this had something between them, and tell nothing.
+const CLOSE_NS: u64 = 1_000;
+
+impl WallAxis {
+    /// The axis of `time`.
+    #[must_use]
+    pub fn new(time: &Time) -> WallAxis {
+        let (offset, _) = WallAxis::measure(time);
+        WallAxis { offset_ns: AtomicI64::new(offset) }
+    }
+
+    /// The wall clock at `moment`, one of `time`.
+    #[must_use]
+    pub fn at(&self, time: &Time, moment: Nanos) -> Timestamp {
+        let (measured, apart_ns) = WallAxis::measure(time);
+        let mut offset = self.offset_ns.load(Ordering::Relaxed);
+        if apart_ns <= CLOSE_NS && measured.abs_diff(offset) > STEP_NS {
+            self.offset_ns.store(measured, Ordering::Relaxed);
+            offset = measured;
+        }
+        Timestamp::from_nanosecond(i128::from(moment.0) + i128::from(offset)).unwrap_or(Timestamp::MAX)
+    }
+
+    /// The offset, and how far apart the readings were that it was taken between.
+    fn measure(time: &Time) -> (i64, u64) {
+        let before = time.now();
+        let wall = time.wall().as_nanosecond();
+        let offset = i64::try_from(wall - i128::from(before.0)).unwrap_or(i64::MAX);
+        (offset, time.now().since(before))
+    }
+}
+
 /// A moment as it can be told from another one by another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Marks {
@@ -185,6 +227,26 @@ mod tests {
         hand.set(Nanos(5));
         assert_eq!(time.now(), Nanos(2_000_000_000));
         assert_eq!(time.wall(), Timestamp::from_second(2).unwrap());
+    }
+
+    #[test]
+    fn moments_keep_their_distances_on_the_wall_clock() {
+        let time = Time::system();
+        let axis = WallAxis::new(&time);
+        let first = time.now();
+        let second = Nanos(first.0 + 12_345);
+        let known = axis.offset_ns.load(Ordering::Relaxed);
+        let (one, other) = (axis.at(&time, first), axis.at(&time, second));
+        if axis.offset_ns.load(Ordering::Relaxed) == known {
+            assert_eq!(other.as_nanosecond() - one.as_nanosecond(), 12_345);
+        }
+        let (manual, hand) = Time::manual();
+        let axis = WallAxis::new(&manual);
+        hand.advance(Duration::from_secs(3));
+        assert_eq!(axis.at(&manual, Nanos(2_000_000_000)), Timestamp::from_second(2).unwrap());
+        // The wall clock was set an hour ahead.
+        axis.offset_ns.store(-3_600_000_000_000, Ordering::Relaxed);
+        assert_eq!(axis.at(&manual, Nanos(2_000_000_000)), Timestamp::from_second(2).unwrap());
     }
 
     #[test]

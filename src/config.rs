@@ -18,6 +18,7 @@ mod raw;
 mod router;
 mod schema;
 mod source;
+mod trace_format;
 mod values;
 
 #[cfg(test)]
@@ -36,6 +37,7 @@ pub use presets::stripe_operations;
 pub use router::{Route, Router};
 pub use schema::json_schema;
 pub use source::MAX_EXCERPT;
+pub use trace_format::{TraceFields, TraceFormat, TraceKind, TraceTimeIs, TraceUnit};
 
 use crate::body::Inspection;
 use crate::endpoints::Endpoints;
@@ -70,6 +72,8 @@ pub struct Config {
     pub state: State,
     /// Where limits count.
     pub store: Store,
+    /// How foreign traces are written that `tollgate replay` reads.
+    pub trace_format: Option<TraceFormat>,
     /// Where requests are forwarded to; at least one.
     pub upstreams: Box<[Upstream]>,
     /// Routes; the index is the [`RouteId`]. At least one.

@@ -21,9 +21,12 @@ pub mod headers;
 pub mod hygiene;
 pub mod ids;
 pub mod inspect;
+pub mod kept;
 pub mod lock;
 pub mod observe;
 pub mod overriding;
+mod provide;
+mod recognized;
 pub mod refusal;
 pub mod respond;
 mod rewrite;
@@ -39,6 +42,7 @@ pub mod words;
 pub use body::{GatewayBody, Rest};
 pub use context::{Authenticated, Authority, Classified, Home, Observed, Shared, Snapshot, TlsParts};
 pub use exchange::Peer;
+pub use kept::Kept;
 pub use observe::Refused;
 
 use crate::engine::Stage;
@@ -60,7 +64,8 @@ use std::rc::Rc;
 use step::{CheckLayer, StepLayer};
 use tower::{Service, ServiceBuilder};
 
-/// The stages of the stack's five `Admit` layers, top to bottom. A test holds it to [`Stage::ALL`], the order of the engine.
+/// The stages of the stack's five `Admit` checks, in the order they are made. A test holds it to [`Stage::ALL`], the order of the
+/// engine.
 pub const ADMIT_ORDER: [Stage; 5] =
     [Stage::GlobalRate, Stage::GlobalConcurrency, Stage::EndpointRate, Stage::EndpointConcurrency, Stage::Resource];
 
@@ -80,7 +85,8 @@ where
     B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
     F: Service<Classified<ReadAhead<B>>, Response = Response<GatewayBody<R>>, Error = Refused> + Clone,
 {
-    let [global_rate, global_concurrency, endpoint_rate, endpoint_concurrency, resource] = ADMIT_ORDER;
+    // One layer for all stages: a layer costs a move of the request on its way down and of its future on the way up.
+    let [global_rate, global_concurrency, endpoint_rate, endpoint_concurrency, resource] = ADMIT_ORDER.map(Admit);
     ServiceBuilder::new()
         // Outermost, so that every refusal from below becomes an answer, a panic's included.
         .layer(RespondLayer { home: Rc::clone(home) })
@@ -96,13 +102,9 @@ where
         .layer(InspectLayer)
         // Where gateways count together, what the shared counts say: one question for all stages, answered before the first.
         .layer(ConsultLayer)
-        // The account's whole traffic before any part of it, rates before slots: a refusal at a rate touches no slot.
-        .layer(CheckLayer(Admit(global_rate)))
-        .layer(CheckLayer(Admit(global_concurrency)))
-        .layer(CheckLayer(Admit(endpoint_rate)))
-        .layer(CheckLayer(Admit(endpoint_concurrency)))
-        // Single objects last: the narrowest limit is asked only when the wider ones have room.
-        .layer(CheckLayer(Admit(resource)))
+        // The account's whole traffic before any part of it, rates before slots: a refusal at a rate touches no slot. Single
+        // objects last: the narrowest limit is asked only when the wider ones have room.
+        .layer(CheckLayer([global_rate, global_concurrency, endpoint_rate, endpoint_concurrency, resource]))
         // After all limits, so that a request that one refuses never stands in a queue.
         .layer(LockLayer)
         .service(forward)

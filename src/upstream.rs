@@ -24,6 +24,7 @@ mod health;
 pub mod http1;
 mod http2;
 mod inlet;
+mod own_fields;
 mod pace;
 mod pipe;
 mod probe;
@@ -51,6 +52,7 @@ pub use group::{Group, Overload};
 pub use health::Health;
 pub use http2::{Lane, StreamBody, StreamFault, Wanted};
 pub use inlet::{ClientFault, Inlet, Outlet};
+pub use own_fields::OwnFields;
 pub use pace::Pace;
 pub use pipe::{Bodies, Broken, Pipe};
 pub use reach::{AtHand, Unreached};
@@ -110,7 +112,9 @@ impl Sender {
         request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, Box<Failure<RequestBody>>> {
         match self {
-            Sender::Http1(sender) => Ok(sender.try_send(request).await?.map(UpstreamBody::Http1)),
+            Sender::Http1(sender) => {
+                Ok(sender.try_send_with(request, RequestBody::own_lines).await?.map(UpstreamBody::Http1))
+            }
             // Boxed: the future of a request over HTTP/1 is moved a lot, and must not grow by what this one holds.
             Sender::Http2(lane) => Ok(Box::pin(lane.send(request)).await?.map(UpstreamBody::Http2)),
         }

@@ -24,7 +24,8 @@ pub(super) struct ReplayArgs {
     /// Another configuration, to see what changes from the first to it.
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
-    /// A TOML file with [replay.format]: where the fields of the traces are.
+    /// A TOML file with [replay.format]: where the fields of the traces are. Default: that of the configuration, for traces that
+    /// are not the gateway's own log.
     #[arg(long, value_name = "FILE")]
     format: Option<PathBuf>,
     /// Print the report as JSON.
@@ -52,8 +53,13 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let against = args.against.as_deref().map(|path| config::load(path, &SEED)).transpose()?;
     let inputs =
         args.traces.iter().map(|path| Input::new(path).with_context(|| format!("{}: cannot be read", path.display())));
-    let traces =
-        Traces { inputs: inputs.collect::<anyhow::Result<_>>()?, mapping: mapping(args)?, strict: args.strict };
+    let traces = Traces {
+        inputs: inputs.collect::<anyhow::Result<_>>()?,
+        mapping: mapping(args)?.or_else(|| config.trace_format.clone()),
+        // One configuration is for foreign traces and for the gateway's own; a file named for these traces is for these.
+        own_too: args.format.is_none(),
+        strict: args.strict,
+    };
     let options = Options { top: args.top, figures: !args.once };
     // A replay may take long: whether there is a place for its page is known before.
     let page = args.html.as_deref().map(PageFile::new).transpose()?;

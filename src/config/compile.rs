@@ -27,8 +27,9 @@ pub(super) use limits::{Checked, Limits};
 pub(in crate::config) use limits::{Written, limiter};
 
 use super::error::{ConfigErrors, Finding, Report, Severity};
-use super::raw::Damage;
+use super::raw::{Damage, Item, RawReplay};
 use super::source::{Place, SourceId, Sources};
+use super::trace_format::TraceFormat;
 use super::values::Located;
 use super::{Config, document, lint, presets};
 use crate::body::Inspection;
@@ -125,6 +126,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
     let state = settings::state(context, raw.state);
     let store::Compiled { store, sharing } = store::compile(context, raw.store);
     let auth = settings::auth(context, raw.auth, &store);
+    let trace_format = trace_format(context, raw.replay);
     let own: Vec<_> = server.listen.iter().copied().chain(admin.listen).collect();
     let upstreams = upstreams::compile(context, raw.upstreams.unwrap_or_default(), &own);
     let (routes, router) = routes::compile(context, &raw.routes.unwrap_or_default(), &upstreams);
@@ -156,6 +158,7 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
         log,
         state,
         store,
+        trace_format,
         upstreams: upstreams.upstreams.into(),
         routes: routes.into(),
         router,
@@ -171,6 +174,21 @@ fn build(context: &mut Context<'_>, raw: super::raw::RawConfig, presets: presets
         tier_profiles,
         warnings: Vec::new(),
         files: Vec::new(),
+    }
+}
+
+/// How foreign traces are written, with the defaults of its kind.
+fn trace_format(context: &mut Context<'_>, raw: Option<Item<RawReplay>>) -> Option<TraceFormat> {
+    let item = raw?;
+    let written = item.raw.format.as_ref()?;
+    match written.value.clone().checked() {
+        Ok(format) => Some(format),
+        // What is missing may be what could not be read.
+        Err(_) if item.damaged => None,
+        Err(why) => {
+            context.tell(Finding::error(item.at(&written.span), why));
+            None
+        }
     }
 }
 

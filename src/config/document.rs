@@ -15,7 +15,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 /// The top level's keys.
-const SECTIONS: [&str; 16] = [
+const SECTIONS: [&str; 17] = [
     "presets",
     "server",
     "admin",
@@ -26,6 +26,7 @@ const SECTIONS: [&str; 16] = [
     "log",
     "state",
     "store",
+    "replay",
     "upstreams",
     "routes",
     "endpoints",
@@ -107,6 +108,7 @@ impl Reader<'_> {
             "log" => self.table(&mut config.log, value),
             "state" => self.table(&mut config.state, value),
             "store" => self.table(&mut config.store, value),
+            "replay" => self.table(&mut config.replay, value),
             "upstreams" => self.named(&mut config.upstreams, value, section),
             "tiers" => self.named(&mut config.tiers, value, section),
             "accounts" => self.named(&mut config.accounts, value, section),

@@ -10,6 +10,8 @@ mod heads;
 mod listener;
 mod lock;
 mod log;
+mod replay;
+mod state;
 mod store;
 mod tls;
 mod upstream;
@@ -21,6 +23,8 @@ pub(super) use heads::{RawCredentials, RawCredentialsTable, RawForwarded, RawHea
 pub(super) use listener::RawProxyProtocol;
 pub(super) use lock::RawLock;
 pub(super) use log::{RawLevel, RawLog, RawLogFormat};
+pub(super) use replay::RawReplay;
+pub(super) use state::RawState;
 pub(super) use store::{RawOnStoreFailure, RawStore, RawStoreKind, RawStoreMode, RawTopology};
 pub(super) use tls::{RawClientAuth, RawPair, RawTls, RawTlsVersion, RawUnknownSni};
 pub(super) use upstream::{RawBalance, RawEjection, RawHealth, RawProtocol, RawRetries, RawRetryOn, RawUpstream};
@@ -120,6 +124,8 @@ pub(super) struct RawConfig {
     pub(super) state: Option<Item<RawState>>,
     /// Where limits count: in this gateway, or in Redis together with others.
     pub(super) store: Option<Item<RawStore>>,
+    /// What `tollgate replay` reads.
+    pub(super) replay: Option<Item<RawReplay>>,
     /// Where requests are forwarded to, by name.
     pub(super) upstreams: Option<Named<RawUpstream>>,
     /// Which requests go to which upstream. Without any, everything goes to the only upstream.
@@ -336,19 +342,6 @@ pub(super) enum RawShouldRetry {
     True,
     /// Do not try again.
     False,
-}
-
-/// What outlives a restart.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "State")]
-pub(super) struct RawState {
-    /// The directory, relative to this configuration's folder, for this gateway alone. Default none: a restart forgets.
-    pub(super) dir: Option<Located<String>>,
-    /// Time between two writes of what has changed: what a kill may lose. Default "1s".
-    pub(super) persist_interval: Option<Located<Dur>>,
-    /// Quotas whose window is at least this long are kept. Default "1m".
-    pub(super) persist_min_window: Option<Located<Dur>>,
 }
 
 /// Which requests go to an upstream.

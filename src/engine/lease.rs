@@ -265,7 +265,9 @@ impl Lease {
             self.waiting = self.waiting.saturating_add(waits);
             return Need::Asked;
         }
-        if self.wait_for(limiter, now, price, free, terms).is_none_or(|at| at > now) {
+        // Others may give back what they have not used.
+        let others_gave_at = if terms.gateways > 1 { self.asked_at.saturating_add(terms.ttl_ns) } else { Nanos::MAX };
+        if self.wait_for(limiter, now, price, free, terms).is_none_or(|at| at.min(others_gave_at) > now) {
             return Need::InVain;
         }
         self.waiting = self.waiting.saturating_add(waits);
@@ -443,6 +445,9 @@ impl Lease {
     }
 
     fn send(&mut self, now: Nanos, ask: Ask) -> Ask {
+        // The store tells words apart by the microsecond.
+        let now = now.max(self.asked_at.saturating_add(1_000));
+        let ask = Ask { asked_at: now, ..ask };
         (self.is_asking, self.asked_at, self.seen, self.waiting, self.owed) = (true, now, 0, 0, 0);
         ask
     }

@@ -1,13 +1,14 @@
 //! API key -> principal. Nothing is kept of a key that nobody issued.
 
 use super::context::{Authenticated, Authority, Observed};
-use super::exchange::Peer;
+use super::exchange::{Exchange, Peer};
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, Unauthenticated};
 use super::step::Step;
 use super::{addresses, hygiene, target};
-use crate::keys::{self, KeyState, Keyring, Principal, Secret};
-use http::{HeaderMap, Request, header};
+use crate::engine::IdKind;
+use crate::keys::{self, KeyState, Principal, Secret};
+use http::{HeaderMap, HeaderValue, Request, header};
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -30,13 +31,11 @@ impl<B> Step<Observed<B>> for Authenticate {
         if let Some(draft) = &mut exchange.draft {
             draft.path = request.uri().path().into();
         }
-        let found = match &*exchange.view.snapshot.authority {
-            Authority::Keys(keyring) => find(keyring, request.headers(), || exchange.home.shared.time.wall()),
-            Authority::Passthrough(any) => presented(request.headers()).map(|secret| Arc::new(any.principal(&secret))),
+        if let Authority::Waiting = *exchange.view.snapshot.authority {
             // Neither a free pass nor a 401, which would tell a good client that its key is no good any more.
-            Authority::Waiting => return Err(Refused::new(Refusal::NoKeysYet, exchange)),
-        };
-        let principal = match found {
+            return Err(Refused::new(Refusal::NoKeysYet, exchange));
+        }
+        let principal = match find(&exchange, request.headers()) {
             Ok(principal) => principal,
             Err(cause) => {
                 let refusal = match addresses::failed(&exchange, &cause) {
@@ -67,24 +66,41 @@ fn acceptable<B>(request: Request<B>, peer: &Peer) -> Result<Request<B>, BadRequ
     Ok(Request::from_parts(parts, body))
 }
 
-fn presented(headers: &HeaderMap) -> Result<Secret<'_>, Unauthenticated> {
+fn find(exchange: &Exchange, headers: &HeaderMap) -> Result<Arc<Principal>, Unauthenticated> {
     let header = headers.get(header::AUTHORIZATION).ok_or(Unauthenticated::NoKey)?;
-    keys::from_authorization(header.as_bytes()).map_err(|_| Unauthenticated::Malformed)
+    let authority = &exchange.view.snapshot.authority;
+    let shared = &exchange.home.shared;
+    let (recognized, id) = (&exchange.peer.recognized, shared.engine.seed().id(IdKind::Value, header.as_bytes()));
+    let principal = match recognized.find(authority, id) {
+        Some(principal) => principal,
+        None => {
+            let principal = look_up(authority, header)?;
+            recognized.keep(authority, id, &principal);
+            principal
+        }
+    };
+    // The clock is read only for keys that can expire.
+    let now = if principal.expires_at.is_some() { shared.time.wall() } else { Timestamp::MIN };
+    match principal.state(now) {
+        KeyState::Active => Ok(principal),
+        KeyState::Revoked => Err(Unauthenticated::Revoked { masked: secret(header)?.masked().into() }),
+        KeyState::Expired => Err(Unauthenticated::Expired { masked: secret(header)?.masked().into() }),
+    }
 }
 
-fn find(
-    keyring: &Keyring,
-    headers: &HeaderMap,
-    wall: impl FnOnce() -> Timestamp,
-) -> Result<Arc<Principal>, Unauthenticated> {
-    let secret = presented(headers)?;
-    let masked = || secret.masked().into();
-    let principal = keyring.find(&secret).ok_or_else(|| Unauthenticated::Unknown { masked: masked() })?;
-    // The clock is read only for keys that can expire.
-    let now = if principal.expires_at.is_some() { wall() } else { Timestamp::MIN };
-    match principal.state(now) {
-        KeyState::Active => Ok(Arc::clone(principal)),
-        KeyState::Revoked => Err(Unauthenticated::Revoked { masked: masked() }),
-        KeyState::Expired => Err(Unauthenticated::Expired { masked: masked() }),
+fn look_up(authority: &Authority, header: &HeaderValue) -> Result<Arc<Principal>, Unauthenticated> {
+    let secret = secret(header)?;
+    match authority {
+        Authority::Keys(keyring) => {
+            let unknown = || Unauthenticated::Unknown { masked: secret.masked().into() };
+            keyring.find(&secret).map(Arc::clone).ok_or_else(unknown)
+        }
+        Authority::Passthrough(passthrough) => Ok(Arc::new(passthrough.principal(&secret))),
+        // Refused before.
+        Authority::Waiting => Err(Unauthenticated::NoKey),
     }
+}
+
+fn secret(header: &HeaderValue) -> Result<Secret<'_>, Unauthenticated> {
+    keys::from_authorization(header.as_bytes()).map_err(|_| Unauthenticated::Malformed)
 }

@@ -2,6 +2,7 @@
 
 use super::context::{Held, View};
 use super::exchange::{CLIENT_GONE, Exchange};
+use super::kept::Kept;
 use super::tunnel::{Tunnel, Upgrade};
 use crate::engine::Nanos;
 use crate::upstream::{BodyFault, Cause, Connection, Overload, Tick, UpstreamBody};
@@ -39,8 +40,8 @@ pub struct Rest {
     pub(super) place: Option<InFlight>,
     /// The protocol asked for in place of HTTP, where there is one.
     pub(super) upgrade: Option<Upgrade>,
-    _held: Held,
-    pub(super) exchange: Exchange,
+    _held: Kept<Held>,
+    pub(super) exchange: Kept<Exchange>,
 }
 
 /// A request in flight to an upstream, counted until this is dropped.
@@ -80,7 +81,7 @@ impl Rest {
 
     /// The end of an exchange that holds `held`.
     #[must_use]
-    pub fn new(held: Held, exchange: Exchange) -> Box<Rest> {
+    pub fn new(held: Kept<Held>, exchange: Kept<Exchange>) -> Box<Rest> {
         Box::new(Rest { connection: None, place: None, upgrade: None, _held: held, exchange })
     }
 
@@ -94,7 +95,7 @@ impl Rest {
     }
 
     /// Lets go of all but the record.
-    pub(super) fn into_exchange(self: Box<Self>) -> Exchange {
+    pub(super) fn into_exchange(self: Box<Self>) -> Kept<Exchange> {
         let Rest { exchange, .. } = *self;
         exchange
     }

@@ -3,6 +3,7 @@
 use super::context::{Authenticated, Classified, Held};
 use super::headers::STRIPE_ACCOUNT;
 use super::hygiene;
+use super::kept::Kept;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Forbidden, Refusal};
 use super::rewrite;
@@ -49,7 +50,8 @@ impl<B> Step<Authenticated<B>> for Classify {
             draft.connected = asked.connected.ok().flatten().map(Into::into);
             draft.values = classifier.named_values(&asked, class.endpoint);
         }
-        let (held, at) = (Held::new(&exchange.home), exchange.started);
+        let (held, at) = (Kept::new(Held::new(&exchange.home)), exchange.started);
+        let class = Kept::new(class);
         Ok(Classified { request: Request::from_parts(parts, body), exchange, principal, class, held, at })
     }
 }

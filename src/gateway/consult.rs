@@ -4,10 +4,11 @@
 //! have to wait for a round trip; what comes back is left in the request, and each `Admit` takes its own stage's part of it, so
 //! that order, reasons and counters are those of a gateway that counts alone.
 
-use super::context::{Classified, Home, View};
+use super::context::Classified;
 use super::observe::Refused;
-use crate::engine::{MAX_ROUNDS, Manner, Questions, RequestClass};
-use crate::store::{Answer, Answers, Exact, Fault, Lender};
+use super::provide;
+use crate::engine::{Manner, Questions};
+use crate::store::{Answer, Exact, Fault};
 use pin_project_lite::pin_project;
 use std::future::Future;
 use std::pin::Pin;
@@ -38,9 +39,9 @@ type Asked = Pin<Box<dyn Future<Output = Heard>>>;
 
 /// What came back.
 enum Heard {
-    /// Each limit's verdict.
-    Told(Result<Answer, Fault>),
-    /// In which manner limits decide here now.
+    /// Of a request that the store decides.
+    Decided(Result<Answer, Fault>),
+    /// Of one that is decided here by what the store has lent.
     Lent(Manner),
 }
 
@@ -70,13 +71,11 @@ where
 
 /// What to wait for, if there is anything.
 fn ask<B>(classified: &mut Classified<B>) -> Option<Asked> {
-    match classified.exchange.home.exact.clone() {
-        Some(exact) => ask_exactly(classified, exact),
-        None => ask_to_lend(classified),
+    if let Some(lender) = classified.exchange.home.lender.clone() {
+        let provided = provide::ask(classified, &lender)?;
+        return Some(Box::pin(async { Heard::Lent(provided.come().await) }));
     }
-}
-
-fn ask_exactly<B>(classified: &mut Classified<B>, exact: Rc<Exact>) -> Option<Asked> {
+    let exact = Rc::clone(classified.exchange.home.exact.as_ref()?);
     let questions = questions(classified);
     if questions.asked.is_empty() {
         return None;
@@ -85,8 +84,8 @@ fn ask_exactly<B>(classified: &mut Classified<B>, exact: Rc<Exact>) -> Option<As
         go_apart(classified, &exact, &questions);
         return None;
     }
-    let answered = exact.ask(questions, classified.class.cost, classified.at);
-    Some(Box::pin(async { Heard::Told(answered.await) }))
+    let asked = exact.ask(questions, classified.class.cost, classified.at);
+    Some(Box::pin(async { Heard::Decided(asked.await) }))
 }
 
 fn questions<B>(classified: &Classified<B>) -> Questions {
@@ -97,21 +96,21 @@ fn questions<B>(classified: &Classified<B>) -> Questions {
 /// Leaves what came back in the request.
 fn hear<B>(classified: &mut Classified<B>, heard: Heard) {
     match heard {
-        Heard::Told(Ok(Answer { told, grip })) => {
+        Heard::Lent(manner) => {
+            classified.held.hold().decide_by(manner);
+            // What was lent was lent after the request came.
+            classified.at = classified.exchange.home.now();
+        }
+        Heard::Decided(Ok(Answer { told, grip })) => {
             // Whatever was not told of has not been asked, as something before it refuses.
             classified.held.hold().decide_by(Manner::Apart);
             classified.held.hold().tell(told.into());
             classified.held.grip(grip);
         }
-        Heard::Told(Err(_)) => {
+        Heard::Decided(Err(_)) => {
             let Some(exact) = classified.exchange.home.exact.clone() else { return };
             let questions = questions(classified);
             go_apart(classified, &exact, &questions);
-        }
-        Heard::Lent(manner) => {
-            classified.held.hold().decide_by(manner);
-            // The limits decide now: what was lent was lent after the request came.
-            classified.at = classified.exchange.home.now();
         }
     }
 }
@@ -121,48 +120,6 @@ fn go_apart<B>(classified: &mut Classified<B>, exact: &Exact, questions: &Questi
     classified.held.hold().decide_by(Manner::Apart);
     classified.exchange.home.shared.metrics.store.fallbacks.inc();
     exact.owe(questions, classified.class.cost);
-}
-
-fn ask_to_lend<B>(classified: &mut Classified<B>) -> Option<Asked> {
-    let lender = classified.exchange.home.lender.clone()?;
-    if !lender.is_open() {
-        classified.held.hold().decide_by(Manner::Apart);
-        return None;
-    }
-    let policy = &classified.exchange.view.snapshot.config.policy;
-    let mut wanted = Vec::new();
-    classified.exchange.home.shared.engine.consult(policy, &classified.class, classified.at, false, &mut wanted);
-    // What is needed soon is asked for and not waited for.
-    let answers = lender.provide(&wanted);
-    if answers.is_empty() {
-        return None;
-    }
-    let home = Rc::clone(&classified.exchange.home);
-    let provided = provided(home, lender, Rc::clone(&classified.exchange.view), classified.class, answers);
-    Some(Box::pin(async { Heard::Lent(provided.await) }))
-}
-
-/// Waits until there is what the request needs, or there is none to be had; and answers how it is to be decided.
-async fn provided(
-    home: Rc<Home>,
-    lender: Rc<Lender>,
-    view: Rc<View>,
-    class: RequestClass,
-    mut answers: Answers,
-) -> Manner {
-    let policy = &view.snapshot.config.policy;
-    for _ in 1..MAX_ROUNDS {
-        if !answers.come().await {
-            return Manner::Apart;
-        }
-        let mut wanted = Vec::new();
-        home.shared.engine.consult(policy, &class, home.now(), true, &mut wanted);
-        answers = lender.provide(&wanted);
-        if answers.is_empty() {
-            return Manner::Lent;
-        }
-    }
-    if answers.come().await { Manner::Lent } else { Manner::Apart }
 }
 
 /// A request that waits for the store's answer.
@@ -208,10 +165,10 @@ where
                 StageProjection::Told { future } => return future.poll(cx),
                 StageProjection::Asking { asking } => {
                     let Some(waiting) = asking else { return Poll::Pending };
-                    let heard = ready!(waiting.asked.as_mut().poll(cx));
+                    let answer = ready!(waiting.asked.as_mut().poll(cx));
                     let Some(waiting) = asking.take() else { return Poll::Pending };
                     let Asking { mut classified, mut inner, .. } = *waiting;
-                    hear(&mut classified, heard);
+                    hear(&mut classified, answer);
                     inner.call(classified)
                 }
             };

@@ -7,11 +7,12 @@ use super::access_log::AccessLog;
 use super::credentials::Credential;
 use super::exchange::Exchange;
 use super::ids::RequestIds;
+use super::kept::Kept;
 use super::overriding::Overriding;
 use super::texts::Texts;
 use crate::board::Desk;
 use crate::budget::Budget;
-use crate::clock::Time;
+use crate::clock::{Time, WallAxis};
 use crate::config::{Config, Credentials, RouteOptions, StoreMode};
 use crate::engine::{Access, Clock, Engine, Hold, Mode, Nanos, RequestClass, RouteId};
 use crate::keys::{Keyring, Passthrough, Principal};
@@ -38,6 +39,8 @@ pub struct Shared {
     pub locks: Arc<Locks>,
     /// Where the time comes from.
     pub time: Time,
+    /// Its moments as the access log has them.
+    pub wall: WallAxis,
     /// All metrics.
     pub metrics: Arc<Metrics>,
     /// The upstreams as they run: a reload keeps what stays.
@@ -60,6 +63,7 @@ impl Shared {
     pub fn new(engine: Arc<Engine>, time: Time, metrics: Arc<Metrics>, servers: Servers, first: Snapshot) -> Shared {
         let first = Arc::new(first);
         Shared {
+            wall: WallAxis::new(&time),
             addresses: Engine::new(engine.seed(), first.config.addresses.max_addresses),
             overriding: Overriding::new(Arc::clone(&first)),
             desk: OnceLock::new(),
@@ -286,10 +290,10 @@ pub struct Home {
     pub ids: RequestIds,
     /// This thread's way to the store.
     pub link: Option<Rc<Link>>,
-    /// Who asks it about every request, where that is wanted.
-    pub exact: Option<Rc<Exact>>,
     /// This thread's part in what the store lends, where it lends.
     pub lender: Option<Rc<Lender>>,
+    /// Who asks it about every request, where that is wanted.
+    pub exact: Option<Rc<Exact>>,
     view: RefCell<(u64, Rc<View>)>,
     cutting: Cell<bool>,
 }
@@ -303,11 +307,11 @@ impl Home {
         let ids = RequestIds::new();
         let (pool, view) = (Pool::new(shared.time.clone()), RefCell::new((version, view)));
         let link = shared.store.clone().map(Link::new);
-        let mode = |wanted| move |link: &&Rc<Link>| link.store().settings().mode == wanted;
-        let exact = link.as_ref().filter(mode(StoreMode::Exact)).map(|link| Exact::new(Rc::clone(link)));
-        let lender = link.as_ref().filter(mode(StoreMode::Leased));
-        let lender = lender.map(|link| Lender::new(Rc::clone(link), Arc::clone(&shared.engine)));
-        Rc::new(Home { pool, ids, link, exact, lender, view, cutting: Cell::new(false), shared })
+        let leases = |link: &&Rc<Link>| link.store().settings().mode == StoreMode::Leased;
+        let lender = link.as_ref().filter(leases).map(|link| Lender::new(Rc::clone(link), Arc::clone(&shared.engine)));
+        let is_exact = |link: &&Rc<Link>| link.store().settings().mode == StoreMode::Exact;
+        let exact = link.as_ref().filter(is_exact).map(|link| Exact::new(Rc::clone(link)));
+        Rc::new(Home { pool, ids, link, lender, exact, view, cutting: Cell::new(false), shared })
     }
 
     /// The thread ends: what is still in flight is cut off, and told so where its answer has not begun.
@@ -344,7 +348,7 @@ pub struct Observed<B> {
     /// As it came.
     pub request: Request<B>,
     /// The record of it.
-    pub exchange: Exchange,
+    pub exchange: Kept<Exchange>,
 }
 
 /// A request with a good key.
@@ -352,7 +356,7 @@ pub struct Authenticated<B> {
     /// As it came.
     pub request: Request<B>,
     /// The record of it.
-    pub exchange: Exchange,
+    pub exchange: Kept<Exchange>,
     /// Whom the key names.
     pub principal: Arc<Principal>,
 }
@@ -362,13 +366,13 @@ pub struct Classified<B> {
     /// With its canonical path.
     pub request: Request<B>,
     /// The record of it.
-    pub exchange: Exchange,
+    pub exchange: Kept<Exchange>,
     /// Whom the key names.
     pub principal: Arc<Principal>,
     /// What decides.
-    pub class: RequestClass,
+    pub class: Kept<RequestClass>,
     /// What it has taken so far.
-    pub held: Held,
+    pub held: Kept<Held>,
     /// The moment at which all limits decide.
     pub at: Nanos,
 }

@@ -3,6 +3,7 @@
 use super::access_log::Line;
 use super::body::Rest;
 use super::context::{Home, RequestLabels, View};
+use super::recognized::Recognized;
 use super::refusal::LockTimeout;
 use crate::engine::{Access, EndpointId, Mode, Nanos, Rejection, RequestClass, RouteId};
 use crate::keys::Principal;
@@ -77,6 +78,8 @@ pub struct Peer {
     handshake: Option<Handshake>,
     /// Exchanges of its that have not ended.
     open: Cell<usize>,
+    /// Its last key.
+    pub(super) recognized: Recognized,
     /// When the last one ended.
     idle_since: Cell<Nanos>,
     /// Exchanges whose last byte is written but may not have left this process yet.
@@ -96,6 +99,7 @@ impl Peer {
             secure,
             is_http2: false,
             handshake: None,
+            recognized: Recognized::default(),
             open: Cell::new(0),
             idle_since: Cell::new(Nanos::ZERO),
             parting: RefCell::default(),
@@ -177,7 +181,7 @@ impl Exchange {
         peer.open.set(peer.open.get() + 1);
         let draft = view.snapshot.access_log.is_some().then(|| {
             Box::new(Draft {
-                at: home.shared.time.wall(),
+                at: home.shared.wall.at(&home.shared.time, started),
                 method: request.method().clone(),
                 path: request.uri().path().into(),
                 principal: None,

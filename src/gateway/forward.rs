@@ -44,7 +44,7 @@ pub fn forward(
     exchange.forwarded = true;
     let config = &exchange.view.snapshot.config;
     let transaction = config.endpoints.get(class.endpoint.0 as usize).is_some_and(|endpoint| endpoint.transaction);
-    exchange.transaction = transaction.then(|| Box::new(class));
+    exchange.transaction = transaction.then(|| Box::new(*class));
     let place = exchange.view.snapshot.config.routes.get(class.route.0 as usize).map(|route| route.upstream);
     let upgrade = tunnel::Upgrade::take(&mut request, &exchange);
     let (mut outgoing, progress) = outgoing(request, place, &exchange, &principal);
@@ -71,13 +71,13 @@ fn outgoing(
     let options = exchange.view.snapshot.options(exchange.route);
     let upstream = place.and_then(|place| config.upstreams.get(place));
     let host = upstream.and_then(|upstream| rewrite::host(upstream, &parts, options));
-    headers::forward_request(&mut parts.headers, parts.version, exchange, principal, host.as_ref());
+    let own = headers::forward_lines(&mut parts.headers, parts.version, exchange, principal, host.as_ref());
     parts.uri = rewrite::target(parts.uri, options);
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let progress = (!body.is_end_stream()).then(|| Rc::new(Cell::new(timer_now())));
     let most = longest_body(&config.server).unwrap_or(u64::MAX);
-    let body = RequestBody::new(body, client_pace(&config.server, &parts.headers), most, progress.clone());
+    let body = RequestBody::new(body, client_pace(&config.server, &parts.headers), most, progress.clone()).behind(own);
     (Request::from_parts(parts, body), progress)
 }
 

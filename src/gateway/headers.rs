@@ -1,11 +1,13 @@
 //! What changes in a head on its way through, and what may come once only.
 
+use super::credentials::Credential;
 use super::exchange::Exchange;
 use super::{forwarded, rules, trace};
-use crate::config::Forwarded;
+use crate::config::{Forwarded, RouteOptions};
 pub use crate::fields::{DECIDING, STRIPE_ACCOUNT};
 use crate::fields::{HOP_BY_HOP, is_not_forwarded, is_protected};
 use crate::keys::Principal;
+use crate::upstream::OwnFields;
 use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
@@ -63,6 +65,75 @@ pub fn forward_request(
     }
     // Last, so that no rule undoes it.
     snapshot.credential(exchange.route).apply(headers);
+}
+
+/// As [`forward_request`], with the gateway's own fields as lines apart wherever nothing that is configured may touch them.
+pub(super) fn forward_lines(
+    headers: &mut HeaderMap,
+    version: Version,
+    exchange: &Exchange,
+    principal: &Principal,
+    host: Option<&HeaderValue>,
+) -> OwnFields {
+    let snapshot = &exchange.view.snapshot;
+    let rules = snapshot.options(exchange.route);
+    let touches = |options: &RouteOptions| options.stripped.is_some() || !options.request_headers.is_empty();
+    let is_plain = snapshot.config.server.forwarded == Forwarded::Off
+        && !speaks_for_another(exchange)
+        && !rules.is_some_and(touches)
+        && matches!(snapshot.credential(exchange.route), Credential::Keep | Credential::Drop);
+    if !is_plain {
+        forward_request(headers, version, exchange, principal, host);
+        return OwnFields::default();
+    }
+    let wants_trailers = headers.contains_key(header::TE) && asks_for_trailers(headers);
+    let is_traced = trace::is_carried_on(headers);
+    remove_named_by_connection(headers);
+    remove_fields(headers, |name| {
+        HOP_BY_HOP.contains(&name)
+            || is_not_forwarded(name)
+            || name.starts_with("x-forwarded-")
+            || name == REQUEST_ID.as_str()
+            || (!is_traced && (name == trace::TRACEPARENT.as_str() || name == trace::TRACESTATE.as_str()))
+    });
+    let own = own_lines(headers, version, exchange, principal, (wants_trailers, is_traced));
+    if let Some(host) = host {
+        headers.insert(header::HOST, host.clone());
+    }
+    snapshot.credential(exchange.route).apply(headers);
+    own
+}
+
+/// What the gateway says of a request whose head is `headers`, the client's host still in it.
+fn own_lines(
+    headers: &HeaderMap,
+    version: Version,
+    exchange: &Exchange,
+    principal: &Principal,
+    (wants_trailers, is_traced): (bool, bool),
+) -> OwnFields {
+    let peer = &exchange.peer;
+    let mut own = OwnFields::new();
+    if wants_trailers {
+        own.add_static(&header::TE, "trailers");
+    }
+    own.add(&FORWARDED_FOR, &peer.header);
+    own.add_static(&FORWARDED_PROTO, if peer.secure { "https" } else { "http" });
+    if let Some(host) = headers.get(header::HOST) {
+        own.add(&FORWARDED_HOST, host);
+    }
+    own.add(&REQUEST_ID, &exchange.request_id);
+    own.add(&header::VIA, exchange.view.snapshot.config.server.via.value(version));
+    if !is_traced {
+        own.add(&trace::TRACEPARENT, &exchange.home.ids.traceparent());
+    }
+    own.add(&TOLLGATE_ACCOUNT, &principal.account_header);
+    own.add_static(&TOLLGATE_MODE, principal.mode.as_str());
+    own.add(&TOLLGATE_KEY_ID, &principal.id_header);
+    if let Some(certificate) = peer.certificate() {
+        own.add(&TOLLGATE_CLIENT_CERTIFICATE, certificate);
+    }
+    own
 }
 
 /// Makes an upstream's head fit for the client.

@@ -11,6 +11,7 @@ use super::access_log::FIELD_BYTES;
 use super::context::Classified;
 use super::exchange::Exchange;
 use super::forward::{client_pace, longest_body, unreadable};
+use super::kept::Kept;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal};
 use crate::body::{Body as Said, Inspection, Kind};
@@ -140,7 +141,7 @@ where
     B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
 {
     /// Reads the body of a request, if there is memory for it: as much as it says it has, at most `inspect_body_max`.
-    fn begin(classified: Classified<ReadAhead<B>>, kind: Kind, server: &Server) -> Result<Reading<B>, Exchange> {
+    fn begin(classified: Classified<ReadAhead<B>>, kind: Kind, server: &Server) -> Result<Reading<B>, Kept<Exchange>> {
         let most = server.inspect_body_max;
         let body = classified.request.body();
         let told = body.size_hint().exact().map_or(most, |length| usize::try_from(length).unwrap_or(most).min(most));
@@ -206,7 +207,7 @@ pin_project! {
 }
 
 impl<S: Service<Classified<ReadAhead<B>>>, B> Inspecting<S, B> {
-    fn refused(refusal: Refusal, exchange: Exchange) -> Inspecting<S, B> {
+    fn refused(refusal: Refusal, exchange: Kept<Exchange>) -> Inspecting<S, B> {
         Inspecting { state: State::Refused { refused: Some(Box::new(Refused::new(refusal, exchange))) } }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::context::{Home, Observed};
 use super::exchange::{Exchange, Peer};
+use super::kept::Kept;
 use super::refusal::{Refusal, Rejected};
 use http::{Request, Response};
 use std::rc::Rc;
@@ -13,14 +14,14 @@ pub struct Refused {
     /// What is refused and why.
     pub refusal: Refusal,
     /// The record, closed when this is dropped.
-    pub exchange: Exchange,
+    pub exchange: Kept<Exchange>,
 }
 
 impl Refused {
     /// A refused request. It is counted here, where it is refused: a client that goes at once takes nobody along to count it
     /// later, and then fewer rejections would be counted than decisions to reject.
     #[must_use]
-    pub fn new(refusal: Refusal, mut exchange: Exchange) -> Refused {
+    pub fn new(refusal: Refusal, mut exchange: Kept<Exchange>) -> Refused {
         exchange.status = refusal.status().as_u16();
         if let Some(cause) = refusal.auth_failure() {
             exchange.home.shared.metrics.auth_failures(cause).inc();
@@ -83,7 +84,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let exchange = Exchange::begin(&self.layer.home, &self.layer.peer, &request);
+        let exchange = Kept::new(Exchange::begin(&self.layer.home, &self.layer.peer, &request));
         self.inner.call(Observed { request, exchange })
     }
 }

@@ -80,6 +80,13 @@ pub trait Check {
     fn check<B>(&self, classified: &mut Classified<B>) -> Result<(), Refusal>;
 }
 
+/// Several, one after the other.
+impl<T: Check, const COUNT: usize> Check for [T; COUNT] {
+    fn check<B>(&self, classified: &mut Classified<B>) -> Result<(), Refusal> {
+        self.iter().try_for_each(|check| check.check(classified))
+    }
+}
+
 /// The layer of a check.
 #[derive(Clone, Copy, Debug)]
 pub struct CheckLayer<T>(pub T);

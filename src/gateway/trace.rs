@@ -3,8 +3,8 @@
 use super::ids::RequestIds;
 use http::{HeaderMap, HeaderName};
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Bytes of a `traceparent` of version 00, and of the part that later versions share with it.
 const LENGTH: usize = 55;
@@ -13,12 +13,16 @@ const MOST: usize = 256;
 
 /// Leaves a head with exactly one good `traceparent`. A `tracestate` belongs to the parent it came with, so it goes with it.
 pub(super) fn carry_on(headers: &mut HeaderMap, ids: &RequestIds) {
-    let mut lines = headers.get_all(TRACEPARENT).iter();
-    let is_good = matches!((lines.next(), lines.next()), (Some(only), None) if is_traceparent(only.as_bytes()));
-    if !is_good {
+    if !is_carried_on(headers) {
         headers.insert(TRACEPARENT, ids.traceparent());
         headers.remove(TRACESTATE);
     }
+}
+
+/// Whether a head has exactly one good `traceparent`.
+pub(super) fn is_carried_on(headers: &HeaderMap) -> bool {
+    let mut lines = headers.get_all(&TRACEPARENT).iter();
+    matches!((lines.next(), lines.next()), (Some(only), None) if is_traceparent(only.as_bytes()))
 }
 
 /// Whether this is a `traceparent` (W3C Trace Context §3.2): `00-TRACE-SPAN-FLAGS` in lower-case hexadecimal digits, neither id

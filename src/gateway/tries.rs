@@ -246,5 +246,6 @@ fn head_of(request: &Request<RequestBody>) -> Box<Parts> {
     parts.uri = request.uri().clone();
     parts.version = request.version();
     parts.headers = request.headers().clone();
+    request.body().own().add_to(&mut parts.headers);
     Box::new(parts)
 }

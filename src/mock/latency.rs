@@ -107,7 +107,7 @@ fn recorded(path: &Path) -> Result<Latency, LatencyError> {
     let unreadable = |error: std::io::Error| LatencyError::Unreadable(path.display().to_string(), error.to_string());
     let file = Input::new(path).and_then(|input| input.open(&BytesRead::default())).map_err(unreadable)?;
     let mut lines = Lines::new(file);
-    let mut reader = Reader::new(None);
+    let mut reader = Reader::new(None, false);
     let mut samples = Vec::new();
     let mut seen = 0_u64;
     loop {

@@ -19,6 +19,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 pub const MAX_CONFIGS: usize = 2;
 /// Accounts that are counted each on its own, at about 100 bytes an account. All others are counted together.
 pub const MAX_ACCOUNTS: usize = 1_000_000;
+/// Of longer account names the beginning is kept; they are told apart all the same.
+pub const MAX_NAME_BYTES: usize = 512;
 
 /// An account's place among the [`Accounts`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -118,9 +120,17 @@ impl Accounts {
         for (profile, config) in profiles.iter_mut().zip(configs) {
             *profile = config.profile(name);
         }
-        self.known.push(Account { name: name.into(), id, lot: lot(name), profiles });
+        self.known.push(Account { name: kept(name), id, lot: lot(name), profiles });
         self.index.insert(id.0[0], place);
         (place, id)
+    }
+}
+
+/// A name as it is kept: its beginning, where it is longer than any that the gateway lets pass.
+fn kept(name: &str) -> Box<str> {
+    match name.char_indices().map(|(at, _)| at).take_while(|&at| at <= MAX_NAME_BYTES).last() {
+        Some(end) if name.len() > MAX_NAME_BYTES => format!("{}…", name.get(..end).unwrap_or_default()).into(),
+        _ => name.into(),
     }
 }
 

@@ -113,6 +113,12 @@ impl<'c> Simulation<'c> {
         }
     }
 
+    /// From the next request on another configuration is in force, as after a reload of the gateway: the engine keeps its state.
+    /// What was counted by limit and endpoint stays in its place, so a report is of one configuration only.
+    pub fn reload(&mut self, config: &'c Config) {
+        self.config = config;
+    }
+
     /// Requests that ended early, see [`MAX_IN_FLIGHT`](super::flight::MAX_IN_FLIGHT).
     #[must_use]
     pub fn cut_short(&self) -> u64 {

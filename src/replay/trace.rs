@@ -56,6 +56,8 @@ pub struct Traces {
     pub inputs: Vec<Input>,
     /// How they are written; `None`: each file tells.
     pub mapping: Option<Mapping>,
+    /// Whether a file that is plainly the gateway's own log is read as such, whatever `mapping` says.
+    pub own_too: bool,
     /// Whether the first fault is an error.
     pub strict: bool,
 }
@@ -118,7 +120,7 @@ impl Traces {
 
 impl<W: Watch> Pass<'_, '_, W> {
     fn open(&mut self, place: usize, most: usize) -> Result<Source, ReplayError> {
-        let reader = Reader::new(self.traces.mapping.as_ref());
+        let reader = Reader::new(self.traces.mapping.as_ref(), self.traces.own_too);
         let mut source = Source { place, lines: None, reader, order: Order::new(most) };
         match self.traces.inputs.get(place).map(|input| input.open(&self.read)) {
             Some(Ok(file)) => source.lines = Some(Lines::new(file)),

@@ -19,6 +19,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 /// Serves a connection from its first byte to its last.
+///
+/// Its future is what an idle connection costs, so all but HTTP/1 on a plain connection is boxed: that has no room for what
+/// others need, and they none for each other.
 pub(super) async fn serve(mut place: Place, mut socket: TcpStream, peer: IpAddr) {
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "a client left at once");
@@ -29,16 +32,16 @@ pub(super) async fn serve(mut place: Place, mut socket: TcpStream, peer: IpAddr)
     match &view.snapshot.tls.clients {
         None => match begins_with_preface(&place, &socket, client).await {
             None => {}
-            Some(true) => serve_http2(&place, socket, Peer::new(client, false)).await,
+            Some(true) => Box::pin(serve_http2(&place, socket, Peer::new(client, false))).await,
             Some(false) => serve_http(&place, socket, Peer::new(client, false)).await,
         },
         Some(acceptor) => {
-            if let Some((stream, handshake)) = shake_hands(&place, &view, acceptor, socket).await {
+            if let Some((stream, handshake)) = Box::pin(shake_hands(&place, &view, acceptor, socket)).await {
                 let protocol = handshake.protocol;
                 let peer = Peer::over_tls(client, handshake);
                 match protocol {
-                    Protocol::Http1 => serve_http(&place, stream, peer).await,
-                    Protocol::Http2 => serve_http2(&place, stream, peer).await,
+                    Protocol::Http1 => Box::pin(serve_http(&place, stream, peer)).await,
+                    Protocol::Http2 => Box::pin(serve_http2(&place, stream, peer)).await,
                 }
             }
         }
@@ -160,8 +163,8 @@ where
     drop(entry);
     let mut stream = connection.into_inner();
     match ended {
-        Ended::Whole => wire::linger(&mut stream).await,
-        Ended::Refused(fault) => refuse(&view, &door.home, fault, &mut stream).await,
+        Ended::Whole => Box::pin(wire::linger(&mut stream)).await,
+        Ended::Refused(fault) => Box::pin(refuse(&view, &door.home, fault, &mut stream)).await,
         // The client must see that its answer broke off, so nothing is ended cleanly.
         Ended::Broken => {}
     }

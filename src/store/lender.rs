@@ -200,7 +200,7 @@ impl Call {
         let store = Arc::clone(self.lender.link.store());
         let slot_ttl_ms = self.lender.engine.terms().slot_ttl_ns / 1_000_000;
         let (gateway, prefix) = (store.gateway(), store.settings().prefix.as_str());
-        let speaker = Speaker { gateway, prefix, since_us: store.since_us, slot_ttl_ms };
+        let speaker = Speaker { gateway, prefix, since_us: store.since_us, slot_ttl_ms, now_us: None };
         let asks = &self.asks;
         let ask = async |mut connection: Connection| lending::call(&mut connection, &speaker, asks).await;
         let answers: Result<_, Fault> = self.lender.link.call(ask).await;

@@ -7,12 +7,11 @@ use super::{Connection, Fault};
 use crate::engine::{Answer, Ask, Gcra, Limiter, Partition};
 use redis::{Cmd, ErrorKind, ServerErrorKind, cmd};
 use std::fmt::Write;
+use std::sync::LazyLock;
 
 const SCRIPT: &str = include_str!("scripts/lend.lua");
 
-/// The script's name in Redis: SHA-1 of its text. A test holds it to what Redis makes of the text; with another one every call
-/// would send the whole text.
-pub const SCRIPT_HASH: &str = "1c556a9ffc60e14495d79e8454c4e3e40c90550a";
+static HASH: LazyLock<String> = LazyLock::new(|| redis::Script::new(SCRIPT).get_hash().to_owned());
 
 /// The largest number that a script counts exactly, with room for sums.
 const MOST: u64 = 1 << 52;
@@ -22,20 +21,17 @@ pub(super) const MOST_KEYS: usize = 64;
 
 /// How a gateway is known where slots are counted.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Speaker<'a> {
+pub struct Speaker<'a> {
     /// Its name.
-    pub(super) gateway: &'a str,
+    pub gateway: &'a str,
     /// What all keys begin with.
-    pub(super) prefix: &'a str,
+    pub prefix: &'a str,
     /// Microseconds to add to the moment of a word, so that a later process's words are later.
-    pub(super) since_us: u64,
-    pub(super) slot_ttl_ms: u64,
-}
-
-/// The text of the script.
-#[must_use]
-pub fn script() -> &'static str {
-    SCRIPT
+    pub since_us: u64,
+    /// How long slots stay lent to a gateway that is not heard of.
+    pub slot_ttl_ms: u64,
+    /// The time in microseconds in place of the server's own, for tests.
+    pub now_us: Option<u64>,
 }
 
 /// One call for partitions of one slot.
@@ -44,12 +40,10 @@ pub(super) async fn call(
     speaker: &Speaker<'_>,
     asks: &[(Partition, Ask)],
 ) -> Result<Vec<Answer>, Fault> {
-    let by_hash = arguments(cmd("EVALSHA").arg(SCRIPT_HASH), speaker, asks).to_owned();
-    let answered: Result<Vec<i64>, _> = by_hash.query_async(connection).await;
+    let answered: Result<Vec<i64>, _> = by_hash(speaker, asks).query_async(connection).await;
     let numbers = match answered {
         Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-            let whole = arguments(cmd("EVAL").arg(SCRIPT), speaker, asks).to_owned();
-            whole.query_async(connection).await?
+            in_full(speaker, asks).query_async(connection).await?
         }
         answered => answered?,
     };
@@ -61,13 +55,33 @@ pub(super) async fn call(
     Ok(answers)
 }
 
+/// A call that names the script.
+#[must_use]
+pub fn by_hash(speaker: &Speaker<'_>, asks: &[(Partition, Ask)]) -> Cmd {
+    arguments(cmd("EVALSHA").arg(&*HASH), speaker, asks).to_owned()
+}
+
+/// A call that sends the script, for a server that does not know it yet.
+#[must_use]
+pub fn in_full(speaker: &Speaker<'_>, asks: &[(Partition, Ask)]) -> Cmd {
+    arguments(cmd("EVAL").arg(SCRIPT), speaker, asks).to_owned()
+}
+
+/// What the script's numbers say, in the order of the asks.
+#[must_use]
+pub fn answers(asks: &[(Partition, Ask)], numbers: &[i64]) -> Vec<Answer> {
+    asks.iter().zip(numbers.chunks_exact(3)).map(|(ask, three)| answer(ask, three)).collect()
+}
+
 fn arguments<'a>(command: &'a mut Cmd, speaker: &Speaker<'_>, asks: &[(Partition, Ask)]) -> &'a mut Cmd {
     command.arg(asks.len());
     for (partition, _) in asks {
         command.arg(key(speaker.prefix, partition));
     }
-    // The time is the server's own.
-    command.arg("");
+    match speaker.now_us {
+        Some(now_us) => command.arg(now_us),
+        None => command.arg(""),
+    };
     for (partition, ask) in asks {
         add(command, speaker, partition, ask);
     }

@@ -4,6 +4,7 @@ use super::client_body::ClientBody;
 use super::http1;
 use super::http2::StreamBody;
 use super::inlet::ClientFault;
+use super::own_fields::OwnFields;
 use super::pace::Pace;
 use super::read_ahead::{ReadAhead, ReadFault};
 use crate::clock::timer_now;
@@ -129,6 +130,8 @@ pub struct RequestBody {
     /// Bytes that may still come.
     room: u64,
     progress: Option<Rc<Cell<Instant>>>,
+    /// What the gateway adds to the head that goes before it.
+    own: OwnFields,
 }
 
 impl RequestBody {
@@ -141,7 +144,23 @@ impl RequestBody {
         most: u64,
         progress: Option<Rc<Cell<Instant>>>,
     ) -> RequestBody {
-        RequestBody { inner, pace, room: most, progress }
+        RequestBody { inner, pace, room: most, progress, own: OwnFields::default() }
+    }
+
+    /// The same behind a head that the gateway adds these fields to.
+    #[must_use]
+    pub fn behind(self, own: OwnFields) -> RequestBody {
+        RequestBody { own, ..self }
+    }
+
+    /// What the gateway adds to the head that goes before it.
+    #[must_use]
+    pub fn own(&self) -> &OwnFields {
+        &self.own
+    }
+
+    pub(super) fn own_lines(&self) -> &[u8] {
+        self.own.lines()
     }
 
     /// Counts a frame, unless it is more than may come.

@@ -4,6 +4,7 @@
 //! for each, [`CONNECTION_WINDOW`] for all; heads are at most [`MAX_HEAD_BYTES`](super::MAX_HEAD_BYTES) long.
 
 use super::http1::{ExchangeFault, Failure, Malformed};
+use super::own_fields::OwnFields;
 use super::pace::Pace;
 use super::pipe::{Broken, Pipe};
 use super::server::{Open, Server};
@@ -260,15 +261,16 @@ impl Lane {
         let ends = body.is_end_stream();
         let mut sender = self.0.sender.clone();
         let ready = poll_fn(|cx| sender.poll_ready(cx)).await;
-        let (response, stream) = match ready.and_then(|()| sender.send_request(head(&parts, self.0.scheme), ends)) {
-            Ok(sent) => sent,
-            Err(error) => {
-                self.retire();
-                let unsent = Some(Request::from_parts(parts, body));
-                let error = ExchangeFault::Stream(error);
-                return Err(Box::new(Failure { unsent, error, written: false, answered: false }));
-            }
-        };
+        let (response, stream) =
+            match ready.and_then(|()| sender.send_request(head(&parts, body.own(), self.0.scheme), ends)) {
+                Ok(sent) => sent,
+                Err(error) => {
+                    self.retire();
+                    let unsent = Some(Request::from_parts(parts, body));
+                    let error = ExchangeFault::Stream(error);
+                    return Err(Box::new(Failure { unsent, error, written: false, answered: false }));
+                }
+            };
         let id = response.stream_id().as_u32();
         let mut sending = Sending::new(body, stream, ends);
         let error = match sending.drive(response).await {
@@ -291,11 +293,12 @@ impl Lane {
 }
 
 /// The request's head as HTTP/2 has it: the host in the target.
-fn head(parts: &http::request::Parts, scheme: Scheme) -> Request<()> {
+fn head(parts: &http::request::Parts, own: &OwnFields, scheme: Scheme) -> Request<()> {
     let mut head = Request::new(());
     *head.method_mut() = parts.method.clone();
     *head.version_mut() = Version::HTTP_2;
     *head.headers_mut() = parts.headers.clone();
+    own.add_to(head.headers_mut());
     // No other protocol can be asked for here, so the request is what it is without.
     for name in [header::CONNECTION, header::UPGRADE] {
         head.headers_mut().remove(name);

@@ -14,8 +14,8 @@ pub struct ReadAhead<B> {
     inner: B,
     /// What was read.
     front: Bytes,
-    /// A frame that came after it: more than the bound admits, or the trailers.
-    next: Option<Frame<Bytes>>,
+    /// A frame that came after it: more than the bound admits, or the trailers. Boxed: it is seldom, and a body is moved a lot.
+    next: Option<Box<Frame<Bytes>>>,
     /// The body has no more frames.
     ended: bool,
 }
@@ -120,13 +120,13 @@ impl<B: Body<Data = Bytes> + Unpin> ReadAhead<B> {
         let data = match frame.into_data() {
             Ok(data) => data,
             Err(trailers) => {
-                self.next = Some(trailers);
+                self.next = Some(Box::new(trailers));
                 return Some(Reach::Whole);
             }
         };
         let length = self.front.len() + gathered.len();
         if length + data.len() > most {
-            self.next = Some(Frame::data(data));
+            self.next = Some(Box::new(Frame::data(data)));
             return Some(Reach::Beyond);
         }
         if length == 0 {
@@ -153,7 +153,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ReadAhead<B> {
             return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.front)))));
         }
         if let Some(frame) = self.next.take() {
-            return Poll::Ready(Some(Ok(frame)));
+            return Poll::Ready(Some(Ok(*frame)));
         }
         if self.ended {
             return Poll::Ready(None);
@@ -166,7 +166,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for ReadAhead<B> {
     }
 
     fn size_hint(&self) -> SizeHint {
-        let next = self.next.as_ref().and_then(Frame::data_ref).map_or(0, Bytes::len);
+        let next = self.next.as_deref().and_then(Frame::data_ref).map_or(0, Bytes::len);
         let ahead = u64::try_from(self.front.len() + next).unwrap_or(u64::MAX);
         let mut hint = SizeHint::new();
         let rest = self.inner.size_hint();

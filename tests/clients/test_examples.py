@@ -53,5 +53,5 @@ class Examples(Case):
 
     def test_every_example_folder_is_tested(self):
         folders = {path.parent.name for path in (ROOT / "examples").glob("*/tollgate.toml")}
-        # That of the compose file is `test_material.py`'s.
-        self.assertEqual(folders, {"edge", "sidecar", "compose"})
+        # That of the compose file is `test_material.py`'s, that of the cluster `test_shared.py`'s.
+        self.assertEqual(folders, {"edge", "sidecar", "compose", "cluster"})

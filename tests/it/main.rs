@@ -15,6 +15,8 @@ mod gateway;
 #[cfg(test)]
 mod hardening;
 #[cfg(test)]
+mod leases;
+#[cfg(test)]
 mod material;
 #[cfg(test)]
 mod process;

@@ -57,7 +57,12 @@ impl Trace {
 }
 
 fn traces(paths: &[&Path], mapping: Option<Mapping>) -> Traces {
-    Traces { inputs: paths.iter().map(|path| Input::new(path).unwrap()).collect(), mapping, strict: false }
+    Traces {
+        inputs: paths.iter().map(|path| Input::new(path).unwrap()).collect(),
+        mapping,
+        own_too: false,
+        strict: false,
+    }
 }
 
 fn replay(trace: &Trace, config: &Config) -> Comparison {
@@ -65,18 +70,22 @@ fn replay(trace: &Trace, config: &Config) -> Comparison {
     tollgate::replay::run(&traces(&[&trace.path], None), (config, None), options, &mut ()).unwrap()
 }
 
-/// The verdict on each request: the limit that refused it.
-fn verdicts(trace: &Trace, config: &Config) -> Vec<Option<String>> {
-    let mut simulation = Simulation::new(0, config);
-    let mut classes = Classes::new(SEED, &[config]);
+/// The verdict on each request: the limit that refused it. The traces follow each other, each under its own configuration, as
+/// where a gateway was reloaded between them.
+fn verdicts(parts: &[(&Trace, &Config)]) -> Vec<Option<String>> {
+    let mut simulation = Simulation::new(0, parts[0].1);
     let mut verdicts = Vec::new();
-    let each = |at, arrival: &_, accounts: &_| {
-        verdicts.push(match simulation.arrive(at, arrival, accounts) {
-            Some(Verdict::Refused(limit)) => Some(config.policy.limit(limit).name.to_string()),
-            Some(Verdict::Admitted) => None,
-            None => panic!("it has no class"),
-        });
-    };
-    traces(&[&trace.path], None).pass("test", &mut classes, &mut (), each).unwrap();
+    for (trace, config) in parts {
+        simulation.reload(config);
+        let mut classes = Classes::new(SEED, &[config]);
+        let each = |at, arrival: &_, accounts: &_| {
+            verdicts.push(match simulation.arrive(at, arrival, accounts) {
+                Some(Verdict::Refused(limit)) => Some(config.policy.limit(limit).name.to_string()),
+                Some(Verdict::Admitted) => None,
+                None => panic!("it has no class"),
+            });
+        };
+        traces(&[&trace.path], None).pass("test", &mut classes, &mut (), each).unwrap();
+    }
     verdicts
 }

@@ -19,7 +19,7 @@ pub(super) fn run(data: &[u8]) {
         3 => Some(Mapping::of(Kind::Caddy)),
         _ => Some(Mapping::of(Kind::Envoy)),
     };
-    let (mut reader, mut again) = (Reader::new(mapping.as_ref()), Reader::new(mapping.as_ref()));
+    let (mut reader, mut again) = (Reader::new(mapping.as_ref(), false), Reader::new(mapping.as_ref(), false));
     for line in lines.iter().filter_map(|line| std::str::from_utf8(line).ok()) {
         let record = reader.read(line);
         assert_eq!(format!("{record:?}"), format!("{:?}", again.read(line)), "the same line, the same record");

@@ -14,10 +14,12 @@ impl Lease {
     /// Turns to other figures after a reload: tokens stay tokens.
     pub(super) fn fit(&mut self, limiter: &Limiter, now: Nanos) {
         let (old, new) = (self.unit, unit_of(limiter));
-        if old == new {
+        let Limiter::Gcra(figures) = limiter else { return };
+        let lacking = self.lacking(now);
+        if old == new && lacking <= figures.depth_ns() {
             return;
         }
-        self.lacked = scale_up(self.lacking(now), new, old);
+        self.lacked = scale_up(lacking, new, old).min(figures.depth_ns());
         self.held = scale_down(self.held, new, old);
         self.answered_at = now;
         self.unit = new;

@@ -25,14 +25,14 @@ const TEN: u64 = 1_795_341_600_000_000_000;
 fn combined_lines() {
     let line =
         r#"192.0.2.1 - alice [22/Nov/2026:11:00:00 +0100] "POST /v1/charges?x=1 HTTP/1.1" 200 17 "-" "curl \"8\"""#;
-    let record = read(&mut Reader::new(None), line);
+    let record = read(&mut Reader::new(None, false), line);
     assert_eq!((record.at, record.duration, record.status), (TEN, None, 200));
     assert_eq!((&*record.method, &*record.path), ("POST", "/v1/charges?x=1"));
     assert_eq!((record.account.as_deref(), record.client.as_deref()), (Some("alice"), Some("192.0.2.1")));
-    let nobody = read(&mut Reader::new(None), &line.replace("alice", "-"));
+    let nobody = read(&mut Reader::new(None, false), &line.replace("alice", "-"));
     assert_eq!(nobody.account.as_deref(), Some("192.0.2.1"));
     let more = mapping("[replay.format]\nkind = 'combined'\nduration = '10'\naccount = '11'\n").unwrap();
-    let record = read(&mut Reader::new(Some(&more)), &format!("{line} 0.250 acct_7"));
+    let record = read(&mut Reader::new(Some(&more), false), &format!("{line} 0.250 acct_7"));
     assert_eq!((record.at, record.duration), (TEN - 250_000_000, Some(250_000_000)));
     assert_eq!(record.account.as_deref(), Some("acct_7"));
 }
@@ -42,14 +42,14 @@ fn caddy_and_envoy_are_known_by_their_first_line() {
     let caddy = r#"{"level":"info","ts":1795341600.5,"logger":"http.log.access","msg":"handled request","request":{
         "remote_ip":"192.0.2.1","client_ip":"192.0.2.1","method":"GET","host":"api.test","uri":"/v1/charges",
         "headers":{"Stripe-Account":["acct_c"]}},"duration":0.5,"size":1,"status":200}"#;
-    let record = read(&mut Reader::new(None), caddy);
+    let record = read(&mut Reader::new(None, false), caddy);
     assert_eq!((record.at, record.duration, record.status), (TEN, Some(500_000_000), 200));
     assert_eq!((record.account.as_deref(), record.host.as_deref()), (Some("192.0.2.1"), Some("api.test")));
     let own = mapping("kind = 'caddy'\naccount = 'request.headers.Stripe-Account'\n").unwrap();
-    assert_eq!(read(&mut Reader::new(Some(&own)), caddy).account.as_deref(), Some("acct_c"));
+    assert_eq!(read(&mut Reader::new(Some(&own), false), caddy).account.as_deref(), Some("acct_c"));
     let envoy = r#"{"start_time":"2026-11-22T10:00:00.000Z","method":"GET","path":"/v1/charges","response_code":429,
         "duration":12,"authority":"api.test","downstream_remote_address":"192.0.2.1:5000"}"#;
-    let record = read(&mut Reader::new(None), envoy);
+    let record = read(&mut Reader::new(None, false), envoy);
     assert_eq!((record.at, record.duration, record.status), (TEN, Some(12_000_000), 429));
 }
 
@@ -65,7 +65,7 @@ fn what_cannot_be_told_is_a_fault() {
         ("192.0.2.1 - - [22/Nov/2026:11:00:00 +0100] \"GET / HTTP/1.1\" abc 1", Fault::Field),
         ("192.0.2.1 - - [22/Nov/2026:11:00:00 +0100] \"\\x16\\x03\" 400 1", Fault::Malformed),
     ] {
-        assert_eq!(Reader::new(None).read(line).map(|_| ()), Err(wanted), "{line}");
+        assert_eq!(Reader::new(None, false).read(line).map(|_| ()), Err(wanted), "{line}");
     }
 }
 

@@ -153,7 +153,8 @@ fn top_accounts(simulation: &Simulation<'_>, accounts: &Accounts, top: usize) ->
     let known = simulation.accounts.get(..accounts.len()).unwrap_or(&simulation.accounts);
     let order = |place: &u32| {
         let count = known.get(*place as usize).copied().unwrap_or_default();
-        (Reverse(count.refused), Reverse(count.admitted), name(*place))
+        // Names that were cut may be the same.
+        (Reverse(count.refused), Reverse(count.admitted), name(*place), *place)
     };
     let seen = |place: &u32| known.get(*place as usize).is_some_and(|count| *count != Count::default());
     let mut places: Vec<u32> = (0..known.len()).filter_map(|place| u32::try_from(place).ok()).filter(seen).collect();
@@ -216,14 +217,16 @@ fn difference(simulations: &[Simulation<'_>], accounts: &Accounts, changes: &Cha
     };
     let endpoints: BTreeMap<&str, Change> = changes.endpoints.iter().map(|(name, &change)| (&**name, change)).collect();
     let name = |account: AccountId| accounts.get(account).map_or("(others)", |account| &*account.name);
-    let by_account: BTreeMap<&str, Change> =
-        changes.accounts.iter().map(|(&account, &change)| (name(account), change)).collect();
+    let by_account: BTreeMap<(&str, AccountId), Change> =
+        changes.accounts.iter().map(|(&account, &change)| ((name(account), account), change)).collect();
+    let accounts_changed = by_account.len() as u64;
+    let by_account = by_account.into_iter().map(|((name, _), change)| (name, change));
     Difference {
         all: change("", &changes.all),
         no_longer_refused_by: by_limit(0),
         newly_refused_by: by_limit(1),
-        endpoints: most_changed(endpoints, usize::MAX),
-        accounts_changed: by_account.len() as u64,
+        endpoints: most_changed(endpoints.into_iter(), usize::MAX),
+        accounts_changed,
         accounts: most_changed(by_account, top),
     }
 }
@@ -237,8 +240,9 @@ fn change(name: &str, change: &Change) -> ChangeReport {
     }
 }
 
-fn most_changed(rows: BTreeMap<&str, Change>, top: usize) -> Vec<ChangeReport> {
-    let mut rows: Vec<(&str, Change)> = rows.into_iter().collect();
+/// The most changed first; among equals, the order they come in.
+fn most_changed<'n>(rows: impl Iterator<Item = (&'n str, Change)>, top: usize) -> Vec<ChangeReport> {
+    let mut rows: Vec<(&str, Change)> = rows.collect();
     rows.sort_by_key(|(_, change)| Reverse(change.newly_refused + change.newly_admitted + change.elsewhere));
     rows.into_iter().take(top).map(|(name, own)| change(name, &own)).collect()
 }

@@ -8,6 +8,8 @@
 -- "slots": `figure` is the number of slots, `size` the milliseconds that they stay lent, `slice` tells one word of a gateway from
 --   a later one, `scale` is the gateway's name. Kept: for each gateway how many it holds, until when, and its last word.
 local now = tonumber(ARGV[1])
+-- A time that is given is a test's, which may stand still for longer than keys would be kept.
+local expires = not now
 if not now then
   local time = redis.call('TIME')
   now = time[1] * 1000000 + time[2]
@@ -23,6 +25,10 @@ local function number(text)
   return string.format('%.0f', text)
 end
 
+local function keep_for(key, ms)
+  if expires then redis.call('PEXPIRE', key, number(math.ceil(ms))) end
+end
+
 local function bucket(key, a)
   local emission, depth, scale = a[2], a[3], a[4]
   local kept = redis.call('HMGET', key, 'l', 't', 'e', 's')
@@ -31,15 +37,16 @@ local function bucket(key, a)
     local old_emission, old_scale = tonumber(kept[3]), tonumber(kept[4])
     lacks = math.max(0, tonumber(kept[1]) - math.max(0, now - kept[2]) * old_scale)
     if old_emission ~= emission or old_scale ~= scale then
-      lacks = math.min(math.ceil(lacks / old_emission * emission), depth)
+      lacks = math.ceil(lacks / old_emission * emission)
     end
+    lacks = math.min(lacks, depth)
   end
   lacks = math.max(0, math.min(lacks + a[10], depth) - a[7])
   local lent = lend(math.floor((depth - lacks) / emission), a[5], a[6])
   lacks = lacks + lent * emission
   if lacks > 0 then
     redis.call('HSET', key, 'l', number(lacks), 't', number(now), 'e', number(emission), 's', number(scale))
-    redis.call('PEXPIRE', key, number(math.ceil(lacks / scale / 1000) + 1000))
+    keep_for(key, lacks / scale / 1000 + 1000)
   elseif kept[1] then
     redis.call('DEL', key)
   end
@@ -84,7 +91,7 @@ local function window(key, a)
     redis.call('HSET', key, number(slice), number(counts[slice]))
   end
   local newest = math.max(slice, order[#order] or 0)
-  redis.call('PEXPIRE', key, number(math.ceil(((newest + SLICES) * slice_us - now) / 1000)))
+  keep_for(key, ((newest + SLICES) * slice_us - now) / 1000)
   if lent > 0 or want == 0 or least > quota then return lent, total, slice end
   local left = total
   for _, from in ipairs(order) do
@@ -115,7 +122,7 @@ local function slots(key, a, gateway)
   held = held + lent
   if held > 0 then
     redis.call('HSET', key, gateway, number(held) .. ' ' .. number(till) .. ' ' .. number(a[8]))
-    redis.call('PEXPIRE', key, number(math.ceil((math.max(latest, till) - now) / 1000)))
+    keep_for(key, (math.max(latest, till) - now) / 1000)
   else
     redis.call('HDEL', key, gateway)
   end

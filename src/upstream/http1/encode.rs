@@ -15,8 +15,8 @@ pub(super) enum Coding {
     Chunked,
 }
 
-/// Appends a request's head.
-pub(super) fn head(out: &mut Vec<u8>, parts: &Parts, coding: Coding) {
+/// Appends a request's head, with `further` lines of fields behind its own.
+pub(super) fn head(out: &mut Vec<u8>, parts: &Parts, further: &[u8], coding: Coding) {
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     out.extend_from_slice(parts.method.as_str().as_bytes());
     // A query may come without a path.
@@ -28,6 +28,7 @@ pub(super) fn head(out: &mut Vec<u8>, parts: &Parts, coding: Coding) {
             field(out, name, value.as_bytes());
         }
     }
+    out.extend_from_slice(further);
     match coding {
         Coding::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         Coding::Length(length) => content_length(out, length),

@@ -34,9 +34,17 @@ impl Sender {
     where
         B: http_body::Body<Data = Bytes, Error = BodyFault> + Unpin,
     {
+        self.try_send_with(request, |_| b"")
+    }
+
+    /// The same with further fields for its head, whole lines, which it carries along with its body.
+    pub fn try_send_with<B>(&mut self, request: Request<B>, further: fn(&B) -> &[u8]) -> Sending<'_, B>
+    where
+        B: http_body::Body<Data = Bytes, Error = BodyFault> + Unpin,
+    {
         let (parts, body) = request.into_parts();
         let asked = Asked::new(&parts.method, &parts.headers);
-        let exchange = Exchange { parts, upload: Upload::new(body), refused: None };
+        let exchange = Exchange { parts, further, upload: Upload::new(body), refused: None };
         Sending { link: &self.link, exchange: Some(exchange), asked, search: HeadSearch::default(), has_begun: false }
     }
 
@@ -73,6 +81,7 @@ impl Sender {
 /// A request and how far it is.
 struct Exchange<B> {
     parts: Parts,
+    further: fn(&B) -> &[u8],
     upload: Upload<B>,
     /// Why the server takes no more of it. It may have answered before that.
     refused: Option<ExchangeFault>,
@@ -103,7 +112,7 @@ where
                 if !this.has_begun {
                     this.has_begun = true;
                     link.begin();
-                    exchange.upload.begin(&exchange.parts);
+                    exchange.upload.begin(&exchange.parts, exchange.further);
                 }
                 ready!(exchange.poll(&mut link, cx, this.asked, &mut this.search))
             }

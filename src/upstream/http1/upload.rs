@@ -41,9 +41,9 @@ impl<B: Body<Data = Bytes, Error = BodyFault> + Unpin> Upload<B> {
         Upload { body, coding, outgoing: Outgoing::new(), is_begun: false, is_encoded, is_done: false }
     }
 
-    /// Encodes the head.
-    pub(super) fn begin(&mut self, parts: &Parts) {
-        encode::head(self.outgoing.gathered(), parts, self.coding);
+    /// Encodes the head, with the lines that come along with the body.
+    pub(super) fn begin(&mut self, parts: &Parts, further: fn(&B) -> &[u8]) {
+        encode::head(self.outgoing.gathered(), parts, further(&self.body), self.coding);
     }
 
     /// Writes on until all is written.

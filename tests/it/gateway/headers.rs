@@ -153,3 +153,42 @@ fn an_answer_without_a_request_id_gets_the_one_that_was_forwarded() {
     assert_eq!(answer.head.value("request-id"), upstream.last().value("request-id"));
     assert_eq!(upstream.last().values("tollgate-mode"), ["test"]);
 }
+
+/// A rule that touches nothing of a request makes the gateway put its own fields among the client's, where rules see them;
+/// without one they are written behind them.
+#[test]
+fn the_gateways_own_fields_are_the_same_with_and_without_rules() {
+    let upstream = Upstream::fine();
+    let plain = Setup::new(upstream.address()).start();
+    let ruled = Setup::new(upstream.address())
+        .with("[[routes]]\nrequest_headers = { remove = [\"X-Nobody-Sends-This\"] }\n")
+        .start();
+    let trace = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n";
+    let own = "tollgate-account: a\r\nTollgate_Mode: test\r\nx-forwarded-for: 6.6.6.6\r\nx_forwarded_proto: https\r\n\
+               x-forwarded-port: 1\r\nforwarded: for=6.6.6.6\r\ntracestate: a=1\r\n";
+    for lines in [
+        String::new(),
+        trace.to_owned(),
+        format!("{trace}tracestate: a=1\r\nrequest-id: req_mine\r\n"),
+        format!("{trace}{trace}tracestate: a=1\r\nrequest-id: <>\r\nrequest-id: req_2\r\n"),
+        own.to_owned(),
+        "via: 1.0 a\r\nte: trailers, deflate\r\nvia: 1.1 b\r\nconnection: x-a, te, via\r\nx-a: 1\r\nx-b: 1\r\nx-b: 2\r\n".to_owned(),
+        "connection: keep-alive, request-id, traceparent, host\r\nkeep-alive: 1\r\n".to_owned(),
+    ] {
+        let [one, other] = [&plain, &ruled].map(|gateway| {
+            let answer = gateway.ask(request("GET", "/v1/charges", LIVE, &lines));
+            assert_eq!(answer.status(), 200, "{lines}{answer:?}");
+            let mut fields = upstream.last().fields;
+            // Ids of the gateway's own differ from request to request.
+            for (name, value) in &mut fields {
+                if (name == "request-id" && value != "req_mine") || (name == "traceparent" && !trace.contains(&**value)) {
+                    value.truncate(3);
+                }
+            }
+            fields.sort_by(|one, other| one.0.cmp(&other.0));
+            fields
+        });
+        assert_eq!(one, other, "{lines}");
+        assert!(one.len() >= 11, "{one:?}");
+    }
+}

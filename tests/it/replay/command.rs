@@ -2,7 +2,8 @@
 
 use super::{line, moment};
 use crate::support::running::Folder;
-use crate::support::wait::{PATIENCE, wait_for};
+use crate::support::wait::{PATIENCE, wait_within};
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
@@ -167,17 +168,19 @@ fn memory_does_not_grow_with_the_trace() {
         let mut child = command(&folder, &args).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let status = format!("/proc/{}/status", child.id());
         child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-        let mut most = 0;
-        let ended = wait_for("it ends", || {
+        let most = Cell::new(0);
+        let ends = || {
             let status = std::fs::read_to_string(&status).unwrap_or_default();
             let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
             let now = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
-            most = most.max(now.unwrap_or(0));
+            most.set(most.get().max(now.unwrap_or(0)));
             child.try_wait().unwrap()
-        });
-        assert!(ended.success() && !PATIENCE.is_zero());
-        most
+        };
+        assert!(wait_within("it ends", 15 * PATIENCE, ends).success());
+        assert!(most.get() > 1_000, "it was seen while it ran");
+        most.get()
     };
-    let (short, long) = (most(20_000), most(200_000));
-    assert!(long < short + 40_000, "{short} kB for 20,000 requests, {long} kB for 200,000");
+    // What is held back until it can be put in order is bounded by more than either has.
+    let (short, long) = (most(10_000), most(80_000));
+    assert!(long < short + 30_000, "{short} kB for 10,000 requests, {long} kB for 80,000");
 }

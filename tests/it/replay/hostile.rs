@@ -112,3 +112,15 @@ fn broken_compression_is_a_fault_of_its_own() {
     let nothing = replay(&Trace::new(""), &config(LIMIT));
     assert_eq!((nothing.trace.lines, nothing.report.admitted, nothing.trace.faults.len()), (0, 0, 0));
 }
+
+#[test]
+fn endless_names_are_told_apart_and_kept_short() {
+    let name = |end: char| format!("{}{end}", "n".repeat(100_000));
+    let line_of = |end| line(Nanos(1_000_000_000), 5.0, &name(end), "GET /v1/charges", 200, "");
+    let text = [line_of('a'), line_of('b'), line_of('a'), line_of('a')].concat();
+    let report = replay(&Trace::new(text), &config(LIMIT));
+    assert_eq!((report.trace.accounts, report.report.refused), (2, 1), "two of the first pass, one of the other");
+    let rows = &report.report.accounts.top;
+    assert!(rows.len() == 2 && rows.iter().all(|row| row.name.len() < 600 && row.name.ends_with('…')), "{rows:?}");
+    assert_eq!((rows[0].refused, rows[1].refused), (1, 0));
+}

@@ -23,9 +23,17 @@ pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
 /// # Panics
 /// When it does not within [`PATIENCE`].
 #[track_caller]
-pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    wait_within(what, PATIENCE, probe)
+}
+
+/// Waits until `probe` finds something, for what takes its time.
+///
+/// # Panics
+/// When it does not within `deadline`.
+#[track_caller]
+pub(crate) fn wait_within<T>(what: &str, deadline: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
     let clock = RealClock::start();
-    let deadline = PATIENCE;
     loop {
         if let Some(found) = probe() {
             return found;

@@ -1,0 +1,116 @@
+//! The large parts of a request, in memory that is used again: through the layers they move as one pointer, and no request
+//! allocates for them once a thread has had as many at a time.
+
+use super::context::Held;
+use super::exchange::Exchange;
+use crate::engine::RequestClass;
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
+use std::thread::LocalKey;
+
+/// Empty places that a thread keeps of each kind. More are made while more requests are in flight, and freed after.
+const MOST: usize = 256;
+
+/// What is [`Kept`].
+pub trait Keep: Sized + 'static {
+    /// Where the thread keeps places for it.
+    fn shelf() -> &'static LocalKey<Shelf<Self>>;
+}
+
+/// A thread's empty places for one kind of thing.
+pub struct Shelf<T>(RefCell<Vec<Box<Option<T>>>>);
+
+impl<T> Default for Shelf<T> {
+    fn default() -> Shelf<T> {
+        Shelf(RefCell::default())
+    }
+}
+
+/// A thing in a place that is used again when it has ended.
+pub struct Kept<T: Keep>(Option<Box<Option<T>>>);
+
+impl<T: Keep> Kept<T> {
+    /// Puts a thing into an empty place.
+    #[must_use]
+    pub fn new(thing: T) -> Kept<T> {
+        // A thread that ends has no shelf any more.
+        let empty = T::shelf().try_with(|shelf| shelf.0.borrow_mut().pop()).ok().flatten();
+        let mut place = empty.unwrap_or_default();
+        *place = Some(thing);
+        Kept(Some(place))
+    }
+}
+
+impl<T: Keep> Deref for Kept<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self.0.as_deref() {
+            Some(Some(thing)) => thing,
+            _ => unreachable!("a place is emptied only when it is dropped"),
+        }
+    }
+}
+
+impl<T: Keep> DerefMut for Kept<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        match self.0.as_deref_mut() {
+            Some(Some(thing)) => thing,
+            _ => unreachable!("a place is emptied only when it is dropped"),
+        }
+    }
+}
+
+impl<T: Keep> Drop for Kept<T> {
+    fn drop(&mut self) {
+        let Some(mut place) = self.0.take() else { return };
+        // What it holds ends before the shelf is touched: it may hold things of the same kind.
+        *place = None;
+        // Without a shelf it is freed.
+        let _ = T::shelf().try_with(|shelf| {
+            let mut places = shelf.0.borrow_mut();
+            if places.len() < MOST {
+                places.push(place);
+            }
+        });
+    }
+}
+
+macro_rules! keep {
+    ($($thing:ty),*) => {$(
+        impl Keep for $thing {
+            fn shelf() -> &'static LocalKey<Shelf<$thing>> {
+                thread_local!(static SHELF: Shelf<$thing> = Shelf::default());
+                &SHELF
+            }
+        }
+    )*};
+}
+
+keep!(Exchange, RequestClass, Held);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::rc::Rc;
+
+    #[expect(dead_code, reason = "held for what their drops do")]
+    struct Thing(Rc<()>, Option<Kept<Thing>>);
+    keep!(Thing);
+
+    #[test]
+    fn a_place_is_used_again_once_its_thing_has_ended() {
+        let end = Rc::new(());
+        let first = Kept::new(Thing(Rc::clone(&end), None));
+        let place = std::ptr::from_ref(&*first).addr();
+        let second = Kept::new(Thing(Rc::clone(&end), Some(first)));
+        assert_eq!((Rc::strong_count(&end), std::ptr::from_ref(&*second).addr() == place), (3, false));
+        drop(second);
+        assert_eq!(Rc::strong_count(&end), 1, "what was kept has ended, the inner one too");
+        let again: Vec<_> = (0..2).map(|_| Kept::new(Thing(Rc::clone(&end), None))).collect();
+        assert!(again.iter().any(|kept| std::ptr::from_ref(&**kept).addr() == place));
+        let many: Vec<_> = (0..2 * MOST).map(|_| Kept::new(Thing(Rc::clone(&end), None))).collect();
+        drop((again, many));
+        assert_eq!(Thing::shelf().with(|shelf| shelf.0.borrow().len()), MOST);
+    }
+}
