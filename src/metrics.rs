@@ -132,6 +132,10 @@ fn bad_requests(make: &Maker) -> Result<IntCounterVec, prometheus::Error> {
     make.counters("tollgate_bad_requests_total", help, &["fault"])
 }
 
+fn auth_failures(make: &Maker) -> Result<IntCounterVec, prometheus::Error> {
+    make.counters("tollgate_auth_failures_total", "Requests refused because of their key.", &["cause"])
+}
+
 fn candidate_decisions(make: &Maker) -> Result<IntCounterVec, prometheus::Error> {
     let help = "What each limit's candidate said to the same requests: admit, reject. It refuses nobody.";
     make.counters("tollgate_candidate_decisions_total", help, &["limit", "verdict"])
@@ -211,11 +215,7 @@ impl Metrics {
                 "Requests refused by a limit.",
                 &["reason", "limit", "mode"],
             )?,
-            auth_failures: make.counters(
-                "tollgate_auth_failures_total",
-                "Requests refused because of their key.",
-                &["cause"],
-            )?,
+            auth_failures: auth_failures(&make)?,
             bad_requests: bad_requests(&make)?,
             request_seconds: make.seconds(
                 "request_duration",

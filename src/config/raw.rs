@@ -12,6 +12,7 @@ mod listener;
 mod lock;
 mod log;
 mod replay;
+mod state;
 mod store;
 mod tls;
 mod upstream;
@@ -25,6 +26,7 @@ pub(super) use listener::RawProxyProtocol;
 pub(super) use lock::RawLock;
 pub(super) use log::{RawLevel, RawLog, RawLogFormat};
 pub(super) use replay::RawReplay;
+pub(super) use state::RawState;
 pub(super) use store::{RawOnStoreFailure, RawStore, RawStoreKind, RawStoreMode, RawTopology};
 pub(super) use tls::{RawClientAuth, RawPair, RawTls, RawTlsVersion, RawUnknownSni};
 pub(super) use upstream::{RawBalance, RawEjection, RawHealth, RawProtocol, RawRetries, RawRetryOn, RawUpstream};
@@ -304,19 +306,6 @@ pub(super) enum RawShouldRetry {
     True,
     /// Do not try again.
     False,
-}
-
-/// What outlives a restart.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(rename = "State")]
-pub(super) struct RawState {
-    /// The directory, relative to this configuration's folder, for this gateway alone. Default none: a restart forgets.
-    pub(super) dir: Option<Located<String>>,
-    /// Time between two writes of what has changed: what a kill may lose. Default "1s".
-    pub(super) persist_interval: Option<Located<Dur>>,
-    /// Quotas whose window is at least this long are kept. Default "1m".
-    pub(super) persist_min_window: Option<Located<Dur>>,
 }
 
 /// Which requests go to an upstream.
