@@ -4,7 +4,7 @@
 //! `scale` chooses what stands at the axes, `colors` who has which color, and `words` writes numbers, moments and names.
 //!
 //! Invariants:
-//! - Nothing of a trace becomes markup: what was recorded goes through [`words::Safe`], or into the JSON with `<`, `>` and `&` as escapes.
+//! - Nothing of a trace becomes markup: what was recorded goes through `words::Safe`, or into the JSON with `<`, `>` and `&` as escapes.
 //! - Every number on the page is one of the report's, which the page has with it as `<script type="application/json">`.
 //! - The same report gives the same bytes.
 

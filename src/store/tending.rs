@@ -161,17 +161,21 @@ impl Tending {
         self.under_way.set(batch.len());
         if let Err(fault) = self.tell_all(&batch).await {
             self.link.failed(&fault);
-            let mut waiting = self.waiting.borrow_mut();
-            for deed in batch.into_iter().rev() {
-                if waiting.len() < MOST {
-                    waiting.push_front(deed);
-                }
-            }
-            drop(waiting);
+            self.put_back(batch);
             self.under_way.set(0);
             tokio::time::sleep(PAUSE).await;
         }
         self.under_way.set(0);
+    }
+
+    /// What was not told goes before what has come since, as far as there is room.
+    fn put_back(&self, batch: Vec<Deed>) {
+        let mut waiting = self.waiting.borrow_mut();
+        for deed in batch.into_iter().rev() {
+            if waiting.len() < MOST {
+                waiting.push_front(deed);
+            }
+        }
     }
 
     /// All at once; each may be told twice without harm but tokens, of which less and less is left to give back.

@@ -13,7 +13,7 @@ const SHARE_OF_PRESETS: usize = 32;
 /// A configuration file.
 pub(super) fn run(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    if text.len() > MAX_INPUT || (text.contains("stripe") && sum(data) % SHARE_OF_PRESETS != 0) {
+    if text.len() > MAX_INPUT || (text.contains("stripe") && !sum(data).is_multiple_of(SHARE_OF_PRESETS)) {
         return;
     }
     match (parse(text), parse(text)) {
