@@ -253,7 +253,8 @@ class Soak:
         """Every gauge of what is held right now, but the admin connection that asks."""
         status, text = self.gateway.admin("/metrics")
         assert status == 200, status
-        kinds = re.findall(r"^# TYPE (\w+) gauge$", text, re.MULTILINE)
+        # The bounds beside them never change.
+        kinds = re.findall(r"^# TYPE ((?!tollgate_max_)\w+) gauge$", text, re.MULTILINE)
         held = [kind for kind in kinds if re.search(r"in_flight|connections|waiters|held|pending|buffer", kind)]
         return {kind: sum(value for _, value in parse_metrics(text, kind)) for kind in held}
 
