@@ -328,7 +328,10 @@ impl Engine {
         let limiter = match query.is_apart(id, which).map(|without| self.without_store(query, without, &limiter)) {
             None => limiter,
             Some(Ok(outcome)) => return outcome,
-            Some(Err(portion)) => portion,
+            Some(Err(portion)) => {
+                self.begin_apart(&place, &portion, query.now);
+                portion
+            }
         };
         match limiter {
             Limiter::Gcra(figures) => {

@@ -29,7 +29,7 @@ use demand::Demand;
 use std::num::NonZeroU64;
 
 /// Under a flood that the store cannot serve, so many requests are seen for each time it is asked.
-const REQUESTS_PER_ASK: u32 = 16;
+const REQUESTS_PER_ASK: u32 = 32;
 
 /// A request waits for so many answers at most. After the first, what has come meanwhile is asked for together.
 pub const MAX_ROUNDS: u32 = 4;
@@ -62,14 +62,14 @@ impl Terms {
         (whole / u64::from(self.gateways).max(LEAST_SHARES)).max(1)
     }
 
-    /// How long to wait before an empty bucket of such depth is asked again for few requests. A gateway that is alone knows
-    /// when there is something; among many, each leaves time for tokens to come, never so long that a bucket runs over.
-    fn gap_ns(&self, depth_ns: u64) -> u64 {
+    /// How long to wait before a store that had too little is asked again for few requests. A gateway that is alone knows
+    /// when there is something; among many, each leaves time for tokens to come, at most `most_ns`.
+    fn gap_ns(&self, most_ns: u64) -> u64 {
         const ALONE_NS: u64 = 10_000_000;
-        const EACH_NS: u64 = 25_000_000;
-        const MOST_NS: u64 = 250_000_000;
+        const EACH_NS: u64 = 45_000_000;
+        const MOST_NS: u64 = 400_000_000;
         let gap_ns = if self.gateways <= 1 { ALONE_NS } else { (EACH_NS * u64::from(self.gateways)).min(MOST_NS) };
-        gap_ns.min(depth_ns / 4)
+        gap_ns.min(most_ns)
     }
 }
 
@@ -350,7 +350,12 @@ impl Lease {
         self.is_asking = false;
         self.is_short = answer.lent < ask.want;
         let free = self.free(limiter, now, terms);
-        self.low = if self.is_short { 0 } else { free.saturating_add(self.units(answer.lent)) / 4 };
+        // To ask ahead for what is about to run out brings little.
+        let is_scarce = match limiter {
+            Limiter::Gcra(figures) => figures.depth_ns().saturating_sub(answer.lacks) < self.units(ask.want),
+            _ => self.is_short,
+        };
+        self.low = if is_scarce { 0 } else { free.saturating_add(self.units(answer.lent)) / 4 };
         match limiter {
             Limiter::Gcra(_) => self.lent_tokens(free, answer, now),
             Limiter::SlidingWindow(_) => self.lent_counts(free, ask, answer, now),
@@ -408,17 +413,18 @@ impl Lease {
                     return None;
                 }
                 let over_ns = self.lacking(now).saturating_add(missing).saturating_sub(figures.depth_ns());
-                (now.saturating_add(over_ns), terms.gap_ns(figures.depth_ns()))
+                // Never so long that a bucket runs over.
+                (now.saturating_add(over_ns), terms.gap_ns(figures.depth_ns() / 2))
             }
             Limiter::SlidingWindow(figures) => {
                 if price > u64::from(figures.limit()) {
                     return None;
                 }
                 let at = if missing >= self.refused { self.until } else { Nanos::ZERO };
-                (at, terms.gap_ns(figures.slice_ns().get()))
+                (at, terms.gap_ns(figures.slice_ns().get() / 4))
             }
             Limiter::Concurrency(figures) if figures.slots == 0 => return None,
-            Limiter::Concurrency(_) => (Nanos::ZERO, terms.gap_ns(SLOTS_GAP_NS * 4)),
+            Limiter::Concurrency(_) => (Nanos::ZERO, terms.gap_ns(SLOTS_GAP_NS)),
             Limiter::Allocation(_) => return None,
         };
         let is_spaced = !self.is_short || self.seen >= REQUESTS_PER_ASK;

@@ -191,6 +191,19 @@ impl Engine {
         Ask { owed: ask.owed.saturating_add(owed), slots: ask.slots.saturating_add(slots), ..ask }
     }
 
+    /// Has a bucket of this gateway's own begin where the shared one stood when it was last heard of: no outage is a free burst.
+    /// It lacks as many nanoseconds, whole or a share.
+    pub(super) fn begin_apart(&self, place: &Place, share: &Limiter, now: Nanos) {
+        let Limiter::Gcra(figures) = share else { return };
+        if self.cells.raw_tat(place.key) > now {
+            return;
+        }
+        let lacking = self.cells.lease(place.key.of_lease(), |lease| lease.lacking(now));
+        if let Some(lacking_ns @ 1..) = lacking {
+            self.cells.set_tat(place, figures, now, now.saturating_add(lacking_ns.min(figures.depth_ns())));
+        }
+    }
+
     /// Asks what was lent of a limit.
     pub(super) fn ask_lent(&self, query: &Query<'_>, place: &Place, limiter: &Limiter, hold: &mut Hold) -> Outcome {
         let (now, cost, terms) = (query.now, query.class.cost, self.terms());

@@ -18,6 +18,8 @@ from support import DEADLINE_S, LOOPBACK, Gateway, Program, free_port, wait_unti
 ANSWER_S = 30.0
 # Ports are picked by asking for a free one, which somebody else may take first.
 TRIES = 5
+# Of a cluster's keys.
+SLOTS = 16384
 
 
 class Redis(Program):
@@ -66,13 +68,72 @@ class Redis(Program):
             with connection.makefile("rb") as stream:
                 return read_reply(stream)
 
+    topology = "single"
+
     def url(self):
         return f"redis://{LOOPBACK}:{self.port}"
+
+    def urls(self):
+        return [self.url()]
+
+    def bring_back(self):
+        """Starts it if it does not run."""
+        if self.process.poll() is not None:
+            self.restart()
 
     def calls(self):
         """How often scripts were run: what gateways call for limits."""
         stats = str(self.ask("INFO", "commandstats"))
         return sum(int(count) for count in re.findall(r"cmdstat_(?:evalsha|fcall):calls=(\d+)", stats))
+
+
+class Cluster:
+    """Three primaries of Redis Cluster, each with a replica that takes over when it is lost."""
+
+    topology = "cluster"
+
+    def __init__(self, folder):
+        self.nodes = []
+        try:
+            for number in range(6):
+                lines = ["cluster-enabled yes", f"cluster-port {free_port()}", "cluster-node-timeout 1000",
+                         "cluster-require-full-coverage no", "cluster-replica-validity-factor 0"]
+                self.nodes.append(Redis(folder, f"node-{number}", lines))
+            self.primaries, self.replicas = self.nodes[:3], self.nodes[3:]
+            self._join()
+        except BaseException:
+            self.close()
+            raise
+
+    def _join(self):
+        for number, primary in enumerate(self.primaries):
+            primary.ask("CLUSTER", "ADDSLOTSRANGE", SLOTS * number // 3, SLOTS * (number + 1) // 3 - 1)
+            primary.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+        first = self.nodes[0]
+        bus = next(line.split()[1] for line in first.lines if line.startswith("cluster-port"))
+        for node in self.nodes[1:]:
+            node.ask("CLUSTER", "MEET", LOOPBACK, first.port, bus)
+        for primary, replica in zip(self.primaries, self.replicas):
+            name = primary.ask("CLUSTER", "MYID")
+            # Refused until the replica has heard of its primary.
+            wait_until("a replica takes its place", lambda: replica.ask("CLUSTER", "REPLICATE", name) == "OK")
+        for node in self.nodes:
+            wait_until("the cluster agrees", lambda: self._agrees(node.ask("CLUSTER", "INFO")))
+        for replica in self.replicas:
+            wait_until("a replica is in step", lambda: "master_link_status:up" in replica.ask("INFO", "replication"))
+
+    def _agrees(self, info):
+        return all(f"{line}\r" in info for line in ("cluster_state:ok", f"cluster_slots_ok:{SLOTS}", "cluster_known_nodes:6"))
+
+    def urls(self):
+        return [primary.url() for primary in self.primaries]
+
+    def bring_back(self):
+        """Who was lost stays lost: a replica has taken over."""
+
+    def close(self):
+        for node in self.nodes:
+            node.close()
 
 
 def read_reply(stream):
@@ -152,11 +213,15 @@ class Seen:
     sent: int = 0
     statuses: dict = dataclasses.field(default_factory=dict)
     lost: int = 0
-    slowest_s: float = 0.0
+    seconds: list = dataclasses.field(default_factory=list)
 
     def note(self, status, seconds):
         self.statuses[status] = self.statuses.get(status, 0) + 1
-        self.slowest_s = max(self.slowest_s, seconds)
+        self.seconds.append(seconds)
+
+    @property
+    def slowest_s(self):
+        return max(self.seconds, default=0.0)
 
     def count(self, status):
         return self.statuses.get(status, 0)

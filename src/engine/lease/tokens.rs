@@ -7,7 +7,7 @@ use crate::engine::time::Nanos;
 
 impl Lease {
     /// What the partition lacks by now, as far as is known here: others may have taken more since the last answer.
-    pub(super) fn lacking(&self, now: Nanos) -> u64 {
+    pub(in crate::engine) fn lacking(&self, now: Nanos) -> u64 {
         if self.is_bucket { self.lacked.saturating_sub(now.since(self.answered_at)) } else { self.lacked }
     }
 

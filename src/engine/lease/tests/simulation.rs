@@ -227,16 +227,19 @@ fn sixteen_gateways_leave_little_of_one_a_second() {
 #[test]
 fn hot_accounts_and_floods_cost_few_calls() {
     let accounts = [(100_000, 40_000.0), (10_000, 5_000.0), (1_000, 20_000.0), (100, 8_000.0), (1, 8_000.0)];
-    for (count, total) in accounts {
-        for demand in [even(1, total), even(8, total), skewed(8, total)] {
-            let mut world = World::new(rate(count).1, &demand);
-            world.run(10);
-            let calls = world.calls_a_request();
-            assert!(calls <= 0.1, "{count}/s of {demand:?}: {calls}");
-            let waiting: usize = world.waiting.iter().map(Vec::len).sum();
-            if total < count as f64 {
-                assert_eq!(world.admitted.len() + waiting, world.arrived.len(), "{count}/s of {demand:?}");
-            }
+    let alone = accounts.map(|(count, total)| (count, total, even(1, total)));
+    // Three times as much as a limit allows is the hardest: nearly every answer is short.
+    let shared = accounts.into_iter().chain([(100, 300.0)]);
+    let shared = shared.flat_map(|(count, total)| [(count, total, even(8, total)), (count, total, skewed(8, total))]);
+    for (count, total, demand) in alone.into_iter().chain(shared) {
+        let mut world = World::new(rate(count).1, &demand);
+        world.run(if total < 1_000.0 { 60 } else { 10 });
+        let calls = world.calls_a_request();
+        let most = if total < 1_000.0 { 0.12 } else { 0.1 };
+        assert!(calls <= most, "{count}/s of {demand:?}: {calls}");
+        let waiting: usize = world.waiting.iter().map(Vec::len).sum();
+        if total < count as f64 {
+            assert_eq!(world.admitted.len() + waiting, world.arrived.len(), "{count}/s of {demand:?}");
         }
     }
 }
