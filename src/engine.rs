@@ -17,6 +17,7 @@
 //! earlier tokens for well under a microsecond. Another thread may be refused the last token in that time. The limit errs to
 //! the strict side; it never admits more.
 
+mod ahead;
 mod cells;
 pub mod class;
 mod credit;
@@ -50,7 +51,7 @@ pub use policy::{Condition, EndpointClass, Exempt, Limit, LimitId, Part, Policy,
 pub use time::{Clock, Nanos};
 pub use told::{Portion, Question, Questions, Told};
 
-use cells::{Cells, WARM};
+use cells::Cells;
 use class::Payer;
 use hold::{Taken, What};
 use key::{Key, Mixer, Place};
@@ -409,27 +410,6 @@ impl Engine {
             });
         }
         Place { key: key.key(), overflow: Key::overflow(salt, class.mode as u8), tag: policy::tag(salt) }
-    }
-
-    /// Has the cells of all stages at hand before the first is asked, so that a request among millions of accounts waits for
-    /// main memory once.
-    fn warm(&self, query: &Query<'_>) {
-        if !self.cells.is_large() {
-            return;
-        }
-        let mut keys = [Key::ZERO; WARM];
-        let listed = Stage::ALL.into_iter().flat_map(|stage| query.policy.listed(stage, query.class));
-        let apply = listed.filter(|&&id| query.policy.limit(id).applies_beyond_index(query.class).is_ok());
-        let asked = apply.flat_map(|&id| {
-            let (first, second) = payers(query.policy.limit(id), query.class);
-            std::iter::once(first).chain(second).map(move |payer| (id, payer.account))
-        });
-        let mut used = 0;
-        for (key, (id, account)) in keys.iter_mut().zip(asked) {
-            *key = self.place(query, id, Which::InForce, account).key;
-            used += 1;
-        }
-        self.cells.warm(keys.get(..used).unwrap_or_default());
     }
 }
 

@@ -27,11 +27,11 @@ pub mod tally;
 pub mod trace;
 
 pub use report::{Comparison, Report};
-pub use trace::{Traces, Watch};
+pub use trace::{Traces, Turns, Watch};
 
 use crate::config::Config;
-use crate::engine::Seed;
-use arrival::Classes;
+use crate::engine::{Nanos, Seed};
+use arrival::{Accounts, Arrival, Classes};
 use record::Fault;
 use simulation::{Changes, Simulation};
 
@@ -88,15 +88,8 @@ pub fn run<W: Watch>(
     let mut simulations: Vec<Simulation<'_>> =
         all.iter().enumerate().map(|(number, config)| Simulation::new(number, config)).collect();
     let mut changes = Changes::default();
-    let tally = traces.pass("replaying", &mut classes, watch, |at, arrival, accounts| {
-        let mut verdicts = [None; arrival::MAX_CONFIGS];
-        for (verdict, simulation) in verdicts.iter_mut().zip(&mut simulations) {
-            *verdict = simulation.arrive(at, arrival, accounts);
-        }
-        if let [Some(before), Some(after)] = verdicts {
-            changes.note(&all, arrival, before, after);
-        }
-    })?;
+    let sides = Sides { configs: &all, simulations: &mut simulations, changes: &mut changes };
+    let tally = traces.pass("replaying", &mut classes, watch, sides)?;
     let mut figures = Vec::new();
     for number in 0..all.len() {
         figures.push(match options.figures {
@@ -106,4 +99,27 @@ pub fn run<W: Watch>(
     }
     report::make(traces, &tally, classes.accounts(), &simulations, &figures, &changes, options.top)
         .ok_or(ReplayError::NoConfiguration)
+}
+
+/// The configurations side by side.
+struct Sides<'s, 'c> {
+    configs: &'s [&'c Config],
+    simulations: &'s mut [Simulation<'c>],
+    changes: &'s mut Changes,
+}
+
+impl Turns for Sides<'_, '_> {
+    fn ahead(&mut self, next: &[(u64, Arrival)], accounts: &Accounts) {
+        self.simulations.iter().for_each(|simulation| simulation.ahead(next, accounts));
+    }
+
+    fn take(&mut self, at: Nanos, arrival: &Arrival, accounts: &Accounts) {
+        let mut verdicts = [None; arrival::MAX_CONFIGS];
+        for (verdict, simulation) in verdicts.iter_mut().zip(&mut *self.simulations) {
+            *verdict = simulation.arrive(at, arrival, accounts);
+        }
+        if let [Some(before), Some(after)] = verdicts {
+            self.changes.note(self.configs, arrival, before, after);
+        }
+    }
 }

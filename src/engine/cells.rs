@@ -11,8 +11,10 @@
 
 mod changes;
 mod lent;
+mod warm;
 
 pub use changes::PartitionKey;
+pub(super) use warm::{WARM, WARM_AHEAD};
 
 use super::class::IdHasher;
 use super::key::{Key, Place};
@@ -27,7 +29,6 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
-use std::hint::black_box;
 use std::num::NonZeroU64;
 use std::sync::atomic::AtomicUsize;
 
@@ -189,15 +190,11 @@ pub(super) struct Cells {
     map: DashMap<Key, Cell, BuildHasherDefault<IdHasher>>,
     len: AtomicUsize,
     max: usize,
+    /// Whether a caller reads cells ahead of the requests that meet them.
+    read_ahead: bool,
     /// Windows that a store has yet to hear of.
     changes: Changes,
 }
-
-/// How many cells [`Cells::warm`] reads at once.
-pub(super) const WARM: usize = 8;
-
-/// So many cells still fit in a core's own caches (some 700 KiB).
-const WARM_FROM: usize = 8_192;
 
 /// How far a request's `now` may lie behind a sweep's: threads read the clock, then they may have to wait for a core. A bucket
 /// that is full for the sweep but not yet for such a request is kept.
@@ -209,31 +206,7 @@ const SHARDS: usize = 256;
 impl Cells {
     pub(super) fn new(max: usize) -> Cells {
         let map = DashMap::with_capacity_and_hasher_and_shard_amount(0, BuildHasherDefault::default(), SHARDS);
-        Cells { map, len: AtomicUsize::new(0), max, changes: Changes::default() }
-    }
-
-    /// Whether the cells no longer fit in a core's own caches.
-    pub(super) fn is_large(&self) -> bool {
-        self.len.load(Relaxed) >= WARM_FROM
-    }
-
-    /// Reads the cells of up to [`WARM`] keys into the core's caches all at once. Taking from them one after the other would
-    /// wait for main memory once a cell: an atomic change lets no later read begin before it. Nothing is changed, nothing is
-    /// waited for; a shard that somebody writes to is left out.
-    pub(super) fn warm(&self, keys: &[Key]) {
-        let mut shards = [const { None }; WARM];
-        for (shard, key) in shards.iter_mut().zip(keys) {
-            let place = self.map.determine_shard(self.map.hash_usize(key));
-            *shard = self.map.shards().get(place).and_then(|shard| shard.try_read());
-        }
-        let mut seen = 0;
-        for (shard, key) in shards.iter().zip(keys) {
-            let Some(shard) = shard else { continue };
-            if let Some((_, cell)) = shard.get(key.hash(), |(other, _)| other == key) {
-                seen ^= cell.get().word();
-            }
-        }
-        black_box(seen);
+        Cells { map, len: AtomicUsize::new(0), max, read_ahead: false, changes: Changes::default() }
     }
 
     /// Takes `cost` tokens from a bucket.

@@ -65,8 +65,17 @@ pub struct Brief {
 #[derive(Debug)]
 pub struct Accounts {
     seed: Seed,
-    index: HashMap<u64, AccountId, BuildHasherDefault<IdHasher>>,
+    /// By the first half of the id.
+    index: HashMap<u64, Indexed, BuildHasherDefault<IdHasher>>,
     known: Vec<Account>,
+}
+
+/// Where an account is, and enough of its id's other half to know it by: in 16 bytes with its key, so that an account is found
+/// without being looked at.
+#[derive(Clone, Copy, Debug)]
+struct Indexed {
+    place: AccountId,
+    check: u32,
 }
 
 /// An account.
@@ -107,10 +116,10 @@ impl Accounts {
 
     fn place(&mut self, name: &str, configs: &[&Config]) -> (AccountId, Id) {
         let id = self.seed.id(IdKind::Account, name.as_bytes());
-        if let Some(&place) = self.index.get(&id.0[0]) {
+        let check = id.0[1] as u32;
+        if let Some(known) = self.index.get(&id.0[0]) {
             // Two accounts of one half of a hash are seldom enough to be counted with the others.
-            let same = self.get(place).is_some_and(|known| known.id == id);
-            return (if same { place } else { AccountId::BEYOND }, id);
+            return (if known.check == check { known.place } else { AccountId::BEYOND }, id);
         }
         if self.known.len() >= MAX_ACCOUNTS {
             return (AccountId::BEYOND, id);
@@ -121,7 +130,7 @@ impl Accounts {
             *profile = config.profile(name);
         }
         self.known.push(Account { name: kept(name), id, lot: lot(name), profiles });
-        self.index.insert(id.0[0], place);
+        self.index.insert(id.0[0], Indexed { place, check });
         (place, id)
     }
 }
@@ -193,7 +202,6 @@ impl<'c> Classes<'c> {
         let mode = record.mode.unwrap_or(Mode::Live);
         self.principal.mode = mode;
         self.principal.account_id = id;
-        self.principal.lot = self.accounts.get(place).map_or_else(|| lot(account), |known| known.lot);
         if self.asides.iter().any(|aside| aside.counts_by_origin) {
             let key = record.key.as_deref().unwrap_or_default();
             self.principal.key_id = self.seed.id(IdKind::Key, key.as_bytes());
@@ -218,8 +226,8 @@ impl<'c> Classes<'c> {
                 connected: Ok(record.connected.as_deref()),
                 client: client(record, self.asides.get(number)),
             };
-            match self.class(number, record, &asked, place) {
-                Ok(class) => self.note(number, &mut arrival, class),
+            match self.class(number, record, &asked) {
+                Ok(class) => self.note(number, &mut arrival, class, account),
                 Err(Unfit::Path) => return Classed::BadPath,
                 Err(_) => {}
             }
@@ -227,20 +235,10 @@ impl<'c> Classes<'c> {
         if arrival.briefs.iter().any(Option::is_some) { Classed::Arrival(arrival) } else { Classed::Elsewhere }
     }
 
-    fn class(
-        &self,
-        number: usize,
-        record: &Record<'_>,
-        asked: &Asked<'_>,
-        place: AccountId,
-    ) -> Result<RequestClass, Unfit> {
+    fn class(&self, number: usize, record: &Record<'_>, asked: &Asked<'_>) -> Result<RequestClass, Unfit> {
         let Some(config) = self.configs.get(number) else { return Err(Unfit::NoRoute) };
         let classifier = Classifier { config, seed: self.seed, principal: &self.principal };
         let mut class = classifier.classify(asked).class?;
-        class.profile = match self.accounts.get(place) {
-            Some(account) => account.profiles.get(number).copied().unwrap_or(ProfileId::BASE),
-            None => config.profile(record.account.as_deref().unwrap_or_default()),
-        };
         if let Some(inspection) = config.inspection(class.endpoint) {
             let mut findings = Findings { facts: 0, values: Default::default() };
             findings.facts = inspection.facts_named(|name| record.facts.iter().any(|fact| fact == name));
@@ -256,7 +254,9 @@ impl<'c> Classes<'c> {
         Ok(class)
     }
 
-    fn note(&self, number: usize, arrival: &mut Arrival, class: RequestClass) {
+    /// What the class has of the account is that of nobody so far. It is looked up where it is kept, so mostly not here but in
+    /// [`class_of`]: reading a line should not wait for one account's memory.
+    fn note(&self, number: usize, arrival: &mut Arrival, mut class: RequestClass, account: &str) {
         let plain = arrival.account != AccountId::BEYOND
             && !self.asides.get(number).is_some_and(|aside| aside.counts_by_origin)
             && class.connected == Id::NONE
@@ -266,7 +266,17 @@ impl<'c> Classes<'c> {
         if let Some(brief) = arrival.briefs.get_mut(number) {
             *brief = Some(Brief { endpoint: class.endpoint, route: class.route });
         }
-        if !plain && let Some(own) = arrival.classes.get_or_insert_default().get_mut(number) {
+        if plain {
+            return;
+        }
+        (class.lot, class.profile) = match self.accounts.get(arrival.account) {
+            Some(known) => (known.lot, known.profiles.get(number).copied().unwrap_or(ProfileId::BASE)),
+            None => {
+                let profile = self.configs.get(number).map(|config| config.profile(account));
+                (lot(account), profile.unwrap_or(ProfileId::BASE))
+            }
+        };
+        if let Some(own) = arrival.classes.get_or_insert_default().get_mut(number) {
             *own = Some(class);
         }
     }

@@ -15,11 +15,11 @@
 use super::arrival::{AccountId, Accounts, Arrival, Classes, class_of};
 use super::flight::{Durations, Flight, Then};
 use super::tally::Bits;
-use super::trace::{Tally, Traces, Watch};
+use super::trace::{Tally, Traces, Turns, Watch};
 use super::{ReplayError, SEED};
 use crate::config::Config;
 use crate::engine::{
-    Concurrency, EndpointId, Enforce, Engine, Gcra, Hold, Limit, LimitId, Limiter, Nanos, Outcome, Policy, Profile,
+    Concurrency, EndpointId, Enforce, Gcra, Hold, Limit, LimitId, Limiter, Nanos, Outcome, Policy, Profile,
     SlidingWindow, Stage, Step, Witness,
 };
 use std::sync::Arc;
@@ -60,7 +60,7 @@ pub(super) fn figures<W: Watch>(
         }
         let mut classes = Classes::new(SEED, configs);
         let name = format!("looking for figures, pass {pass}");
-        traces.pass(&name, &mut classes, watch, |at, arrival, accounts| probes.arrive(at, arrival, accounts))?;
+        traces.pass(&name, &mut classes, watch, &mut probes)?;
         let allowed = classes.accounts().len() as u64 / FEW;
         for probe in probes.groups.into_iter().flat_map(|group| group.probes) {
             if let Some(search) = searches.get_mut(probe.of.index()) {
@@ -245,6 +245,20 @@ struct Probe {
     measures: bool,
 }
 
+impl Turns for &mut Probes<'_> {
+    fn ahead(&mut self, next: &[(u64, Arrival)], accounts: &Accounts) {
+        for group in &self.groups {
+            let asked = next.iter().filter(|(_, arrival)| group.asks_for(arrival.account));
+            let classes = asked.filter_map(|(_, arrival)| class_of(arrival, self.number, self.config, accounts));
+            group.flight.engine().read_ahead(&group.policy, classes);
+        }
+    }
+
+    fn take(&mut self, at: Nanos, arrival: &Arrival, accounts: &Accounts) {
+        self.arrive(at, arrival, accounts);
+    }
+}
+
 impl<'c> Probes<'c> {
     fn new(number: usize, config: &'c Config, searches: &[Search]) -> Probes<'c> {
         let groups = [true, false].into_iter().filter_map(|enforced| Group::new(config, searches, enforced)).collect();
@@ -256,7 +270,7 @@ impl<'c> Probes<'c> {
         let duration = self.durations.of(arrival, class.endpoint);
         for group in &mut self.groups {
             let account = arrival.account;
-            if !group.probes.iter().any(|probe| probe.left.as_ref().is_none_or(|left| left.has(account))) {
+            if !group.asks_for(account) {
                 continue;
             }
             group.flight.advance(now, &group.policy);
@@ -275,6 +289,11 @@ impl<'c> Probes<'c> {
 }
 
 impl Group {
+    /// Whether an account's requests matter to one of the copies.
+    fn asks_for(&self, account: AccountId) -> bool {
+        self.probes.iter().any(|probe| probe.left.as_ref().is_none_or(|left| left.has(account)))
+    }
+
     fn new(config: &Config, searches: &[Search], enforced: bool) -> Option<Group> {
         let mut limits = Vec::new();
         let mut probes = Vec::new();
@@ -301,8 +320,7 @@ impl Group {
         let endpoints = (0..config.endpoints.len()).filter_map(|place| u32::try_from(place).ok());
         let endpoints = endpoints.map(|place| config.policy.endpoint(EndpointId(place)).clone()).collect();
         let policy = Policy::new(&SEED, limits, endpoints, vec![Profile::default()]);
-        let engine = Engine::new(SEED, config.server.max_partitions);
-        Some(Group { policy, flight: Flight::new(engine, config.server.sweep_interval), probes })
+        Some(Group { policy, flight: Flight::new(&config.server), probes })
     }
 }
 

@@ -6,6 +6,7 @@ use super::tally::{Bits, Peak, Timeline};
 use crate::config::Config;
 use crate::engine::{Engine, Hold, LimitId, Nanos, Outcome, Rejection, RequestClass, Stage, Step, Witness};
 use std::collections::HashMap;
+use std::hint::black_box;
 
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -95,11 +96,10 @@ impl<'c> Simulation<'c> {
     /// A replay of the configuration with this number, with no state.
     #[must_use]
     pub fn new(number: usize, config: &'c Config) -> Simulation<'c> {
-        let engine = Engine::new(super::SEED, config.server.max_partitions);
         Simulation {
             number,
             config,
-            flight: Flight::new(engine, config.server.sweep_interval),
+            flight: Flight::new(&config.server),
             durations: Durations::default(),
             all: Count::default(),
             limits: vec![LimitTally::default(); config.policy.len()],
@@ -123,6 +123,18 @@ impl<'c> Simulation<'c> {
     #[must_use]
     pub fn cut_short(&self) -> u64 {
         self.flight.cut_short
+    }
+
+    /// Has at hand what these requests will need: their accounts, their counts and their cells.
+    pub fn ahead(&self, next: &[(u64, Arrival)], accounts: &Accounts) {
+        let mut seen = 0;
+        for (_, arrival) in next {
+            seen ^= accounts.get(arrival.account).map_or(0, |account| account.lot);
+            seen ^= self.accounts.get(arrival.account.0 as usize).map_or(0, |count| count.admitted);
+        }
+        black_box(seen);
+        let classes = next.iter().filter_map(|(_, arrival)| class_of(arrival, self.number, self.config, accounts));
+        self.flight.engine().read_ahead(&self.config.policy, classes);
     }
 
     /// Decides about one request. `None`: it never comes to the limits of this configuration.

@@ -13,6 +13,8 @@ use crate::engine::Nanos;
 pub const FIRST_FAULTS: usize = 5;
 /// Lines between two calls of [`Watch::reached`].
 const STEP_LINES: u64 = 8_192;
+/// Requests that are looked at ahead of their turn.
+const AHEAD: usize = 16;
 
 /// Watches a replay go on.
 pub trait Watch {
@@ -25,6 +27,21 @@ pub trait Watch {
 impl Watch for () {
     fn begins(&mut self, _: &str, _: u64) {}
     fn reached(&mut self, _: u64, _: u64) {}
+}
+
+/// Takes the requests of a pass, one after the other.
+pub trait Turns {
+    /// These come next, with their moments. They can be made ready for, so that what they need from memory comes together;
+    /// nothing may depend on it.
+    fn ahead(&mut self, _next: &[(u64, Arrival)], _accounts: &Accounts) {}
+    /// It is this one's turn.
+    fn take(&mut self, at: Nanos, arrival: &Arrival, accounts: &Accounts);
+}
+
+impl<F: FnMut(Nanos, &Arrival, &Accounts)> Turns for F {
+    fn take(&mut self, at: Nanos, arrival: &Arrival, accounts: &Accounts) {
+        self(at, arrival, accounts);
+    }
 }
 
 /// What was read, and what was wrong with it.
@@ -80,7 +97,7 @@ struct Pass<'p, 'c, W> {
 }
 
 impl Traces {
-    /// Hands every request to `each`, in the order in which they began.
+    /// Hands every request to `turns`, in the order in which they began.
     ///
     /// # Errors
     /// A file is gone; or, with `strict`, the first fault.
@@ -89,7 +106,7 @@ impl Traces {
         name: &str,
         classes: &mut Classes<'_>,
         watch: &mut W,
-        mut each: impl FnMut(Nanos, &Arrival, &Accounts),
+        mut turns: impl Turns,
     ) -> Result<Tally, ReplayError> {
         let mut bytes = 0;
         for input in &self.inputs {
@@ -102,9 +119,20 @@ impl Traces {
         for place in 0..self.inputs.len() {
             sources.push(pass.open(place, most)?);
         }
-        while let Some((at, arrival)) = pass.next(&mut sources)? {
-            pass.tally.requests += 1;
-            each(Nanos(at), &arrival, pass.classes.accounts());
+        let mut next = Vec::with_capacity(AHEAD);
+        loop {
+            while next.len() < AHEAD
+                && let Some(request) = pass.next(&mut sources)?
+            {
+                next.push(request);
+            }
+            if next.is_empty() {
+                break;
+            }
+            pass.tally.requests += next.len() as u64;
+            let accounts = pass.classes.accounts();
+            turns.ahead(&next, accounts);
+            next.drain(..).for_each(|(at, arrival)| turns.take(Nanos(at), &arrival, accounts));
         }
         pass.watch.reached(pass.read.get(), pass.tally.lines);
         Ok(pass.tally)

@@ -2,6 +2,7 @@
 
 mod cases;
 mod command;
+mod early;
 mod figures;
 mod hostile;
 mod live;
