@@ -129,6 +129,8 @@ async def fault_case(name, arguments, keys, secret, folder):
     try:
         fleet = await aside(lambda: Fleet(place, keys, upstream.port, store_lines(redis, arguments.mode), limits, count))
         try:
+            # Who has not heard of the others yet would take the whole figure for its share of it.
+            await aside(must_be_known, fleet, count)
             began = time.monotonic()
             load = flood([member.port for member in fleet.members], secret, 3 * rate, arguments.seconds)
             seen = await under_load(FAULTS[name], redis, load)
@@ -140,6 +142,11 @@ async def fault_case(name, arguments, keys, secret, folder):
         await aside(redis.close)
         upstream.close()
     return judge(name, arguments, seen, admitted, took)
+
+
+def must_be_known(fleet, count):
+    for member in fleet.members:
+        wait_until("a gateway knows of all", lambda member=member: member.metric("tollgate_store_gateways") == count)
 
 
 def must_recover(redis, fleet):
