@@ -2,7 +2,7 @@
 
 use crate::support::RealClock;
 use crate::support::running::{LIVE, Running, Setup, get, post, request};
-use crate::support::upstream::{Nobody, Upstream, ok};
+use crate::support::upstream::{Nobody, Upstream, ok_and_close};
 use crate::support::wire::{Head, Wire};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ fn resetting(each: usize) -> Upstream {
             reset(wire, &head);
         } else {
             let body = wire.body(&head).unwrap();
-            wire.send(ok(std::str::from_utf8(&body).unwrap()).as_slice());
+            wire.send(ok_and_close(std::str::from_utf8(&body).unwrap()));
         }
     })
 }
