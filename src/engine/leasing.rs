@@ -5,13 +5,13 @@
 //! that there is none: until then nobody else asks for that partition.
 
 use super::cells::PartitionKey;
-use super::class::{Id, RequestClass};
+use super::class::{Id, Payer, RequestClass};
 use super::decision::Outcome;
 use super::hold::{Hold, Taken, What};
 use super::key::{Key, Place};
-use super::lease::{Answer, Ask, Drawn, Due, Need, Terms};
+use super::lease::{Answer, Ask, Drawn, Due, Lease, Need, Terms};
 use super::limiter::Limiter;
-use super::policy::{Limit, Part, Policy, Stage, Which};
+use super::policy::{Limit, LimitId, Part, Policy, Stage, Which};
 use super::time::Nanos;
 use super::told::Portion;
 use super::{Engine, Query, payers};
@@ -123,33 +123,44 @@ impl Engine {
     pub fn consult(&self, policy: &Policy, class: &RequestClass, now: Nanos, again: bool, wanted: &mut Vec<Wanted>) {
         let query = Query { policy, class, now, manner: Manner::Lent, told: &[] };
         let terms = self.terms();
-        for stage in Stage::ALL {
-            for (id, applies) in policy.meeting(stage, class) {
-                let limit = policy.limit(id);
-                if applies.is_err() || limit.shared.is_none() {
-                    continue;
-                }
-                let (first, second) = payers(limit, class);
-                for payer in std::iter::once(first).chain(second) {
-                    let place = self.place(&query, id, Which::InForce, payer.account).of_lease();
-                    let limiter = policy.limiter(id, payer.profile);
-                    if self.cells.is_lease_ready(place.key, &limiter, now, class.cost, &terms) {
-                        continue;
-                    }
-                    let need = |lease: &mut super::lease::Lease| lease.need(&limiter, now, class.cost, again, &terms);
-                    let found = self.cells.with_lease(&place, &limiter, need);
-                    let key = PartitionKey::from(found.key);
-                    let partition = Partition { key, group: group(limit, payer.account, key), limiter };
-                    match found.answer.map(|ask| self.with_owed(&partition, ask, now)) {
-                        Need::Nothing => {}
-                        Need::Soon(ask) => wanted.push(Wanted { partition, ask: Some(ask), waits: false }),
-                        Need::Now(ask) => wanted.push(Wanted { partition, ask: Some(ask), waits: true }),
-                        Need::Asked => wanted.push(Wanted { partition, ask: None, waits: true }),
-                        Need::InVain if limit.enforce.is_for(class) => return,
-                        Need::InVain => {}
-                    }
-                }
+        for (id, payer) in met_together(policy, class) {
+            let limit = policy.limit(id);
+            let place = self.place(&query, id, Which::InForce, payer.account).of_lease();
+            let limiter = policy.limiter(id, payer.profile);
+            if self.cells.is_lease_ready(place.key, &limiter, now, class.cost, &terms) {
+                continue;
             }
+            let need = |lease: &mut Lease| lease.need(&limiter, now, class.cost, again, &terms);
+            let found = self.cells.with_lease(&place, &limiter, need);
+            let key = PartitionKey::from(found.key);
+            let partition = Partition { key, group: group(limit, payer.account, key), limiter };
+            match found.answer.map(|ask| self.with_owed(&partition, ask, now)) {
+                Need::Nothing => {}
+                Need::Soon(ask) => wanted.push(Wanted { partition, ask: Some(ask), waits: false }),
+                Need::Now(ask) => wanted.push(Wanted { partition, ask: Some(ask), waits: true }),
+                Need::Asked => wanted.push(Wanted { partition, ask: None, waits: true }),
+                Need::InVain if limit.enforce.is_for(class) => return,
+                Need::InVain => {}
+            }
+        }
+        if wanted.iter().any(|wanted| wanted.ask.is_some()) {
+            self.fill_up(&query, wanted);
+        }
+    }
+
+    /// Where something is asked for in any case, what else the request meets and is half spent is asked for with it: one call
+    /// now for two.
+    fn fill_up(&self, query: &Query<'_>, wanted: &mut Vec<Wanted>) {
+        let terms = self.terms();
+        for (id, payer) in met_together(query.policy, query.class) {
+            let place = self.place(query, id, Which::InForce, payer.account).of_lease();
+            let limiter = query.policy.limiter(id, payer.profile);
+            let ask = self.cells.lease(place.key, |lease| lease.fill_up(&limiter, query.now, &terms)).flatten();
+            let Some(ask) = ask else { continue };
+            let key = PartitionKey::from(place.key);
+            let partition = Partition { key, group: group(query.policy.limit(id), payer.account, key), limiter };
+            let ask = self.with_owed(&partition, ask, query.now);
+            wanted.push(Wanted { partition, ask: Some(ask), waits: false });
         }
     }
 
@@ -226,6 +237,16 @@ impl Engine {
         let (now, cost, terms) = (query.now, query.class.cost, self.terms());
         self.cells.lease(place.key, |lease| lease.peek(limiter, now, cost, &terms))
     }
+}
+
+/// The limits that a request meets and gateways share, with who pays, in the order in which they are met.
+fn met_together<'a>(policy: &'a Policy, class: &'a RequestClass) -> impl Iterator<Item = (LimitId, Payer)> + 'a {
+    let met = Stage::ALL.into_iter().flat_map(|stage| policy.meeting(stage, class));
+    let shared = met.filter(|(id, applies)| applies.is_ok() && policy.limit(*id).shared.is_some());
+    shared.flat_map(|(id, _)| {
+        let (first, second) = payers(policy.limit(id), class);
+        std::iter::once(first).chain(second).map(move |payer| (id, payer))
+    })
 }
 
 /// What counts by account is kept together with all else of the account; the rest stands for itself.

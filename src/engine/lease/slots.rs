@@ -3,7 +3,7 @@
 use super::{Answer, Ask, Due, Lease, Terms};
 use crate::engine::time::Nanos;
 
-/// Slots that were free all the time go back so soon.
+/// Slots that were free all the time go back so soon where most are taken; where there are enough, as late as tokens.
 const LOOK_NS: u64 = 200_000_000;
 
 /// A gateway tells of its slots so often in their time.
@@ -27,8 +27,10 @@ impl Lease {
         }
     }
 
-    pub(super) fn slots_due(&mut self, now: Nanos, terms: &Terms) -> Due {
-        let next = now.saturating_add(LOOK_NS.min(terms.slot_ttl_ns / WORDS_PER_TTL));
+    pub(super) fn slots_due(&mut self, slots: u32, now: Nanos, terms: &Terms) -> Due {
+        let is_plenty = self.lacked < u64::from(slots) / 2;
+        let look_ns = if is_plenty { terms.ttl_ns } else { LOOK_NS };
+        let next = now.saturating_add(look_ns.min(terms.slot_ttl_ns / WORDS_PER_TTL));
         if self.is_asking {
             return Due::Later(next);
         }

@@ -75,15 +75,26 @@ impl Lease {
             // Its answer begins the time anew.
             return Due::Later(at.max(now.saturating_add(terms.ttl_ns)));
         }
-        let back = match limiter {
-            Limiter::Gcra(_) => self.free(limiter, now, terms).min(self.lacking(now)),
-            _ => self.held,
-        };
+        let free = self.free(limiter, now, terms);
+        let back = if self.is_bucket { free.min(self.lacking(now)) } else { self.held };
+        if self.is_kept(now, free, back, terms) {
+            return Due::Later(now.saturating_add(terms.ttl_ns));
+        }
         (self.held, self.low) = (0, 0);
         if back == 0 {
             return Due::Done;
         }
         let word = self.word(now);
         Due::Tell(self.send(now, Ask { back, ..word }))
+    }
+
+    /// Whether tokens stay a while longer, though it is some time ago that they were lent: somebody asks for such still; or what
+    /// would go back is no more than what time brings back by itself meanwhile, so to tell the store of it would help nobody.
+    fn is_kept(&self, now: Nanos, free: u64, back: u64, terms: &Terms) -> bool {
+        let is_in_demand = free >= self.unit.get() && self.demand.tokens(now) > 0;
+        if !self.is_bucket {
+            return is_in_demand && now.since(self.answered_at) < terms.ttl_ns.saturating_mul(2);
+        }
+        is_in_demand || (back > 0 && self.lacking(now) <= terms.ttl_ns)
     }
 }
