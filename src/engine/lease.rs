@@ -156,6 +156,8 @@ pub(super) struct Lease {
     used: u32,
     /// What the partition lacked by the last answer; what is lent counts as lacking.
     lacked: u64,
+    /// What other gateways took of what time gave to a bucket between the last two answers, in thousandths.
+    others: u16,
     answered_at: Nanos,
     /// Until when slots are lent; what a window has not before then.
     until: Nanos,
@@ -197,6 +199,7 @@ impl Lease {
             held: 0,
             used: 0,
             lacked: 0,
+            others: 0,
             answered_at: Nanos::ZERO,
             until: Nanos::ZERO,
             refused: 0,
@@ -345,7 +348,7 @@ impl Lease {
         };
         self.low = if is_scarce { 0 } else { free.saturating_add(self.units(answer.lent)) / 4 };
         match limiter {
-            Limiter::Gcra(_) => self.lent_tokens(free, answer, now),
+            Limiter::Gcra(figures) => self.lent_tokens(figures.depth_ns(), free, ask, answer, now),
             Limiter::SlidingWindow(_) => self.lent_counts(free, ask, answer, now),
             Limiter::Concurrency(_) => self.lent_slots(ask, answer, now, terms),
             Limiter::Allocation(_) => {}

@@ -86,6 +86,23 @@ impl Lease {
         (ask.want > 0).then(|| self.send(now, ask))
     }
 
+    /// Lets go of all that no request uses: what to tell the store, if there is anything.
+    pub(in crate::engine) fn give_up(&mut self, limiter: &Limiter, now: Nanos, terms: &Terms) -> Option<Ask> {
+        self.fit(limiter, now);
+        if self.is_asking || self.held == 0 {
+            return None;
+        }
+        let is_slots = matches!(limiter, Limiter::Concurrency(_));
+        let back = match limiter {
+            Limiter::Gcra(_) => self.free(limiter, now, terms).min(self.lacking(now)),
+            Limiter::Concurrency(_) => 0,
+            _ => self.held,
+        };
+        (self.held, self.low, self.spare) = (0, 0, 0);
+        let word = self.word(now);
+        (is_slots || back > 0).then(|| self.send(now, Ask { back, ..word }))
+    }
+
     /// Tokens of a bucket to have ahead. Where there are plenty, rather too many than to ask twice: what is over flows back to a
     /// bucket that is nearly full. Elsewhere rather too few, as others may be short of them.
     fn ahead(&self, figures: &Gcra, now: Nanos) -> u64 {

@@ -1,6 +1,7 @@
 //! Leases of slots. The store knows how many each gateway holds, and until when: a gateway that is not heard of loses them.
 
 use super::{Answer, Ask, Due, Lease, Terms};
+use crate::engine::limiter::Limiter;
 use crate::engine::time::Nanos;
 
 /// Slots that were free all the time go back so soon where most are taken; where there are enough, as late as tokens.
@@ -25,6 +26,16 @@ impl Lease {
             self.used = left;
             self.held = self.held.saturating_add(1);
         }
+    }
+
+    /// What is held, told anew.
+    pub(in crate::engine) fn claim(&mut self, limiter: &Limiter, now: Nanos) -> Option<Ask> {
+        let is_held = self.held > 0 || self.used > 0;
+        if self.is_asking || !is_held || !matches!(limiter, Limiter::Concurrency(_)) {
+            return None;
+        }
+        let word = self.word(now);
+        Some(self.send(now, word))
     }
 
     pub(super) fn slots_due(&mut self, slots: u32, now: Nanos, terms: &Terms) -> Due {

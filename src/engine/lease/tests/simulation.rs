@@ -246,7 +246,8 @@ fn hot_accounts_and_floods_cost_few_calls() {
 
 #[test]
 fn moderate_accounts_cost_a_fraction_of_a_call_and_rare_ones_one() {
-    for (total, gateways, most) in [(1.0, 8, 1.01), (10.0, 8, 0.75), (50.0, 8, 0.22), (90.0, 8, 0.13), (50.0, 100, 1.2)] {
+    for (total, gateways, most) in [(1.0, 8, 1.01), (10.0, 8, 0.75), (50.0, 8, 0.22), (90.0, 8, 0.13), (50.0, 100, 1.2)]
+    {
         let mut world = World::new(rate(100).1, &even(gateways, total));
         world.run(120);
         let calls = world.calls_a_request();
