@@ -84,6 +84,21 @@ fn writes_go_again_with_an_idempotency_key_only_where_the_upstream_honors_them()
 }
 
 #[test]
+fn a_body_that_finds_no_room_is_sent_once() {
+    let upstream = resetting(1);
+    let honored = "retries.writes_with_idempotency_key = true\nretries.max_body = \"1MiB\"\nretries.attempts = 2";
+    let gateway = Setup::new(upstream.address()).server("max_buffer_memory = \"1MiB\"").upstream(honored).start();
+    assert_eq!(gateway.ask(keyed("amount=1")).status(), 502);
+    let tries = upstream.requests().len();
+    assert!(tries > 1, "what finds room is tried again");
+    // With its connection longer than all the memory there is, so not kept.
+    let mut client = gateway.connect();
+    let _ = client.try_send(keyed(&"x".repeat(1_040_000)));
+    assert_eq!(client.answer().status(), 502);
+    assert_eq!(upstream.requests().len(), tries + 1);
+}
+
+#[test]
 fn an_answer_that_says_unfit_is_passed_on_unless_it_is_to_be_tried_again() {
     let unfit = || Upstream::answering(|_| b"HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\nbusy".to_vec());
     let (bad, good) = (unfit(), Upstream::fine());
