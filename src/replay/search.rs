@@ -19,8 +19,8 @@ use super::trace::{Tally, Traces, Turns, Watch};
 use super::{ReplayError, SEED};
 use crate::config::Config;
 use crate::engine::{
-    Concurrency, EndpointId, Enforce, Gcra, Hold, Limit, LimitId, Limiter, Nanos, Outcome, Policy, Profile,
-    SlidingWindow, Stage, Step, Witness,
+    Concurrency, EndpointId, Enforce, Gcra, Limit, LimitId, Limiter, Nanos, Outcome, Policy, Profile, SlidingWindow,
+    Stage, Step, Witness,
 };
 use std::sync::Arc;
 
@@ -274,16 +274,15 @@ impl<'c> Probes<'c> {
                 continue;
             }
             group.flight.advance(now, &group.policy);
-            let engine = Arc::clone(group.flight.engine());
-            let mut hold = Hold::new(Arc::clone(&engine));
+            let (engine, hold) = group.flight.next();
             let profile = class.profile.0 as usize;
             let mut seen = Seen { probes: &mut group.probes, account, profile };
             for stage in Stage::ALL {
                 // Every limit is a shadow: none refuses.
-                let _ = engine.stage(&group.policy, stage, &class, now, &mut hold, &mut seen);
+                let _ = engine.stage(&group.policy, stage, &class, now, hold, &mut seen);
             }
             let then = if arrival.given_up { Then::GivenUp } else { Then::Nothing };
-            group.flight.depart(now, duration, hold, then, &group.policy);
+            group.flight.depart(now, duration, then, &group.policy);
         }
     }
 }
