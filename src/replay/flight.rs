@@ -111,7 +111,7 @@ impl Flight {
 
     /// What the next request meets: the engine, and a hold on nothing yet. [`depart`](Flight::depart) or
     /// [`leave`](Flight::leave) says what became of it.
-    pub fn next(&mut self) -> (&Engine, &mut Hold) {
+    pub fn meet(&mut self) -> (&Engine, &mut Hold) {
         (&self.engine, &mut self.next)
     }
 

@@ -274,7 +274,7 @@ impl<'c> Probes<'c> {
                 continue;
             }
             group.flight.advance(now, &group.policy);
-            let (engine, hold) = group.flight.next();
+            let (engine, hold) = group.flight.meet();
             let profile = class.profile.0 as usize;
             let mut seen = Seen { probes: &mut group.probes, account, profile };
             for stage in Stage::ALL {

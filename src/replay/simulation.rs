@@ -144,7 +144,7 @@ impl<'c> Simulation<'c> {
         self.flight.advance(now, policy);
         let (second, account) = (now.0 / SECOND_NS, arrival.account);
         let mut seen = Seen { limits: &mut self.limits, now, second, account, shadowed: false };
-        let (engine, hold) = self.flight.next();
+        let (engine, hold) = self.flight.meet();
         let verdict = decide(engine, self.config, &class, now, hold, &mut seen);
         let would = seen.shadowed;
         let verdict = match verdict {
