@@ -8,7 +8,12 @@
 --   "counts" SLICE COST LENGTH  tokens go back to the slice of a window that counted them
 --   "slots" NAME...             slots go back
 --   "renew" TTL NAME...         slots are held on
---   "seen" TTL NAME             a gateway is there; answers the names of all that are
+--   "seen" TTL NAME PARTS MORE  a gateway is there, and goes on with one of PARTS parts of each limit if Redis fails now (0: with none).
+--                               Answers how many parts it is to cut limits into from now on, which one is its own, and how many
+--                               gateways there are. A smaller part may always be taken; a larger one, or its first, only where MORE
+--                               is 1 and all others have parts as small. KEYS: the names; the parts that gateways may have, each the
+--                               larger of what it had and was told. So all of them together are never more than the whole
+--   "gone" NAME                 a gateway is there no more. KEYS: the same
 -- Times as in decide.lua.
 
 local now, tested = tonumber(ARGV[1]), ARGV[1] ~= ''
@@ -57,12 +62,30 @@ elseif deed == 'renew' then
   for i = 4, #ARGV do redis.call('ZADD', key, exact(now + ttl), ARGV[i]) end
   redis.call('PEXPIRE', key, expire_ms(ttl))
 elseif deed == 'seen' then
-  local ttl = tonumber(ARGV[3])
-  redis.call('ZADD', key, exact(now + ttl), ARGV[4])
+  local ttl, parts = tonumber(ARGV[3]), KEYS[2]
+  for _, gone in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', exact(now))) do redis.call('HDEL', parts, gone) end
   redis.call('ZREMRANGEBYSCORE', key, '-inf', exact(now))
+  redis.call('ZADD', key, exact(now + ttl), ARGV[4])
   redis.call('PEXPIRE', key, expire_ms(ttl))
-  local names = redis.call('ZRANGE', key, 0, -1)
+  local names, place, room = redis.call('ZRANGE', key, 0, -1), 0, ARGV[6] == '1'
   table.sort(names)
-  return names
+  for i, name in ipairs(names) do
+    if name == ARGV[4] then
+      place = i - 1
+    else
+      local others = tonumber(redis.call('HGET', parts, name) or '0')
+      if others > 0 and others < #names then room = false end
+    end
+  end
+  local had, has = tonumber(ARGV[5]), #names
+  if (had == 0 or has < had) and not room then has = had end
+  local most = has
+  if had > 0 then most = math.min(had, has) end
+  redis.call('HSET', parts, ARGV[4], most)
+  redis.call('PEXPIRE', parts, expire_ms(ttl))
+  return {has, place, #names}
+elseif deed == 'gone' then
+  redis.call('ZREM', key, ARGV[3])
+  redis.call('HDEL', KEYS[2], ARGV[3])
 end
 return {}
