@@ -26,8 +26,9 @@ type Reader = fn(&mut TcpStream, &mut [u8]) -> Result<()>;
 pub(crate) fn run(load: &Load, request: &[u8], read: Reader) -> Result<()> {
     let start = Instant::now() + Duration::from_millis(100);
     let waits: Vec<Result<Vec<u32>>> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..load.connections).map(|place| scope.spawn(move || connection(load, place, start, (request, read)))).collect();
+        let threads: Vec<_> = (0..load.connections)
+            .map(|place| scope.spawn(move || connection(load, place, start, (request, read))))
+            .collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(Error::other("panicked")))).collect()
     });
     let mut all = Vec::new();
