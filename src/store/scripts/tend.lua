@@ -63,9 +63,10 @@ elseif deed == 'renew' then
   redis.call('PEXPIRE', key, expire_ms(ttl))
 elseif deed == 'seen' then
   local ttl, parts = tonumber(ARGV[3]), KEYS[2]
+  -- First what needs room: a server that is out of memory refuses nothing to a script that has changed something already.
+  redis.call('ZADD', key, exact(now + ttl), ARGV[4])
   for _, gone in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', exact(now))) do redis.call('HDEL', parts, gone) end
   redis.call('ZREMRANGEBYSCORE', key, '-inf', exact(now))
-  redis.call('ZADD', key, exact(now + ttl), ARGV[4])
   redis.call('PEXPIRE', key, expire_ms(ttl))
   local names, place, room = redis.call('ZRANGE', key, 0, -1), 0, ARGV[6] == '1'
   table.sort(names)

@@ -85,6 +85,12 @@ fn sentinels_name_another_primary_and_the_counts_go_on_there() {
         admitted += passed(&gateway, 5);
         wait_until("the replica is named", || sentinel.current() == sentinel.replica.address());
         wait_until("it is asked", || is_up(&gateway));
+        // What was decided apart is told before anything is lent.
+        wait_until("the new primary decides", || {
+            let before = fallbacks(&gateway);
+            admitted += passed(&gateway, 1);
+            fallbacks(&gateway) == before
+        });
         let before = fallbacks(&gateway);
         admitted += passed(&gateway, 60);
         // Of what was lent by the old primary some may be lost, and up to half the burst lent again, as docs/scale.md has it.
