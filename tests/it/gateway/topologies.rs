@@ -96,11 +96,11 @@ fn sentinels_name_another_primary_and_the_counts_go_on_there() {
         admitted += passed(&gateway, 5);
         wait_until("the replica is named", || sentinel.current() == sentinel.replica.address());
         wait_until("it is asked", || is_up(&gateway));
-        // Whoever is made a primary ends its connections once more; leases are lent anew only after a while.
+        // Whoever is made a primary ends its connections once more; what was decided apart is told before anything is lent.
         wait_until("the new primary decides", || {
             let before = fallbacks(&gateway);
             admitted += passed(&gateway, 1);
-            mode == "leased" || fallbacks(&gateway) == before
+            fallbacks(&gateway) == before
         });
         admitted += passed(&gateway, 60);
         // Of what was lent by the old primary some may be lost, and up to half the burst lent again, as docs/scale.md has it.
