@@ -61,9 +61,10 @@ elseif deed == 'renew' then
   redis.call('PEXPIRE', key, expire_ms(ttl))
 elseif deed == 'seen' then
   local ttl, parts = tonumber(ARGV[3]), KEYS[2]
+  -- First what a full server refuses: once something has been written, it lets the rest pass.
+  redis.call('ZADD', key, exact(now + ttl), ARGV[4])
   for _, gone in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', exact(now))) do redis.call('HDEL', parts, gone) end
   redis.call('ZREMRANGEBYSCORE', key, '-inf', exact(now))
-  redis.call('ZADD', key, exact(now + ttl), ARGV[4])
   redis.call('PEXPIRE', key, expire_ms(ttl))
   local names, place, room = redis.call('ZRANGE', key, 0, -1), 0, ARGV[6] == '1'
   table.sort(names)
