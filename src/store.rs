@@ -12,7 +12,9 @@ mod leaving;
 pub mod lender;
 pub mod lending;
 mod link;
+mod outliving;
 mod owing;
+mod packed;
 mod script;
 mod tending;
 
@@ -116,13 +118,19 @@ impl Store {
         format!("{{{prefix}:{:016x}}}:{partition:032x}", group.0[0]).into_bytes()
     }
 
-    /// What a script is told of the time: nothing, so that Redis's own counts; a clock that a test moves is everybody's.
-    #[must_use]
-    pub fn script_time(&self, now: Nanos) -> Vec<u8> {
+    /// What a script is told of the time in microseconds: nothing that is one, so that Redis's own counts; a clock that a test
+    /// moves is everybody's.
+    fn script_time(&self, now: Nanos) -> f64 {
         match self.time {
-            Time::System(_) => Vec::new(),
-            Time::Manual(_) => exact::manual_time(now),
+            Time::System(_) => -1.0,
+            Time::Manual(_) => exact::sixteenths(now.0),
         }
+    }
+
+    /// The same for scripts that read it as a word.
+    fn script_words(&self, now: Nanos) -> Vec<u8> {
+        let time = self.script_time(now);
+        if time < 0.0 { Vec::new() } else { exact::number(time).into_bytes() }
     }
 
     /// The present moment.

@@ -32,6 +32,7 @@ mod reach;
 mod read_ahead;
 mod registry;
 mod resolve;
+pub mod room;
 mod secure;
 mod server;
 mod shared;

@@ -4,12 +4,14 @@ use super::context::Classified;
 use super::headers::STRIPE_ACCOUNT;
 use super::refusal::{Refusal, Rejected};
 use super::step::Check;
+use super::texts::Whom;
 use crate::classification::connected_account;
 use crate::config::Extractor;
-use crate::engine::{Outcome, Part, Rejection, Stage, Step, Witness};
+use crate::engine::{Limit, Outcome, Part, Rejection, Stage, Step, Witness};
 use crate::explain::words::Subject;
 use crate::metrics::LimitCounters;
 use crate::path;
+use std::fmt::{self, Write};
 
 /// Lets a request meet the limits of one stage.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +46,21 @@ fn rejected<B>(classified: &Classified<B>, rejection: Rejection) -> Refusal {
         endpoint: class.endpoint,
     };
     let limit = config.policy.limit(rejection.limit);
+    let text = exchange.view.texts.of(&rejection, config);
+    let body =
+        text.body_for(&Whom::new(class, &rejection), |mut out| write_partition(classified, &subject, limit, &mut out));
+    Refusal::Rejected(Rejected { rejection, body })
+}
+
+/// Writes whom `limit` refuses.
+fn write_partition<B>(
+    classified: &Classified<B>,
+    subject: &Subject<'_>,
+    limit: &Limit,
+    out: &mut impl Write,
+) -> fmt::Result {
+    let Classified { request, class, .. } = classified;
+    let config = subject.config;
     let path = limit.per.iter().any(|part| matches!(part, Part::Value(_))).then(|| request.uri().path());
     let path = path.and_then(|path| path::canonical(path.as_bytes()).ok());
     let found = path.as_ref().and_then(|path| config.index.find(request.method(), path));
@@ -51,9 +68,7 @@ fn rejected<B>(classified: &Classified<B>, rejection: Rejection) -> Refusal {
         Extractor::Path(name) => found.as_ref()?.param(config.parameter(class.endpoint, name)?),
         _ => None,
     };
-    let text = exchange.view.texts.of(&rejection, config);
-    let body = text.body(|mut out| subject.write_partition(&mut out, limit, &value));
-    Refusal::Rejected(Rejected { rejection, body })
+    subject.write_partition(out, limit, &value)
 }
 
 /// Counts what each limit said.

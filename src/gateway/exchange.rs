@@ -54,6 +54,8 @@ pub struct Exchange {
     pub answered: Option<Nanos>,
     /// The status answered.
     pub status: u16,
+    /// The fields of a refused request, which nobody needs any more: room for those of its answer.
+    pub(super) spare: HeaderMap,
     /// The limit that refused.
     pub rejection: Option<Rejection>,
     /// Why its turn at an object did not come.
@@ -207,6 +209,7 @@ impl Exchange {
             sent: None,
             answered: None,
             status: CLIENT_GONE,
+            spare: HeaderMap::new(),
             rejection: None,
             lock_timeout: None,
             transaction: None,
@@ -295,6 +298,6 @@ fn request_id<B>(home: &Home, request: &Request<B>) -> HeaderValue {
             && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
     };
     // A copy: the client's own shares room with all that was read beside it, and would keep that for as long as it lives.
-    let own = request.headers().get("request-id").filter(fit);
+    let own = request.headers().get(&super::headers::REQUEST_ID).filter(fit);
     own.and_then(|own| HeaderValue::from_bytes(own.as_bytes()).ok()).unwrap_or_else(|| home.ids.request_id())
 }

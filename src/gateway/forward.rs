@@ -31,7 +31,7 @@ use std::rc::Rc;
 use tokio::time::Instant;
 
 /// Bytes of a body that may wait for a server at once: those put together to be written, and one read of the client's.
-const WAITING_BYTES: usize = 48 * 1024;
+const WAITING_BYTES: usize = 96 * 1024;
 /// Bodies up to so many bytes are in what a connection takes of the budget for itself.
 const SMALL_BYTES: usize = 4 * 1024;
 

@@ -3,6 +3,7 @@
 
 use crate::engine::{Nanos, Rejection};
 use crate::metrics::AddressMetrics;
+use bytes::Bytes;
 use http::StatusCode;
 
 /// An answer that is the gateway's own.
@@ -45,7 +46,7 @@ pub struct Rejected {
     /// The limit and when to come back.
     pub rejection: Rejection,
     /// The answer's body, which says for whom: written while the request was still at hand.
-    pub body: Box<[u8]>,
+    pub body: Bytes,
 }
 
 /// A request that was refused by its address.

@@ -140,12 +140,13 @@ fn cut_off<R>(home: &Home, is_write: bool) -> Response<GatewayBody<R>> {
 }
 
 fn answer<R>(refused: Refused) -> Response<GatewayBody<R>> {
-    let Refused { refusal, exchange } = refused;
+    let Refused { refusal, mut exchange } = refused;
     let status = refusal.status();
+    let room = std::mem::take(&mut exchange.spare);
     let config = &exchange.view.snapshot.config;
     if let Refusal::Rejected(Rejected { rejection, body }) = refusal {
         let text = exchange.view.texts.of(&rejection, config);
-        let mut response = render(status, body, &exchange.request_id);
+        let mut response = render_into(room, status, body, &exchange.request_id);
         describe_rejection(response.headers_mut(), &rejection, &config.responses, &text, exchange.home.now());
         return response;
     }
@@ -204,16 +205,17 @@ fn describe_rejection(headers: &mut HeaderMap, rejection: &Rejection, responses:
         ShouldRetry::True => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"))),
         ShouldRetry::False => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"))),
     }
-    let retry_after = retry_after_seconds(rejection, now);
-    if let (true, Some(seconds)) = (responses.retry_after, retry_after) {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    let told = text.told(retry_after_seconds(rejection, now));
+    if let (true, Some(seconds)) = (responses.retry_after, &told.retry_after) {
+        headers.insert(header::RETRY_AFTER, seconds.clone());
     }
     if responses.ratelimit_headers {
         if let Some(policy) = &text.policy {
             headers.insert(RATE_LIMIT_POLICY, policy.clone());
         }
-        let reset = retry_after.map(|seconds| format!(";t={seconds}")).unwrap_or_default();
-        insert(headers, RATE_LIMIT, format!("{};r=0{reset}", text.name));
+        if let Some(rate_limit) = &told.rate_limit {
+            headers.insert(RATE_LIMIT, rate_limit.clone());
+        }
     }
 }
 
@@ -233,8 +235,20 @@ fn seconds_until(at: Nanos, now: Nanos) -> u64 {
 }
 
 fn render<R>(status: StatusCode, body: impl Into<Bytes>, request_id: &HeaderValue) -> Response<GatewayBody<R>> {
+    render_into(HeaderMap::new(), status, body, request_id)
+}
+
+/// The same with its fields where those of the request were.
+fn render_into<R>(
+    mut room: HeaderMap,
+    status: StatusCode,
+    body: impl Into<Bytes>,
+    request_id: &HeaderValue,
+) -> Response<GatewayBody<R>> {
     let mut response = Response::new(GatewayBody::own(body));
     *response.status_mut() = status;
+    room.clear();
+    *response.headers_mut() = room;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

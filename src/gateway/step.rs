@@ -122,7 +122,10 @@ where
     fn call(&mut self, mut classified: Classified<B>) -> Self::Future {
         match self.check.check(&mut classified) {
             Ok(()) => Either::Left(self.inner.call(classified)),
-            Err(refusal) => Either::Right(ready(Err(Refused::new(refusal, classified.exchange)))),
+            Err(refusal) => {
+                classified.exchange.spare = std::mem::take(classified.request.headers_mut());
+                Either::Right(ready(Err(Refused::new(refusal, classified.exchange))))
+            }
         }
     }
 }

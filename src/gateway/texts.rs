@@ -3,7 +3,8 @@
 use super::refusal::AddressCause;
 use super::words;
 use crate::config::Config;
-use crate::engine::{LimitId, Limiter, Rejection};
+use crate::engine::class::MAX_VALUES;
+use crate::engine::{EndpointId, Id, LimitId, Limiter, Rejection, RequestClass};
 use crate::explain::words::{Escaped, Length};
 use crate::metrics::AddressMetrics;
 use bytes::Bytes;
@@ -19,10 +20,51 @@ pub struct Text {
     /// The rest of it.
     after: Box<str>,
     /// The limit's name as a structured field's string.
-    pub name: String,
+    name: String,
     /// `RateLimit-Policy`.
     pub policy: Option<HeaderValue>,
+    /// When the last one was told to come back.
+    told: RefCell<Option<(Option<u64>, Rc<Told>)>>,
+    /// The last bodies, each in the place that its account has: a flood is of few accounts.
+    bodies: RefCell<[Option<(Whom, Bytes)>; BODIES]>,
 }
+
+/// What a refusal says of when to come back.
+pub struct Told {
+    /// `Retry-After`, in whole seconds; none where waiting does not help.
+    pub retry_after: Option<HeaderValue>,
+    /// `RateLimit`.
+    pub rate_limit: Option<HeaderValue>,
+}
+
+/// All of a request that the words for whom a limit refused depend on. Ids are keyed hashes of 128 bits: who has the same has the
+/// same name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Whom {
+    of_connected: bool,
+    endpoint: EndpointId,
+    account: Id,
+    connected: Id,
+    key: Id,
+    ip: Id,
+    values: [Id; MAX_VALUES],
+}
+
+impl Whom {
+    /// Of a request of this class.
+    #[must_use]
+    pub fn new(class: &RequestClass, rejection: &Rejection) -> Whom {
+        let RequestClass { endpoint, account, connected, key, ip, values, .. } = *class;
+        Whom { of_connected: rejection.of_connected, endpoint, account, connected, key, ip, values }
+    }
+
+    fn place(&self) -> usize {
+        usize::try_from(self.account.0[0] % BODIES as u64).unwrap_or(0)
+    }
+}
+
+/// Bodies that are kept for each text, of some hundred bytes each.
+const BODIES: usize = 8;
 
 /// One thread's texts under one configuration. At most `MOST`; the usual ones move to the front, so that a rare one goes.
 #[derive(Default)]
@@ -73,7 +115,45 @@ impl Text {
         let policy = format!("{name}{}", words::policy_parameters(&rejection.limiter));
         let body = String::from_utf8(words::rejected(rejection, config, GAP).to_json()).unwrap_or_default();
         let (before, after) = body.rsplit_once(ESCAPED_GAP).unwrap_or((&body, ""));
-        Text { before: before.into(), after: after.into(), name, policy: HeaderValue::try_from(policy).ok() }
+        Text {
+            before: before.into(),
+            after: after.into(),
+            name,
+            policy: HeaderValue::try_from(policy).ok(),
+            told: RefCell::default(),
+            bodies: RefCell::default(),
+        }
+    }
+
+    /// What says to come back after so many seconds.
+    #[must_use]
+    pub fn told(&self, seconds: Option<u64>) -> Rc<Told> {
+        let mut last = self.told.borrow_mut();
+        if let Some((known, told)) = &*last
+            && *known == seconds
+        {
+            return Rc::clone(told);
+        }
+        let reset = seconds.map(|seconds| format!(";t={seconds}")).unwrap_or_default();
+        let rate_limit = HeaderValue::try_from(format!("{};r=0{reset}", self.name)).ok();
+        let told = Rc::new(Told { retry_after: seconds.map(HeaderValue::from), rate_limit });
+        *last = Some((seconds, Rc::clone(&told)));
+        told
+    }
+
+    /// The answer's body to whom it was given before, or as `write` writes it.
+    #[must_use]
+    pub fn body_for(&self, whom: &Whom, write: impl Fn(&mut dyn fmt::Write) -> fmt::Result) -> Bytes {
+        let mut bodies = self.bodies.borrow_mut();
+        let Some(place) = bodies.get_mut(whom.place()) else { return self.body(write).into() };
+        match place {
+            Some((known, body)) if known == whom => body.clone(),
+            _ => {
+                let body = Bytes::from(self.body(write));
+                *place = Some((*whom, body.clone()));
+                body
+            }
+        }
     }
 
     /// The answer's body, with what `write` writes in the place of whom. It is called twice, and makes one allocation.
@@ -95,11 +175,75 @@ mod tests {
     use super::*;
     use crate::engine::{Concurrency, Seed, Stage};
 
-    #[test]
-    fn a_text_is_written_once_for_each_figure_and_few_are_kept() {
+    fn config() -> Config {
         let text = "[auth]\nmode = \"passthrough\"\n[upstreams.api]\nservers = [\"http://127.0.0.1:9\"]\n\
                     [[limits]]\nname = \"all\"\nstage = \"global\"\nconcurrency = 1\n";
-        let config = crate::config::parse(text, std::path::Path::new("t.toml"), &Seed([1, 2])).unwrap();
+        crate::config::parse(text, std::path::Path::new("t.toml"), &Seed([1, 2])).unwrap()
+    }
+
+    #[test]
+    fn a_body_is_given_again_to_whom_it_was_written_for_and_to_nobody_else() {
+        let config = config();
+        let (limit, _) = config.policy.limits().next().unwrap();
+        let limiter = Limiter::Concurrency(Concurrency { slots: 1 });
+        let rejection =
+            Rejection { limit, stage: Stage::GlobalConcurrency, limiter, of_connected: false, retry_at: None };
+        let text = Text::new(&rejection, &config);
+        let one = Whom {
+            of_connected: false,
+            endpoint: EndpointId(1),
+            account: Id([1, 1]),
+            connected: Id::NONE,
+            key: Id([2, 2]),
+            ip: Id([3, 3]),
+            values: [Id::NONE; MAX_VALUES],
+        };
+        let mut values = one.values;
+        values[MAX_VALUES - 1] = Id([4, 4]);
+        let others = [
+            Whom { of_connected: true, ..one },
+            Whom { endpoint: EndpointId(2), ..one },
+            Whom { account: Id([1, 2]), ..one },
+            Whom { account: Id([1 + BODIES as u64, 1]), ..one },
+            Whom { connected: Id([1, 1]), ..one },
+            Whom { key: Id([2, 3]), ..one },
+            Whom { ip: Id([3, 2]), ..one },
+            Whom { values, ..one },
+        ];
+        let body = |whom: &Whom, words: &str| text.body_for(whom, |out| out.write_str(words));
+        let first = body(&one, " for one");
+        assert_eq!(body(&one, " not written").as_ptr(), first.as_ptr());
+        for other in others {
+            assert_eq!(body(&other, " for another"), text.body(|out| out.write_str(" for another"))[..]);
+            assert_eq!(body(&one, " for one"), first);
+        }
+    }
+
+    #[test]
+    fn when_to_come_back_is_told_anew_when_it_changes() {
+        let config = config();
+        let (limit, _) = config.policy.limits().next().unwrap();
+        let limiter = Limiter::Concurrency(Concurrency { slots: 1 });
+        let rejection =
+            Rejection { limit, stage: Stage::GlobalConcurrency, limiter, of_connected: false, retry_at: None };
+        let text = Text::new(&rejection, &config);
+        let told = |seconds| {
+            let told = text.told(seconds);
+            let text = |value: &Option<HeaderValue>| value.as_ref().map(|value| value.to_str().unwrap().to_owned());
+            (text(&told.retry_after), text(&told.rate_limit))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        for _ in 0..2 {
+            assert_eq!(told(Some(1)), (some("1"), some("\"all\";r=0;t=1")));
+            assert_eq!(told(Some(1)), (some("1"), some("\"all\";r=0;t=1")));
+            assert_eq!(told(None), (None, some("\"all\";r=0")));
+            assert_eq!(told(Some(86_400)), (some("86400"), some("\"all\";r=0;t=86400")));
+        }
+    }
+
+    #[test]
+    fn a_text_is_written_once_for_each_figure_and_few_are_kept() {
+        let config = config();
         let (limit, _) = config.policy.limits().next().unwrap();
         let rejection = |slots| {
             let limiter = Limiter::Concurrency(Concurrency { slots });

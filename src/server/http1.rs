@@ -138,7 +138,7 @@ where
                 Next::End => break Ended::Whole,
                 Next::Bad(fault) => break Ended::Refused(fault),
             };
-            match self.exchange(&head, framing, &mut service).await {
+            match self.exchange(head, framing, &mut service).await {
                 Ok(None) => {}
                 Ok(Some(ended)) => break ended,
                 Err(Gone) => break Ended::Broken,
@@ -152,7 +152,7 @@ where
     /// One request and its answer. `None` where the connection serves on.
     async fn exchange<S, B>(
         &mut self,
-        head: &Bytes,
+        head: Bytes,
         framing: BodyFraming,
         service: &mut S,
     ) -> Result<Option<Ended>, Gone>
@@ -160,7 +160,7 @@ where
         S: Service<Request<ClientBody>, Response = Response<B>, Error = Infallible>,
         B: Body<Data = Bytes, Error: fmt::Debug>,
     {
-        let (request, mut asked) = match request::request(head, framing, self.spares.map()) {
+        let (request, mut asked) = match request::request(&head, framing, self.spares.map()) {
             Ok(built) => built,
             Err(fault) => return Ok(Some(Ended::Refused(fault))),
         };
@@ -430,7 +430,9 @@ where
 fn may_finish(asked: &Asked) -> bool {
     match &asked.inlet {
         None => true,
-        Some(inlet) if inlet.is_over() => inlet.is_whole(),
+        Some(inlet) if inlet.is_over() => {
+            inlet.is_whole() && (inlet.is_wanted() || inlet.waiting() as u64 <= MAX_DRAIN_BYTES)
+        }
         Some(inlet) if inlet.is_wanted() => true,
         // Reading would ask the client for a body that it has not begun to send.
         Some(inlet) => !asked.expects.get() && inlet.left().is_none_or(|left| left <= MAX_DRAIN_BYTES),

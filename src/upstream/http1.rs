@@ -12,7 +12,7 @@
 //!
 //! Bounds: heads of answers, interim ones included, [`MAX_HEAD_BYTES`] and [`MAX_HEADERS`]; [`MAX_INTERIM`] interim answers;
 //! [`MAX_EXTENSION_BYTES`] of chunk extensions and [`MAX_TRAILER_BYTES`] of trailers a message. At most [`MAX_READ_BYTES`] are
-//! read at a time and nothing is read that nobody waits for. An idle connection keeps at most [`IDLE_BYTES`].
+//! read at a time and nothing is read that nobody waits for. An idle connection keeps no buffer.
 
 mod body;
 mod chunks;
@@ -29,6 +29,7 @@ mod tests;
 mod upload;
 
 pub use body::Body;
+pub use encode::put_number;
 pub use fault::{ExchangeFault, Failure, Malformed};
 pub use send::{Sender, Sending};
 pub use stream::Stream;
@@ -41,7 +42,7 @@ pub const MAX_INTERIM: usize = 100;
 pub const MAX_EXTENSION_BYTES: usize = 4 * 1024;
 /// Bytes of the trailers of one answer.
 pub const MAX_TRAILER_BYTES: usize = 16 * 1024;
-/// Bytes that an idle connection keeps for its next answer.
-pub const IDLE_BYTES: usize = 4 * 1024;
+/// Bytes that there is room for at least when an answer is read.
+const LEAST_READ_BYTES: usize = 4 * 1024;
 /// Bytes that are read at a time at most.
-pub const MAX_READ_BYTES: usize = 64 * 1024;
+pub const MAX_READ_BYTES: usize = super::room::ROOM_BYTES;

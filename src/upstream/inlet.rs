@@ -102,6 +102,12 @@ impl Inlet {
         self.piece.borrow().is_none()
     }
 
+    /// Bytes that have come and nobody has taken yet.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.piece.borrow().as_ref().map_or(0, Bytes::len)
+    }
+
     /// Whether anybody has asked for it yet.
     #[must_use]
     pub fn is_asked(&self) -> bool {

@@ -4,15 +4,17 @@
 //! for it, only to be written out again.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use std::cell::Cell;
+use std::cell::RefCell;
 
 thread_local! {
-    /// Room for the next request's: one is enough, since they are written out in the same turn mostly.
-    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// Room for the next requests': each keeps its own until it is answered, since it may have to be sent again.
+    static SPARES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Bytes that room is kept for.
 const MAX_KEPT_BYTES: usize = 4 * 1024;
+/// Rooms that a thread keeps.
+const MAX_KEPT: usize = 64;
 
 /// Fields with their line ends, in the order in which they were added.
 #[derive(Debug, Default)]
@@ -24,7 +26,9 @@ impl OwnFields {
     /// None yet.
     #[must_use]
     pub fn new() -> OwnFields {
-        OwnFields { lines: SPARE.take() }
+        // A thread that ends has none any more.
+        let spare = SPARES.try_with(|spares| spares.borrow_mut().pop()).ok().flatten();
+        OwnFields { lines: spare.unwrap_or_default() }
     }
 
     /// Adds a field. Neither name nor value can hold CR or LF: their types do not let them.
@@ -69,8 +73,14 @@ impl OwnFields {
 impl Drop for OwnFields {
     fn drop(&mut self) {
         if (1..=MAX_KEPT_BYTES).contains(&self.lines.capacity()) {
-            self.lines.clear();
-            SPARE.set(std::mem::take(&mut self.lines));
+            let mut room = std::mem::take(&mut self.lines);
+            room.clear();
+            let _ = SPARES.try_with(|spares| {
+                let mut spares = spares.borrow_mut();
+                if spares.len() < MAX_KEPT {
+                    spares.push(room);
+                }
+            });
         }
     }
 }

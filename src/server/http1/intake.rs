@@ -1,11 +1,12 @@
 //! What comes from a client: heads, bodies, and its end.
 
 use super::request;
-use super::spares::{ROOM_BYTES, Spares};
+use super::spares::Spares;
 use crate::budget::Charge;
 use crate::clock::timer_now;
 use crate::server::wire::{Framing, Part, Scanner, Step, WireFault, WireLimits};
 use crate::upstream::Inlet;
+use crate::upstream::room::{self, ROOM_BYTES};
 use bytes::{Bytes, BytesMut};
 use std::future::Future;
 use std::io;
@@ -40,7 +41,6 @@ pub(super) struct Intake {
     /// What was read and belongs to nobody yet: a part of a head or a trailer section, or requests whose turn has not come.
     /// At most `max_head_bytes` and one read more.
     held: BytesMut,
-    spares: Rc<Spares>,
     /// Memory for what is held while more is waited for.
     charge: Charge,
     /// Runs while a head is incomplete. Heads that come whole never start one.
@@ -55,7 +55,6 @@ impl Intake {
             scanner: Scanner::new(limits),
             limits,
             held: BytesMut::new(),
-            spares: Rc::clone(spares),
             charge: spares.charge(),
             head_timer: None,
             is_raw: false,
@@ -86,7 +85,7 @@ impl Intake {
                 match self.scanner.step(&self.held, &mut |_| {}) {
                     Ok(Some(Step { length, part: Part::Head(framing) })) => {
                         self.head_timer = None;
-                        return Poll::Ready(Next::Head(self.take(length), framing));
+                        return Poll::Ready(Next::Head(self.take_head(length), framing));
                     }
                     Ok(_) => {}
                     Err(bad) => return Poll::Ready(Next::Bad(bad.fault)),
@@ -155,7 +154,7 @@ impl Intake {
         IO: AsyncRead + Unpin,
     {
         if self.held.is_empty() {
-            let (polled, fresh) = self.spares.with_room(least, |room| pin!(io.read_buf(room)).poll(cx));
+            let (polled, fresh) = room::with_room(least, |room| pin!(io.read_buf(room)).poll(cx));
             self.held = fresh;
             return polled;
         }
@@ -179,6 +178,13 @@ impl Intake {
         let deadline = timer_now() + self.limits.head_timeout;
         let timer = self.head_timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         timer.as_mut().poll(cx)
+    }
+
+    /// Takes a head of `length` bytes, apart from what comes behind it.
+    fn take_head(&mut self, length: usize) -> Bytes {
+        let head = room::apart(self.held.get(..length).unwrap_or_default());
+        let _ = self.take(length);
+        head
     }
 
     /// Takes the first `length` held bytes.

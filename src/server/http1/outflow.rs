@@ -2,7 +2,7 @@
 
 use super::spares::Spares;
 use crate::budget::Charge;
-use crate::upstream::Pace;
+use crate::upstream::{Pace, room};
 use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -118,12 +118,13 @@ impl Outflow {
         IO: AsyncWrite + Unpin,
     {
         let first = self.buffer.get(self.sent..).unwrap_or_default();
-        if self.long.is_empty() && self.tail.is_empty() {
-            return Pin::new(io).poll_write(cx, first);
+        match (first, &self.long[..], self.tail) {
+            (one, [], []) | ([], one, []) => Pin::new(io).poll_write(cx, one),
+            (first, long, tail) => {
+                let pieces = [IoSlice::new(first), IoSlice::new(long), IoSlice::new(tail)];
+                Pin::new(io).poll_write_vectored(cx, &pieces)
+            }
         }
-        let pieces = [IoSlice::new(first), IoSlice::new(&self.long), IoSlice::new(self.tail)];
-        let from = pieces.iter().position(|piece| !piece.is_empty()).unwrap_or(0);
-        Pin::new(io).poll_write_vectored(cx, pieces.get(from..).unwrap_or_default())
     }
 
     fn advance(&mut self, length: usize) {
@@ -132,6 +133,10 @@ impl Outflow {
         let long = (length - first).min(self.long.len());
         self.long.advance(long);
         self.tail = self.tail.get(length - first - long..).unwrap_or_default();
+        if self.long.is_empty() {
+            // Even an empty part of it would keep the room that it was read into.
+            self.long = Bytes::new();
+        }
     }
 
     /// What a write came to; an error once the client has been too slow.
@@ -143,6 +148,7 @@ impl Outflow {
             }
             Poll::Pending => {
                 // It is there already, so there is no asking whether it may be.
+                room::settle(&mut self.long);
                 self.charge.set(self.buffer.capacity() + self.long.len());
                 ready!(self.pace.poll_expired(cx));
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its response")))

@@ -3,10 +3,10 @@
 use super::request::Asked;
 use super::spares::Spares;
 use crate::server::wire;
+use crate::upstream::http1;
 use http::response::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use http_body::Body;
-use std::io::Write;
 
 /// How the body of an answer is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,8 +85,8 @@ pub(super) fn put_head<B: Body>(
 
 /// Appends what begins a chunk of `length` bytes.
 pub(super) fn put_chunk_size(out: &mut Vec<u8>, length: usize) {
-    // Writing to memory cannot fail.
-    let _ = write!(out, "{length:x}\r\n");
+    http1::put_number(out, length as u64, 16);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends the end of a chunked body, with the trailers that may be sent as such.
@@ -144,8 +144,9 @@ fn put_status(out: &mut Vec<u8>, is_http10: bool, status: StatusCode) {
 }
 
 fn put_length(out: &mut Vec<u8>, length: u64) {
-    // Writing to memory cannot fail.
-    let _ = write!(out, "content-length: {length}\r\n");
+    out.extend_from_slice(b"content-length: ");
+    http1::put_number(out, length, 10);
+    out.extend_from_slice(b"\r\n");
 }
 
 fn put_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {

@@ -1,18 +1,14 @@
-//! What the connections of one thread lend each other, so that an idle one holds nothing: room to read into, buffers to write
-//! from, header maps, and the date.
+//! What the connections of one thread lend each other, so that an idle one holds nothing: buffers to write from, header maps,
+//! and the date. Room to read into they share with those to upstreams ([`crate::upstream::room`]).
 
 use crate::budget::{Budget, Charge};
 use crate::clock::Time;
 use crate::engine::{Clock, Nanos};
-use bytes::BytesMut;
 use http::HeaderMap;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-/// Bytes of the room that reads are made into. What is read stays where it is; the room is used again when nobody needs what
-/// was read into it any more, and made anew otherwise.
-pub(super) const ROOM_BYTES: usize = 32 * 1024;
 /// Buffers and maps kept, each. More are in use only while more requests are answered at once.
 const MAX_KEPT: usize = 64;
 /// A buffer that has grown beyond this is not kept.
@@ -26,7 +22,6 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub(in crate::server) struct Spares {
     time: Time,
     budget: Arc<Budget>,
-    room: RefCell<BytesMut>,
     buffers: RefCell<Vec<Vec<u8>>>,
     maps: RefCell<Vec<HeaderMap>>,
     date: RefCell<String>,
@@ -45,7 +40,6 @@ impl Spares {
         Spares {
             time,
             budget: Arc::clone(budget),
-            room: RefCell::default(),
             buffers: RefCell::default(),
             maps: RefCell::default(),
             date: RefCell::default(),
@@ -56,18 +50,6 @@ impl Spares {
     /// What a connection may take of the memory for buffers: nothing yet.
     pub(super) fn charge(&self) -> Charge {
         Charge::none(&self.budget)
-    }
-
-    /// Reads with `read` into at least `least` bytes of room, and answers what was read, apart from the room.
-    pub(super) fn with_room<T>(&self, least: usize, read: impl FnOnce(&mut BytesMut) -> T) -> (T, BytesMut) {
-        let mut room = self.room.borrow_mut();
-        if room.capacity() < least {
-            // Made again as large as it was at first, in place where nobody holds a part of it.
-            room.reserve(ROOM_BYTES.max(least));
-        }
-        let result = read(&mut room);
-        let fresh = if room.is_empty() { BytesMut::new() } else { room.split() };
-        (result, fresh)
     }
 
     /// An empty buffer.
@@ -137,17 +119,5 @@ mod tests {
         assert_eq!(date(), "Thu, 01 Jan 1970 00:00:02 GMT");
         hand.advance(Duration::from_millis(500));
         assert_eq!(date(), "Thu, 01 Jan 1970 00:00:03 GMT");
-    }
-
-    #[test]
-    fn room_is_used_again_once_nobody_holds_what_was_read() {
-        let spares = Spares::new(Time::manual().0);
-        let read = |bytes: usize| spares.with_room(1024, |room| room.extend_from_slice(&vec![7; bytes])).1.freeze();
-        let first = read(1024).as_ptr();
-        let places: Vec<*const u8> = (0..100).map(|_| read(1024).as_ptr()).collect();
-        assert!(places.iter().filter(|place| **place == first).count() >= 2, "one room is read into again and again");
-        let held = read(9);
-        (0..100).for_each(|_| assert!(read(1024).iter().all(|byte| *byte == 7)));
-        assert_eq!(held, [7; 9][..]);
     }
 }

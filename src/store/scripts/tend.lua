@@ -35,17 +35,19 @@ end
 local key, deed = KEYS[1], ARGV[2]
 if deed == 'tokens' then
   local kept = redis.call('GET', key)
-  local worth, taken_at, tat_after = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-  local at, figures, disturbances = (kept or ''):match('^(%S+) (%S+ %S+) (%S+)$')
-  local back = worth - math.max(now - taken_at, 0)
-  if disturbances == ARGV[6] then back = math.min(worth, tat_after - now) end
-  if at and back > 0 then
-    local tat = tonumber(at) - back
-    if tonumber(at) ~= tat_after then disturbances = (tonumber(disturbances) + 1) % 65536 end
-    if tat > now then
-      redis.call('SET', key, exact(tat) .. ' ' .. figures .. ' ' .. disturbances, 'PX', expire_ms(tat - now))
-    else
-      redis.call('DEL', key)
+  local worth, taken_at, tat_after, seen = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+  if kept then
+    local tat, expires, interval, most, disturbances = struct.unpack('<ddddH', kept)
+    local back = worth - math.max(now - taken_at, 0)
+    if disturbances == seen then back = math.min(worth, tat_after - now) end
+    if back > 0 then
+      if tat ~= tat_after then disturbances = (disturbances + 1) % 65536 end
+      tat = tat - back
+      if tat > now then
+        redis.call('SET', key, struct.pack('<ddddH', tat, expires, interval, most, disturbances), 'KEEPTTL')
+      else
+        redis.call('DEL', key)
+      end
     end
   end
 elseif deed == 'counts' then

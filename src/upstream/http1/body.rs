@@ -4,7 +4,7 @@ use super::chunks::{Chunks, Decoded};
 use super::fault::ExchangeFault;
 use super::head::Framing;
 use super::link::Link;
-use super::{IDLE_BYTES, MAX_READ_BYTES};
+use super::{LEAST_READ_BYTES, MAX_READ_BYTES};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use std::cell::RefCell;
@@ -40,7 +40,7 @@ impl Body {
             Framing::Chunked => Decoder::Chunked(Chunks::new()),
             Framing::UntilClose => Decoder::UntilClose,
         };
-        let (link_of_body, appetite) = (Some(Rc::clone(link)), IDLE_BYTES);
+        let (link_of_body, appetite) = (Some(Rc::clone(link)), LEAST_READ_BYTES);
         let mut body = Body { link: link_of_body, decoder, appetite, fault: None, fault_is_due: false };
         if framing == Framing::Empty {
             body.end(&mut link.borrow_mut());
@@ -94,7 +94,7 @@ impl Body {
                 }
                 *left -= here as u64;
                 let is_last = *left == 0;
-                let data = link.read.split_to(here).freeze();
+                let data = link.take(here);
                 if is_last {
                     self.end(link);
                 }
@@ -102,17 +102,19 @@ impl Body {
             }
             Decoder::Chunked(chunks) => {
                 let decoded = chunks.decode(&mut link.read)?;
+                link.leave_room();
                 if matches!(decoded, Decoded::Data(_)) {
                     match chunks.is_over(&mut link.read) {
                         Ok(true) => self.end(link),
                         Ok(false) => {}
                         Err(error) => self.fault = Some(error.into()),
                     }
+                    link.leave_room();
                 }
                 Ok(decoded)
             }
             Decoder::UntilClose if link.read.is_empty() => Ok(Decoded::More),
-            Decoder::UntilClose => Ok(Decoded::Data(link.read.split().freeze())),
+            Decoder::UntilClose => Ok(Decoded::Data(std::mem::take(&mut link.read).freeze())),
         }
     }
 }

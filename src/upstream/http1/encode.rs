@@ -46,7 +46,7 @@ fn says_empty(parts: &Parts) -> bool {
 
 /// Appends a chunk's size line.
 pub(super) fn chunk_size(out: &mut Vec<u8>, size: usize) {
-    number(out, size as u64, 16);
+    put_number(out, size as u64, 16);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -71,12 +71,12 @@ fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
 
 fn content_length(out: &mut Vec<u8>, length: u64) {
     out.extend_from_slice(b"content-length: ");
-    number(out, length, 10);
+    put_number(out, length, 10);
     out.extend_from_slice(b"\r\n");
 }
 
-/// Digits in base 10 or 16; `write!` costs as much as all of the head.
-fn number(out: &mut Vec<u8>, mut number: u64, base: u64) {
+/// Appends digits in base 10 or 16; `write!` costs as much as all of a head.
+pub fn put_number(out: &mut Vec<u8>, mut number: u64, base: u64) {
     let start = out.len();
     loop {
         let digit = char::from_digit((number % base) as u32, base as u32).unwrap_or('0');

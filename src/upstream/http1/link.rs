@@ -4,7 +4,8 @@ use super::fault::{ExchangeFault, Malformed};
 use super::head::{self, Asked, Head};
 use super::section::Search;
 use super::stream::Stream;
-use super::{IDLE_BYTES, MAX_HEAD_BYTES, MAX_INTERIM, MAX_READ_BYTES};
+use super::{LEAST_READ_BYTES, MAX_HEAD_BYTES, MAX_INTERIM, MAX_READ_BYTES};
+use crate::upstream::room;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use std::future::Future;
@@ -154,7 +155,7 @@ impl Link {
             if let Some(head) = self.take_head(asked, search, headers)? {
                 return Poll::Ready(Ok(head));
             }
-            if ready!(self.poll_more(cx, IDLE_BYTES)).map_err(ExchangeFault::Io)? == 0 {
+            if ready!(self.poll_more(cx, LEAST_READ_BYTES)).map_err(ExchangeFault::Io)? == 0 {
                 return Poll::Ready(Err(ExchangeFault::Closed));
             }
             search.answered = true;
@@ -175,7 +176,7 @@ impl Link {
             let Some(length) = search.search.end(&self.read, MAX_HEAD_BYTES - search.interim_bytes)? else {
                 return Ok(None);
             };
-            let head = self.read.split_to(length).freeze();
+            let head = self.take(length);
             let (status, ..) = head::status_line(&head)?;
             if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
                 if status == StatusCode::SWITCHING_PROTOCOLS && !asked.upgrade {
@@ -196,18 +197,29 @@ impl Link {
         }
     }
 
+    /// Takes the first `length` bytes of what was read. What is empty then keeps no room.
+    pub(super) fn take(&mut self, length: usize) -> Bytes {
+        if length >= self.read.len() {
+            return std::mem::take(&mut self.read).freeze();
+        }
+        self.read.split_to(length).freeze()
+    }
+
     /// Reads what there is, up to about `wanted` bytes; 0 is the end.
     pub(super) fn poll_more(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
         if self.is_broken {
             return Poll::Ready(Ok(0));
         }
-        let wanted = wanted.clamp(IDLE_BYTES, MAX_READ_BYTES);
-        let room = self.read.capacity() - self.read.len();
-        // The rest of a buffer that a slow client still holds the beginning of will do, if it is not too short.
-        if room < wanted && !self.read.try_reclaim(wanted) && room < wanted / 2 {
+        let wanted = wanted.clamp(LEAST_READ_BYTES, MAX_READ_BYTES);
+        let outcome = if self.read.is_empty() {
+            let (outcome, fresh) = room::with_room(wanted, |room| pin!(self.stream.read_buf(room)).poll(cx));
+            self.read = fresh;
+            outcome
+        } else {
+            // It was read into the room, and goes on in memory of its own.
             self.read.reserve(wanted);
-        }
-        let outcome = pin!(self.stream.read_buf(&mut self.read)).poll(cx);
+            pin!(self.stream.read_buf(&mut self.read)).poll(cx)
+        };
         if outcome.is_pending() && matches!(self.upload, Upload::Task(_)) {
             self.reader = Some(cx.waker().clone());
         }
@@ -224,7 +236,12 @@ impl Link {
             self.close();
         }
         // What came behind a switch of protocols belongs to the other one.
-        if self.read.is_empty() && self.read.capacity() > IDLE_BYTES {
+        self.leave_room();
+    }
+
+    /// Even an empty part of the room that was read into would keep all of it.
+    pub(super) fn leave_room(&mut self) {
+        if self.read.is_empty() {
             self.read = BytesMut::new();
         }
     }

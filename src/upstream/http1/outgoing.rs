@@ -1,6 +1,7 @@
 //! Bytes on their way to the server: short pieces are put together, long ones go out as they are, in one `writev`.
 
 use super::stream::Stream;
+use crate::upstream::room;
 use bytes::{Buf, Bytes};
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -74,19 +75,21 @@ impl Outgoing {
     pub(super) fn poll_write(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let short = self.gathered.get(self.at..).unwrap_or_default();
-            let written = if self.long.is_empty() && self.tail.is_empty() {
-                if short.is_empty() {
-                    break;
+            let written = match (short, &self.long[..], self.tail) {
+                ([], [], []) => break,
+                (one, [], []) | ([], one, []) => Pin::new(&mut *stream).poll_write(cx, one),
+                (short, long, tail) => {
+                    let pieces = [IoSlice::new(short), IoSlice::new(long), IoSlice::new(tail)];
+                    Pin::new(&mut *stream).poll_write_vectored(cx, &pieces)
                 }
-                Pin::new(&mut *stream).poll_write(cx, short)
-            } else {
-                let pieces = [IoSlice::new(short), IoSlice::new(&self.long), IoSlice::new(self.tail)];
-                let first = pieces.iter().position(|piece| !piece.is_empty()).unwrap_or(0);
-                Pin::new(&mut *stream).poll_write_vectored(cx, pieces.get(first..).unwrap_or_default())
             };
-            match ready!(written)? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.advance(written),
+            match written {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(written) => self.advance(written?),
+                Poll::Pending => {
+                    room::settle(&mut self.long);
+                    return Poll::Pending;
+                }
             }
         }
         self.release();
@@ -106,6 +109,10 @@ impl Outgoing {
         self.long.advance(long);
         let tail = (written - short - long).min(self.tail.len());
         self.tail = self.tail.get(tail..).unwrap_or_default();
+        if self.long.is_empty() {
+            // Even an empty part of it would keep the room that it was read into.
+            self.long = Bytes::new();
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::upload::{Rest, Upload};
 use crate::upstream::BodyFault;
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
@@ -153,6 +153,11 @@ where
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {}
+            }
+            if self.upload.is_begun {
+                // Nobody can be given the request back any more, and its head shares memory with much else.
+                self.parts.headers.clear();
+                self.parts.uri = Uri::default();
             }
         }
         // An answer's fields go where the request's were, once it has come: there is room for them already.
