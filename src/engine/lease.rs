@@ -289,6 +289,7 @@ impl Lease {
         let Some(left) = free.checked_sub(price) else {
             return Drawn::Refused { retry_at: self.retry_at(limiter, now, price, free, terms) };
         };
+        self.strand(self.held.saturating_sub(free));
         self.held = left;
         match limiter {
             Limiter::Gcra(figures) => {
