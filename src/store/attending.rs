@@ -91,6 +91,7 @@ impl Store {
                 }
             }
             if probes && self.breaker().probed(seen.is_ok(), self.now()) {
+                self.settling.is_on(self.breaker().recoveries(), self.now());
                 self.metrics().up.set(1);
                 tracing::info!("Redis is asked again");
             }
