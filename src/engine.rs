@@ -329,10 +329,7 @@ impl Engine {
         let limiter = match query.is_apart(id, which).map(|without| self.without_store(query, without, &limiter)) {
             None => limiter,
             Some(Ok(outcome)) => return outcome,
-            Some(Err(portion)) => {
-                self.begin_apart(&place, &portion, query.now);
-                portion
-            }
+            Some(Err(share)) => self.begin_apart(&place, share, query.now),
         };
         match limiter {
             Limiter::Gcra(figures) => {

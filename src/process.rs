@@ -395,9 +395,8 @@ async fn control_loop(
     tokio::spawn(sweep(Arc::clone(&control.shared)));
     tokio::spawn(upstream::look_after(control.shared.servers.clone(), control.shared.time.clone()));
     tokio::spawn(expire_overrides(Arc::clone(&control.shared)));
-    if let Some(store) = control.shared.store.clone() {
-        tokio::spawn(store.attend(Arc::clone(&control.shared.engine)));
-    }
+    let store = control.shared.store.clone();
+    let attending = store.clone().map(|store| tokio::spawn(store.attend(Arc::clone(&control.shared.engine))));
     if let Some(seen) = seen {
         tokio::spawn(watch::follow(Arc::clone(&control), seen));
     }
@@ -417,6 +416,10 @@ async fn control_loop(
             tracing::warn!("what is still in flight after the drain timeout is cut off");
             control.phase.send_replace(Phase::Stopping);
         }
+    }
+    if let (Some(store), Some(attending)) = (store, attending) {
+        attending.abort();
+        store.leave().await;
     }
 }
 

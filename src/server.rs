@@ -21,6 +21,7 @@ pub use inherited::Inherited;
 pub use listen::{bind, is_free};
 
 use crate::gateway::{Home, Shared};
+use crate::store::Lender;
 use crowd::Crowd;
 use door::Door;
 use std::io;
@@ -116,11 +117,13 @@ async fn work(shared: Arc<Shared>, crowd: Arc<Crowd>, listeners: Vec<TcpListener
     if let Some(lender) = home.lender.clone() {
         tokio::task::spawn_local(lender.attend());
     }
-    tokio::task::spawn_local(expire_idle(home));
+    tokio::task::spawn_local(expire_idle(Rc::clone(&home)));
     tokio::task::spawn_local(dismiss_idle(Rc::clone(&door)));
     // An error means that nobody can tell us to go on serving.
     let _ = phase.wait_for(|phase| !phase.accepts()).await;
     door.guests.close();
+    // Others may need it while what is in flight here ends.
+    home.lender.iter().for_each(Lender::give_back);
     let emptied = async {
         for accepting in accepting {
             // They end by themselves now, and whom they let in before is inside. A panic has been told of.
@@ -131,6 +134,9 @@ async fn work(shared: Arc<Shared>, crowd: Arc<Crowd>, listeners: Vec<TcpListener
     tokio::select! {
         () = emptied => {}
         _ = phase.wait_for(|phase| *phase == Phase::Stopping) => cut_off(&door).await,
+    }
+    if let Some(lender) = &home.lender {
+        lender.leave().await;
     }
 }
 

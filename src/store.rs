@@ -3,14 +3,18 @@
 //! Every thread has a connection of its own ([`Link`]), so that nothing on a request's way is locked; what is known of Redis's
 //! health ([`Breaker`]) and who else counts there belongs to the process ([`Store`]).
 
+mod attending;
 mod breaker;
 mod connect;
 mod exact;
 mod fault;
+mod leaving;
 pub mod lender;
 pub mod lending;
 mod link;
+mod outliving;
 mod owing;
+mod packed;
 mod script;
 mod tending;
 
@@ -25,14 +29,12 @@ pub use script::Script;
 
 use crate::clock::Time;
 use crate::config::Redis;
-use crate::engine::{Clock, Engine, Id, Nanos, PartitionKey, Portion, Seed};
+use crate::engine::{Clock, Id, Nanos, PartitionKey, Seed};
 use crate::metrics::{Metrics, StoreMetrics};
 use owing::Owing;
-use redis::FromRedisValue;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
 
 /// What the threads of one gateway share of a store.
 pub struct Store {
@@ -49,6 +51,8 @@ pub struct Store {
     since_us: u64,
     /// Who waits for what others have asked for.
     waiting: Waiting,
+    handed: leaving::Handed,
+    settling: leaving::Settling,
     metrics: Arc<Metrics>,
 }
 
@@ -68,6 +72,8 @@ impl Store {
             gateway: gateway.into(),
             since_us: u64::try_from(since).unwrap_or_default(),
             waiting: Waiting::default(),
+            handed: leaving::Handed::default(),
+            settling: leaving::Settling::default(),
             life: random.0[1],
             threads: AtomicU64::new(0),
             time,
@@ -112,13 +118,19 @@ impl Store {
         format!("{{{prefix}:{:016x}}}:{partition:032x}", group.0[0]).into_bytes()
     }
 
-    /// What a script is told of the time: nothing, so that Redis's own counts; a clock that a test moves is everybody's.
-    #[must_use]
-    pub fn script_time(&self, now: Nanos) -> Vec<u8> {
+    /// What a script is told of the time in microseconds: nothing that is one, so that Redis's own counts; a clock that a test
+    /// moves is everybody's.
+    fn script_time(&self, now: Nanos) -> f64 {
         match self.time {
-            Time::System(_) => Vec::new(),
-            Time::Manual(_) => exact::manual_time(now),
+            Time::System(_) => -1.0,
+            Time::Manual(_) => exact::sixteenths(now.0),
         }
+    }
+
+    /// The same for scripts that read it as a word.
+    fn script_words(&self, now: Nanos) -> Vec<u8> {
+        let time = self.script_time(now);
+        if time < 0.0 { Vec::new() } else { exact::number(time).into_bytes() }
     }
 
     /// The present moment.
@@ -170,68 +182,10 @@ impl Store {
             tracing::warn!(%fault, "Redis is not asked any more: limits go on as on_store_failure says");
         }
     }
-
-    /// Looks after the store, for ever: says that this gateway is there, learns who else is, and tries Redis again while it is not
-    /// asked.
-    pub async fn attend(self: Arc<Self>, engine: Arc<Engine>) {
-        let (script, mut connection, mut seen_at) = (Script::new(include_str!("store/scripts/tend.lua")), None, None);
-        loop {
-            tokio::time::sleep(FIRST_PAUSE / 4).await;
-            let now = self.time.now();
-            let probes = match self.breaker.probe_at() {
-                Some(due) if due > now => continue,
-                Some(_) => true,
-                None if seen_at.is_some_and(|at| now.since(at) < SEEN_EVERY.as_nanos() as u64) => continue,
-                None => false,
-            };
-            if probes {
-                connection = None;
-            }
-            let seen = self.announce(&script, &mut connection).await;
-            match &seen {
-                Ok(portion) => {
-                    seen_at = Some(now);
-                    engine.set_portion(*portion);
-                    self.metrics().gateways.set(portion.of.into());
-                }
-                Err(fault) => {
-                    connection = None;
-                    self.failed(fault);
-                }
-            }
-            if probes && self.breaker.probed(seen.is_ok(), self.time.now()) {
-                self.metrics().up.set(1);
-                tracing::info!("Redis is asked again");
-            }
-        }
-    }
-
-    /// Says that this gateway is there and learns its portion. It writes, so a server that cannot be written to fails it.
-    async fn announce(&self, script: &Script, connection: &mut Option<Connection>) -> Result<Portion, Fault> {
-        let mut open = match connection.take() {
-            Some(open) => open,
-            None => self.dialer.dial().await?,
-        };
-        let key = format!("{{{}}}:gateways", self.settings.prefix);
-        let ttl = exact::number(self.lease_ttl_us());
-        let words = [String::new(), "seen".to_owned(), ttl, self.gateway.to_string()].map(String::into_bytes);
-        let keys = [key.as_bytes()];
-        let answer = tokio::time::timeout(ANNOUNCE, script.run(&mut open, &keys, &words)).await;
-        let names = Vec::<String>::from_redis_value(answer.map_err(|_| Fault::Timeout)??);
-        let names = names.map_err(|error| Fault::Server(error.to_string().into()))?;
-        *connection = Some(open);
-        let place = names.iter().position(|name| **name == *self.gateway).unwrap_or(0);
-        let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        Ok(Portion { of: count(names.len()).max(1), place: count(place) })
-    }
 }
 
 /// A thousand days.
 const MANUAL_TTL_US: f64 = 86_400_000_000_000.0;
-/// How often a gateway says that it is there.
-const SEEN_EVERY: Duration = Duration::from_secs(1);
-/// How long that may take: nobody waits for it.
-const ANNOUNCE: Duration = Duration::from_millis(500);
 
 /// The seed of all ids of the gateways with this prefix: partitions must have the same keys everywhere.
 #[must_use]

@@ -63,35 +63,34 @@ pub(super) fn put(shared: &Shared, peer: SocketAddr, body: &[u8]) -> Reply {
         Ok(new) => new,
         Err(refusal) => return refusal,
     };
-    if let Err(refusal) = share(shared, &new, |text| Work::Put(new.field(), text)) {
+    let before = shared.overriding.look(|book, _| find(book, |known| known.field() == new.field()));
+    let changed = share(shared, &new, |text| Work::Put(new.field(), text), |book| book.put(new.clone()));
+    if let Err(refusal) = changed {
         return refusal;
     }
-    let changed = shared.overriding.change(shared, |book, config| {
-        let before = book.put(new.clone()).map_err(refused)?;
-        audit(peer, "put", before.as_ref(), Some(&new));
-        let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
-        Ok(Reply::new(status, shown(&new, book, config, shared.desk.get().is_some())))
-    });
-    changed.unwrap_or_else(|refusal: Reply| refusal)
+    audit(peer, "put", before.as_ref(), Some(&new));
+    let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
+    Reply::new(
+        status,
+        shared.overriding.look(|book, config| json!(shown(&new, book, config, shared.desk.get().is_some()))),
+    )
 }
 
 /// `DELETE /v1/overrides/ID`
 pub(super) fn delete(shared: &Shared, peer: SocketAddr, id: &str) -> Reply {
-    let known = shared.overriding.look(|book, _| book.entries().iter().find(|entry| entry.id == id).cloned());
-    if let Some(entry) = known
-        && let Err(refusal) = share(shared, &entry, |_| Work::Remove(entry.field()))
-    {
+    let Some(entry) = shared.overriding.look(|book, _| find(book, |known| known.id == id)) else {
+        return Reply::refuse(StatusCode::NOT_FOUND, "there is no such override");
+    };
+    let remove = |book: &mut Book| book.remove(|known| known.id == id).map(drop);
+    if let Err(refusal) = share(shared, &entry, |_| Work::Remove(entry.field()), remove) {
         return refusal;
     }
-    let changed = shared.overriding.change(shared, |book, config| {
-        let removed = book.remove(|entry| entry.id == id).map_err(refused)?;
-        let Some(entry) = removed.first() else {
-            return Err(Reply::refuse(StatusCode::NOT_FOUND, "there is no such override"));
-        };
-        audit(peer, "delete", Some(entry), None);
-        Ok(Reply::ok(shown(entry, book, config, shared.desk.get().is_some())))
-    });
-    changed.unwrap_or_else(|refusal| refusal)
+    audit(peer, "delete", Some(&entry), None);
+    Reply::ok(shared.overriding.look(|book, config| json!(shown(&entry, book, config, shared.desk.get().is_some()))))
+}
+
+fn find(book: &Book, is_it: impl Fn(&Override) -> bool) -> Option<Override> {
+    book.entries().iter().find(|entry| is_it(entry)).cloned()
 }
 
 /// Ends those that have expired by `now`. Called every second.
@@ -111,9 +110,17 @@ pub fn expire(shared: &Shared, now: Timestamp) {
     }
 }
 
-/// Makes the change known to all gateways, where they share a store: before it is in force here, so that it never is here only.
-fn share(shared: &Shared, entry: &Override, work: impl FnOnce(String) -> Work) -> Result<(), Reply> {
-    let Some(desk) = shared.desk.get() else { return Ok(()) };
+/// Makes a change: by `work` in all gateways where they share a store, this one included, which takes it from the board like the
+/// others, so that none ever has it alone or has another one last; else by `change`, here.
+fn share(
+    shared: &Shared,
+    entry: &Override,
+    work: impl FnOnce(String) -> Work,
+    change: impl FnOnce(&mut Book) -> Result<(), BookError>,
+) -> Result<(), Reply> {
+    let Some(desk) = shared.desk.get() else {
+        return shared.overriding.change(shared, |book, _| change(book)).map_err(refused);
+    };
     let text = serde_json::to_string(entry)
         .map_err(|error| Reply::refuse(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))?;
     let why = match desk.leave(work(text)) {

@@ -71,8 +71,8 @@ impl Desk {
         (Desk(sender), receiver)
     }
 
-    /// Leaves a change and waits until it is made, which takes as long as its thread has patience with the store. Not to be called
-    /// where waiting holds others up.
+    /// Leaves a change and waits until it is made and in force here, which takes as long as its thread has patience with the
+    /// store. Not to be called where waiting holds others up.
     ///
     /// # Errors
     /// Nobody is there.

@@ -13,8 +13,9 @@
 //! - Slots in use or free here are never more than the store has lent, and free ones are given out only until the lease ends.
 //!
 //! Refusing costs little: an empty bucket says by itself when the next token can be there, and until then nobody asks. From then on a
-//! gateway asks at once where it has not asked for a while, otherwise after so many requests ([`REQUESTS_PER_ASK`]).
+//! gateway asks at once where it has not asked for a while, otherwise after so many requests ([`asking::REQUESTS_PER_ASK`]).
 
+mod asking;
 mod demand;
 mod slots;
 #[cfg(test)]
@@ -28,9 +29,6 @@ use super::time::Nanos;
 use demand::Demand;
 use std::num::NonZeroU64;
 
-/// Under a flood that the store cannot serve, so many requests are seen for each time it is asked.
-const REQUESTS_PER_ASK: u32 = 32;
-
 /// A request waits for so many answers at most. After the first, what has come meanwhile is asked for together.
 pub const MAX_ROUNDS: u32 = 4;
 
@@ -39,9 +37,6 @@ const LEAST_SHARES: u64 = 4;
 
 /// A lease that nobody looks after is kept for so long, for what its demand was.
 const IDLE_NS: u64 = 1_000_000_000;
-
-/// Where all slots are taken, few requests ask again so soon.
-const SLOTS_GAP_NS: u64 = 50_000_000;
 
 /// What holds for all leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,16 +55,6 @@ impl Terms {
     #[must_use]
     pub fn share(&self, whole: u64) -> u64 {
         (whole / u64::from(self.gateways).max(LEAST_SHARES)).max(1)
-    }
-
-    /// How long to wait before a store that had too little is asked again for few requests. A gateway that is alone knows
-    /// when there is something; among many, each leaves time for tokens to come, at most `most_ns`.
-    fn gap_ns(&self, most_ns: u64) -> u64 {
-        const ALONE_NS: u64 = 10_000_000;
-        const EACH_NS: u64 = 45_000_000;
-        const MOST_NS: u64 = 400_000_000;
-        let gap_ns = if self.gateways <= 1 { ALONE_NS } else { (EACH_NS * u64::from(self.gateways)).min(MOST_NS) };
-        gap_ns.min(most_ns)
     }
 }
 
@@ -171,6 +156,8 @@ pub(super) struct Lease {
     used: u32,
     /// What the partition lacked by the last answer; what is lent counts as lacking.
     lacked: u64,
+    /// What other gateways took of what time gave to a bucket between the last two answers, in thousandths.
+    others: u16,
     answered_at: Nanos,
     /// Until when slots are lent; what a window has not before then.
     until: Nanos,
@@ -212,6 +199,7 @@ impl Lease {
             held: 0,
             used: 0,
             lacked: 0,
+            others: 0,
             answered_at: Nanos::ZERO,
             until: Nanos::ZERO,
             refused: 0,
@@ -262,7 +250,8 @@ impl Lease {
             if left >= self.low || self.is_asking {
                 return Need::Nothing;
             }
-            return Need::Soon(self.ask(limiter, now, 0, terms));
+            let ask = self.ask(limiter, now, cost, 0, terms);
+            return if ask.want > 0 { Need::Soon(self.send(now, ask)) } else { Need::Nothing };
         }
         if self.is_asking {
             self.waiting = self.waiting.saturating_add(waits);
@@ -276,11 +265,13 @@ impl Lease {
         }
         self.waiting = self.waiting.saturating_add(waits);
         if !self.is_bucket {
-            return Need::Now(self.ask(limiter, now, price - free, terms));
+            let ask = self.ask(limiter, now, 0, price - free, terms);
+            return Need::Now(self.send(now, ask));
         }
         // What is here may be a fraction of a token: the bucket it came from has the rest, and lends whole ones.
         let back = std::mem::take(&mut self.held).min(free).min(self.lacking(now));
-        Need::Now(Ask { back, ..self.ask(limiter, now, cost.into(), terms) })
+        let ask = Ask { back, ..self.ask(limiter, now, 0, cost.into(), terms) };
+        Need::Now(self.send(now, ask))
     }
 
     /// Takes `cost` tokens, or a slot.
@@ -357,7 +348,7 @@ impl Lease {
         };
         self.low = if is_scarce { 0 } else { free.saturating_add(self.units(answer.lent)) / 4 };
         match limiter {
-            Limiter::Gcra(_) => self.lent_tokens(free, answer, now),
+            Limiter::Gcra(figures) => self.lent_tokens(figures.depth_ns(), free, ask, answer, now),
             Limiter::SlidingWindow(_) => self.lent_counts(free, ask, answer, now),
             Limiter::Concurrency(_) => self.lent_slots(ask, answer, now, terms),
             Limiter::Allocation(_) => {}
@@ -383,7 +374,7 @@ impl Lease {
     pub(super) fn due(&mut self, limiter: &Limiter, now: Nanos, terms: &Terms) -> Due {
         self.fit(limiter, now);
         let due = match limiter {
-            Limiter::Concurrency(_) => self.slots_due(now, terms),
+            Limiter::Concurrency(figures) => self.slots_due(figures.slots, now, terms),
             _ => self.tokens_due(limiter, now, terms),
         };
         self.is_watched = due != Due::Done;
@@ -397,70 +388,10 @@ impl Lease {
                 let age_ns = now.since(self.answered_at).saturating_sub(terms.ttl_ns);
                 self.held.min(self.lacked.saturating_sub(age_ns))
             }
-            Limiter::SlidingWindow(_) if now.since(self.answered_at) > terms.ttl_ns => 0,
+            Limiter::SlidingWindow(_) if now.since(self.answered_at) > terms.ttl_ns.saturating_mul(2) => 0,
             Limiter::Concurrency(_) if now >= self.until => 0,
             _ => self.held,
         }
-    }
-
-    /// When the store should be asked for a price that is more than what is free; `None`: never. Not later than `now`: it should
-    /// be asked now.
-    fn wait_for(&self, limiter: &Limiter, now: Nanos, price: u64, free: u64, terms: &Terms) -> Option<Nanos> {
-        let missing = price.saturating_sub(free);
-        let (at, gap_ns) = match limiter {
-            Limiter::Gcra(figures) => {
-                if price > figures.depth_ns() {
-                    return None;
-                }
-                let over_ns = self.lacking(now).saturating_add(missing).saturating_sub(figures.depth_ns());
-                // Never so long that a bucket runs over.
-                (now.saturating_add(over_ns), terms.gap_ns(figures.depth_ns() / 2))
-            }
-            Limiter::SlidingWindow(figures) => {
-                if price > u64::from(figures.limit()) {
-                    return None;
-                }
-                let at = if missing >= self.refused { self.until } else { Nanos::ZERO };
-                (at, terms.gap_ns(figures.slice_ns().get() / 4))
-            }
-            Limiter::Concurrency(figures) if figures.slots == 0 => return None,
-            Limiter::Concurrency(_) => (Nanos::ZERO, terms.gap_ns(SLOTS_GAP_NS)),
-            Limiter::Allocation(_) => return None,
-        };
-        let is_spaced = !self.is_short || self.seen >= REQUESTS_PER_ASK;
-        Some(if is_spaced { at } else { at.max(self.asked_at.saturating_add(gap_ns)) })
-    }
-
-    /// An ask for the waiting requests and for as much as was asked for lately, at most the share.
-    fn ask(&mut self, limiter: &Limiter, now: Nanos, least: u64, terms: &Terms) -> Ask {
-        let free = self.free(limiter, now, terms) / self.unit;
-        let waiting = u64::from(self.waiting);
-        let (whole, ahead) = match limiter {
-            Limiter::Gcra(figures) => (figures.burst(), self.demand.tokens(now)),
-            Limiter::SlidingWindow(figures) => (u64::from(figures.limit()), self.demand.tokens(now)),
-            Limiter::Concurrency(figures) => (u64::from(figures.slots), u64::from(self.used) / 8),
-            Limiter::Allocation(_) => (0, 0),
-        };
-        let most = terms.share(whole).max(least);
-        let want =
-            ahead.saturating_add(waiting).saturating_sub(free).clamp(least, most.saturating_sub(free).max(least));
-        self.send(now, Ask { want, least, ..self.word(now) })
-    }
-
-    /// What every ask tells.
-    fn word(&self, now: Nanos) -> Ask {
-        let known = if self.answered_at == Nanos::ZERO { 0 } else { self.lacking(now) };
-        let slots = self.held.saturating_add(self.used.into());
-        Ask { want: 0, least: 0, back: 0, slice: self.slice, known, owed: self.owed, slots, asked_at: now }
-    }
-
-    fn send(&mut self, now: Nanos, ask: Ask) -> Ask {
-        // The store tells words apart by the microsecond.
-        let now = now.max(self.asked_at.saturating_add(1_000));
-        let ask = Ask { asked_at: now, ..ask };
-        self.is_changed = false;
-        (self.is_asking, self.asked_at, self.seen, self.waiting, self.owed) = (true, now, 0, 0, 0);
-        ask
     }
 
     fn price(&self, cost: u32) -> u64 {

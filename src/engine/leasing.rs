@@ -4,14 +4,17 @@
 //! the answer, [`Engine::look_after`] says what to tell when a lease's time has come. Whoever asks must hand over each answer, or
 //! that there is none: until then nobody else asks for that partition.
 
+#[cfg(test)]
+mod tests;
+
 use super::cells::PartitionKey;
-use super::class::{Id, RequestClass};
+use super::class::{Id, Payer, RequestClass};
 use super::decision::Outcome;
 use super::hold::{Hold, Taken, What};
 use super::key::{Key, Place};
-use super::lease::{Answer, Ask, Drawn, Due, Need, Terms};
-use super::limiter::Limiter;
-use super::policy::{Limit, Part, Policy, Stage, Which};
+use super::lease::{Answer, Ask, Drawn, Due, Lease, Need, Terms};
+use super::limiter::{Concurrency, Limiter};
+use super::policy::{Limit, LimitId, Part, Policy, Stage, Which};
 use super::time::Nanos;
 use super::told::Portion;
 use super::{Engine, Query, payers};
@@ -57,7 +60,9 @@ pub(super) struct LiveTerms {
     ttl_ns: AtomicU64,
     slot_ttl_ns: AtomicU64,
     gateways: AtomicU32,
-    /// This gateway's place among them.
+    /// What this gateway goes on with when the store is gone: one of so many parts.
+    parts: AtomicU32,
+    /// Which one.
     place: AtomicU32,
     in_force: AtomicBool,
 }
@@ -69,6 +74,7 @@ impl Default for LiveTerms {
             ttl_ns: AtomicU64::new(second_ns),
             slot_ttl_ns: AtomicU64::new(15 * second_ns),
             gateways: AtomicU32::new(1),
+            parts: AtomicU32::new(1),
             place: AtomicU32::new(0),
             in_force: AtomicBool::new(false),
         }
@@ -100,15 +106,16 @@ impl Engine {
         self.terms.gateways.store(terms.gateways, Relaxed);
     }
 
-    /// This gateway's share of what is counted together, by the gateways last seen.
+    /// This gateway's share of what is counted together.
     #[must_use]
     pub fn portion(&self) -> Portion {
-        Portion { of: self.terms.gateways.load(Relaxed).max(1), place: self.terms.place.load(Relaxed) }
+        Portion { of: self.terms.parts.load(Relaxed).max(1), place: self.terms.place.load(Relaxed) }
     }
 
-    /// From now on this is its share.
-    pub fn set_portion(&self, portion: Portion) {
-        self.terms.gateways.store(portion.of, Relaxed);
+    /// From now on this is its share, of so many gateways.
+    pub fn set_portion(&self, portion: Portion, gateways: u32) {
+        self.terms.gateways.store(gateways, Relaxed);
+        self.terms.parts.store(portion.of, Relaxed);
         self.terms.place.store(portion.place, Relaxed);
     }
 
@@ -123,33 +130,44 @@ impl Engine {
     pub fn consult(&self, policy: &Policy, class: &RequestClass, now: Nanos, again: bool, wanted: &mut Vec<Wanted>) {
         let query = Query { policy, class, now, manner: Manner::Lent, told: &[] };
         let terms = self.terms();
-        for stage in Stage::ALL {
-            for (id, applies) in policy.meeting(stage, class) {
-                let limit = policy.limit(id);
-                if applies.is_err() || limit.shared.is_none() {
-                    continue;
-                }
-                let (first, second) = payers(limit, class);
-                for payer in std::iter::once(first).chain(second) {
-                    let place = self.place(&query, id, Which::InForce, payer.account).of_lease();
-                    let limiter = policy.limiter(id, payer.profile);
-                    if self.cells.is_lease_ready(place.key, &limiter, now, class.cost, &terms) {
-                        continue;
-                    }
-                    let need = |lease: &mut super::lease::Lease| lease.need(&limiter, now, class.cost, again, &terms);
-                    let found = self.cells.with_lease(&place, &limiter, need);
-                    let key = PartitionKey::from(found.key);
-                    let partition = Partition { key, group: group(limit, payer.account, key), limiter };
-                    match found.answer.map(|ask| self.with_owed(&partition, ask, now)) {
-                        Need::Nothing => {}
-                        Need::Soon(ask) => wanted.push(Wanted { partition, ask: Some(ask), waits: false }),
-                        Need::Now(ask) => wanted.push(Wanted { partition, ask: Some(ask), waits: true }),
-                        Need::Asked => wanted.push(Wanted { partition, ask: None, waits: true }),
-                        Need::InVain if limit.enforce.is_for(class) => return,
-                        Need::InVain => {}
-                    }
-                }
+        for (id, payer) in met_together(policy, class) {
+            let limit = policy.limit(id);
+            let place = self.place(&query, id, Which::InForce, payer.account).of_lease();
+            let limiter = policy.limiter(id, payer.profile);
+            if self.cells.is_lease_ready(place.key, &limiter, now, class.cost, &terms) {
+                continue;
             }
+            let need = |lease: &mut Lease| lease.need(&limiter, now, class.cost, again, &terms);
+            let found = self.cells.with_lease(&place, &limiter, need);
+            let key = PartitionKey::from(found.key);
+            let partition = Partition { key, group: group(limit, payer.account, key), limiter };
+            match found.answer.map(|ask| self.with_owed(&partition, ask, now)) {
+                Need::Nothing => {}
+                Need::Soon(ask) => wanted.push(Wanted { partition, ask: Some(ask), waits: false }),
+                Need::Now(ask) => wanted.push(Wanted { partition, ask: Some(ask), waits: true }),
+                Need::Asked => wanted.push(Wanted { partition, ask: None, waits: true }),
+                Need::InVain if limit.enforce.is_for(class) => return,
+                Need::InVain => {}
+            }
+        }
+        if wanted.iter().any(|wanted| wanted.ask.is_some()) {
+            self.fill_up(&query, wanted);
+        }
+    }
+
+    /// Where something is asked for in any case, what else the request meets and is half spent is asked for with it: one call
+    /// now for two.
+    fn fill_up(&self, query: &Query<'_>, wanted: &mut Vec<Wanted>) {
+        let terms = self.terms();
+        for (id, payer) in met_together(query.policy, query.class) {
+            let place = self.place(query, id, Which::InForce, payer.account).of_lease();
+            let limiter = query.policy.limiter(id, payer.profile);
+            let ask = self.cells.lease(place.key, |lease| lease.fill_up(&limiter, query.now, &terms)).flatten();
+            let Some(ask) = ask else { continue };
+            let key = PartitionKey::from(place.key);
+            let partition = Partition { key, group: group(query.policy.limit(id), payer.account, key), limiter };
+            let ask = self.with_owed(&partition, ask, query.now);
+            wanted.push(Wanted { partition, ask: Some(ask), waits: false });
         }
     }
 
@@ -184,6 +202,26 @@ impl Engine {
         }
     }
 
+    /// Takes from a partition what no request uses, to give it back before its time: what to tell the store.
+    pub fn give_up(&self, partition: &Partition, now: Nanos) -> Option<Ask> {
+        let terms = self.terms();
+        let give_up = |lease: &mut Lease| lease.give_up(&partition.limiter, now, &terms);
+        let ask = self.cells.lease(partition.key.into(), give_up).flatten()?;
+        Some(self.with_owed(partition, ask, now))
+    }
+
+    /// What to tell the store of the slots that a partition holds, where it holds any: it may have forgotten them.
+    pub fn claim(&self, partition: &Partition, now: Nanos) -> Option<Ask> {
+        let ask = self.cells.lease(partition.key.into(), |lease| lease.claim(&partition.limiter, now)).flatten()?;
+        Some(self.with_owed(partition, ask, now))
+    }
+
+    /// Whether requests hold slots that were lent of a partition.
+    #[must_use]
+    pub fn holds_slots(&self, partition: &Partition) -> bool {
+        self.cells.lease(partition.key.into(), |lease| lease.used() > 0).unwrap_or_default()
+    }
+
     /// An ask that tells as well what was counted while the store could not be asked.
     fn with_owed(&self, partition: &Partition, ask: Ask, now: Nanos) -> Ask {
         let own = Key::from(partition.key).of_lent();
@@ -191,16 +229,24 @@ impl Engine {
         Ask { owed: ask.owed.saturating_add(owed), slots: ask.slots.saturating_add(slots), ..ask }
     }
 
-    /// Has a bucket of this gateway's own begin where the shared one stood when it was last heard of: no outage is a free burst.
-    /// It lacks as many nanoseconds, whole or a share.
-    pub(super) fn begin_apart(&self, place: &Place, share: &Limiter, now: Nanos) {
-        let Limiter::Gcra(figures) = share else { return };
-        if self.cells.raw_tat(place.key) > now {
-            return;
-        }
-        let lacking = self.cells.lease(place.key.of_lease(), |lease| lease.lacking(now));
-        if let Some(lacking_ns @ 1..) = lacking {
-            self.cells.set_tat(place, figures, now, now.saturating_add(lacking_ns.min(figures.depth_ns())));
+    /// Has this gateway's share begin where the whole stood when it was last heard of: no outage is a free burst. A bucket lacks as
+    /// many nanoseconds, whole or a share, and others have gone on taking from it; of slots, those that were lent and are in use are
+    /// a part of the share. Answers the figures to go by.
+    pub(super) fn begin_apart(&self, place: &Place, share: Limiter, now: Nanos) -> Limiter {
+        match share {
+            Limiter::Gcra(figures) if self.cells.raw_tat(place.key) <= now => {
+                let lacking = self.cells.lease(place.key.of_lease(), |lease| lease.lacking_likely(now));
+                if let Some(lacking_ns @ 1..) = lacking {
+                    let tat = now.saturating_add(lacking_ns.min(figures.depth_ns()));
+                    self.cells.set_tat(place, &figures, now, tat);
+                }
+                share
+            }
+            Limiter::Concurrency(figures) => {
+                let used = self.cells.lease(place.key.of_lease(), |lease| lease.used()).unwrap_or_default();
+                Limiter::Concurrency(Concurrency { slots: figures.slots.saturating_sub(used) })
+            }
+            share => share,
         }
     }
 
@@ -226,6 +272,16 @@ impl Engine {
         let (now, cost, terms) = (query.now, query.class.cost, self.terms());
         self.cells.lease(place.key, |lease| lease.peek(limiter, now, cost, &terms))
     }
+}
+
+/// The limits that a request meets and gateways share, with who pays, in the order in which they are met.
+fn met_together<'a>(policy: &'a Policy, class: &'a RequestClass) -> impl Iterator<Item = (LimitId, Payer)> + 'a {
+    let met = Stage::ALL.into_iter().flat_map(|stage| policy.meeting(stage, class));
+    let shared = met.filter(|(id, applies)| applies.is_ok() && policy.limit(*id).shared.is_some());
+    shared.flat_map(|(id, _)| {
+        let (first, second) = payers(policy.limit(id), class);
+        std::iter::once(first).chain(second).map(move |payer| (id, payer))
+    })
 }
 
 /// What counts by account is kept together with all else of the account; the rest stands for itself.

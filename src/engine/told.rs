@@ -34,6 +34,9 @@ impl Portion {
     /// All of it.
     pub const WHOLE: Portion = Portion { of: 1, place: 0 };
 
+    /// No slot, nothing of a quota, and of a bucket a single request.
+    pub const NEXT_TO_NOTHING: Portion = Portion { of: u32::MAX, place: u32::MAX };
+
     /// This gateway's part of `whole`: the parts of all gateways add up to it.
     fn part(self, whole: u64) -> u64 {
         let of = u64::from(self.of.max(1));

@@ -120,7 +120,6 @@ impl Boards {
             tokio::select! {
                 // An error means that the gateway is gone without a word.
                 _ = phase.wait_for(|phase| *phase == Phase::Stopping) => return,
-                // At once after a change, so that whoever made it sees it everywhere soon.
                 Some(job) = jobs.recv() => self.carry_out(job).await,
                 () = sleep(POLL) => {}
             }
@@ -183,8 +182,11 @@ impl Boards {
             },
             Err(trouble) => Err(unanswered(trouble)),
         };
-        if matches!(done, Err(WriteError::Store(_))) {
-            self.connection = None;
+        match &done {
+            // Whoever made the change finds it in force here. Should the store fail just now, it is once the store is back.
+            Ok(()) => self.look().await,
+            Err(WriteError::Store(_)) => self.connection = None,
+            Err(_) => {}
         }
         // Whoever asked may have left.
         let _ = job.done.send(done);

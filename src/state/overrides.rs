@@ -89,19 +89,18 @@ impl Book {
         self.file.is_some()
     }
 
-    /// Adds an override in place of the one of the same account and limit, which comes back.
+    /// Adds an override in place of the one of the same account and limit.
     ///
     /// # Errors
     /// There is no room, or the file cannot be written: nothing has changed then.
-    pub fn put(&mut self, new: Override) -> Result<Option<Override>, BookError> {
-        let (same, mut kept): (Vec<_>, Vec<_>) =
-            self.entries.iter().cloned().partition(|known| known.account == new.account && known.limit == new.limit);
+    pub fn put(&mut self, new: Override) -> Result<(), BookError> {
+        let others = self.entries.iter().filter(|known| known.field() != new.field());
+        let mut kept: Vec<_> = others.cloned().collect();
         if kept.len() >= MAX {
             return Err(BookError::Full);
         }
         kept.push(new);
-        self.replace(kept)?;
-        Ok(same.into_iter().next())
+        Ok(self.replace(kept)?)
     }
 
     /// Removes those for which `ended` holds, and answers them.
@@ -167,9 +166,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("overrides.json");
         let mut book = Book::open(file.clone());
-        assert_eq!(book.put(entry("1", "a")).unwrap(), None);
-        assert_eq!(book.put(entry("2", "b")).unwrap(), None);
-        assert_eq!(book.put(entry("3", "a")).unwrap(), Some(entry("1", "a")));
+        for (id, account) in [("1", "a"), ("2", "b"), ("3", "a")] {
+            book.put(entry(id, account)).unwrap();
+        }
         assert_eq!(Book::open(file.clone()).entries(), [entry("2", "b"), entry("3", "a")]);
         assert_eq!(book.remove(|known| known.id == "2").unwrap(), [entry("2", "b")]);
         assert_eq!(Book::open(file).entries(), [entry("3", "a")]);

@@ -2,21 +2,22 @@
 //!
 //! - All or nothing, on Redis's own clock: the script looks at every partition first and takes afterwards.
 //! - What a script has taken is a [`Grip`] from the moment its answer arrives. Whoever drops it uncommitted gives it back: a
-//!   refusal elsewhere, a client that has left, a request that was not waited for any longer. The call goes on in a task of its own
-//!   then, so that nothing is lost with the one who asked.
+//!   refusal elsewhere, a client that has left, a request that was not waited for any longer. The call goes on without whoever asked
+//!   then ([`Outliving`]), so that nothing is lost.
 //! - Slots have names of their own. Giving one back twice, or one that was never taken, does nothing; one that is not renewed comes
 //!   back after `lease_ttl`. So a call without an answer costs a slot at most for a moment.
 //! - Tokens of a call without an answer stay spent: the strict side.
 
 use super::fault::Fault;
+use super::outliving::Outliving;
+use super::packed::{self, Said};
 use super::tending::Tending;
 use super::{Connection, Link, Script};
 use crate::config::Topology;
 use crate::engine::{Id, Limiter, Nanos, Outcome, Question, Questions, Told};
-use redis::{FromRedisValue, RedisResult, Value};
+use redis::{RedisResult, Value};
 use std::cell::Cell;
 use std::rc::Rc;
-use tokio::sync::oneshot;
 
 /// One thread's part of it.
 pub struct Exact {
@@ -38,13 +39,13 @@ pub struct Answer {
 pub struct Grip {
     tending: Rc<Tending>,
     taken: Vec<Taken>,
-    at_us: i64,
+    at_us: f64,
     committed: bool,
 }
 
 /// Something taken from one partition.
 pub(super) enum Taken {
-    Tokens { key: Key, worth_us: f64, lacking_us: f64, disturbances: i64 },
+    Tokens { key: Key, worth_us: f64, lacking_us: f64, disturbances: u16 },
     Counts { key: Key, slice: i64, cost: u32, length_us: f64 },
     Slot { key: Key, name: String },
 }
@@ -76,10 +77,9 @@ impl Drop for Grip {
     }
 }
 
-/// A partition's question as the script wants it.
+/// A partition that is asked about.
 struct Asked {
     key: Key,
-    words: [Vec<u8>; 7],
     /// The name of the slot, where it is for one.
     slot: Option<String>,
 }
@@ -126,7 +126,7 @@ impl Exact {
     /// When there is no answer within `command_timeout`. What it takes all the same is given back.
     pub async fn ask(self: Rc<Self>, questions: Questions, cost: u32, at: Nanos) -> Result<Answer, Fault> {
         let Questions { asked, in_vain } = questions;
-        let mut answer = Answer { told: Vec::with_capacity(asked.len() + 1), grip: self.grip(0) };
+        let mut answer = Answer { told: Vec::with_capacity(asked.len() + 1), grip: self.grip(0.0) };
         let mut rest = asked;
         while let Some(group) = rest.first().map(|question| question.partition.group) {
             let (now, later) = self.split(rest, group);
@@ -156,19 +156,21 @@ impl Exact {
         at: Nanos,
         take: bool,
     ) -> Result<Answer, Fault> {
+        if self.tending.has_waiting() {
+            // What was given back before is told before: else a client could miss the slot that its last request had.
+            tokio::task::yield_now().await;
+        }
         let owed = self.link.store().settle(questions.iter().map(|question| question.partition.key));
-        let asked: Vec<Asked> =
-            questions.iter().zip(&owed).map(|(question, owed)| self.put(question, cost, *owed)).collect();
-        let now = self.link.store().script_time(at);
-        let mut words = vec![now, if take { b"1".to_vec() } else { b"0".to_vec() }];
-        words.extend(asked.iter().flat_map(|asked| asked.words.clone()));
+        let (asked, words) = self.put_all(&questions, &owed, (cost, at, take));
         self.tending.recover();
         let (exact, late) = (Rc::clone(&self), Rc::new(Cell::new(false)));
         let given_up = Rc::clone(&late);
         let keys: Vec<_> = questions.iter().map(|question| question.partition.key).collect();
         let answered = self
             .link
-            .call(async move |connection| exact.run(connection, Call { questions, asked, words, cost, at, late }).await)
+            .call(async move |connection| {
+                Outliving::new(exact.run(connection, Call { questions, asked, words, cost, at, late })).await
+            })
             .await;
         if answered.is_err() {
             given_up.set(true);
@@ -177,30 +179,22 @@ impl Exact {
         answered
     }
 
-    /// Runs the script in a task of its own, which outlives whoever waits for it.
+    /// Runs the script. It must be run to its end, whoever waits for it: what nobody takes any more gives itself back.
     async fn run(self: Rc<Self>, mut connection: Connection, call: Call) -> Result<Answer, Fault> {
         let Call { questions, asked, words, cost, at, late } = call;
-        let (tell, told) = oneshot::channel();
-        tokio::task::spawn_local(async move {
-            let keys: Vec<&[u8]> = asked.iter().map(|asked| &*asked.key).collect();
-            let value = self.decide.run(&mut connection, &keys, &words).await;
-            let mut answer = value.and_then(|value| self.read(&value, &questions, &asked, cost, at));
-            if let (true, Ok(answer)) = (late.get(), &mut answer) {
-                answer.grip.count_once();
-            }
-            if answer.is_err() {
-                self.unsure(asked);
-            }
-            // What nobody takes any more gives itself back.
-            drop(tell.send(answer));
-        });
-        match told.await {
-            Ok(answer) => Ok(answer?),
-            Err(_) => Err(Fault::Connection("the call was broken off".into())),
+        let keys: Vec<&[u8]> = asked.iter().map(|asked| &*asked.key).collect();
+        let value = self.decide.run(&mut connection, &keys, &words).await;
+        let mut answer = value.and_then(|value| self.read(&value, &questions, &asked, cost, at));
+        if let (true, Ok(answer)) = (late.get(), &mut answer) {
+            answer.grip.count_once();
         }
+        if answer.is_err() {
+            self.unsure(asked);
+        }
+        Ok(answer?)
     }
 
-    fn grip(&self, at_us: i64) -> Grip {
+    fn grip(&self, at_us: f64) -> Grip {
         Grip { tending: Rc::clone(&self.tending), taken: Vec::new(), at_us, committed: false }
     }
 
@@ -208,37 +202,27 @@ impl Exact {
     fn unsure(&self, asked: Vec<Asked>) {
         for Asked { key, slot, .. } in asked {
             if let Some(name) = slot {
-                self.tending.give_back(Taken::Slot { key, name }, 0);
+                self.tending.give_back(Taken::Slot { key, name }, 0.0);
             }
         }
     }
 
-    fn put(&self, question: &Question, cost: u32, owed: u64) -> Asked {
+    /// The questions as the script wants them.
+    fn put_all(&self, questions: &[Question], owed: &[u64], how: (u32, Nanos, bool)) -> (Vec<Asked>, Vec<Vec<u8>>) {
+        let (cost, at, take) = how;
         let store = self.link.store();
-        let key = store.key(question.partition.group, question.partition.key);
-        let flags = u8::from(question.enforced) + 2 * u8::from(question.second);
-        let (mut name, known_us) = (None, number(sixteenths(question.known)));
-        let (kind, interval, most, known, last) = match question.partition.limiter {
-            Limiter::Gcra(figures) => {
-                let interval_us = sixteenths_up(figures.emission_ns().get());
-                let most = if figures.depth_ns() == 0 { 0.0 } else { interval_us * figures.burst() as f64 };
-                (b"g", number(interval_us), number(most), known_us, owed.to_string())
-            }
-            Limiter::SlidingWindow(figures) => {
-                let slice_us = number(sixteenths_up(figures.slice_ns().get()));
-                (b"w", slice_us, figures.limit().to_string(), question.known.to_string(), owed.to_string())
-            }
-            Limiter::Concurrency(figures) => {
-                let slot = self.tending.name();
-                name = Some(slot.clone());
-                (b"s", number(store.lease_ttl_us()), figures.slots.to_string(), "0".to_owned(), slot)
-            }
-            // Never asked: the configuration keeps allocations here.
-            Limiter::Allocation(_) => (b"w", "1".to_owned(), "0".to_owned(), "0".to_owned(), "0".to_owned()),
-        };
-        let words = [kind.to_vec(), flags.to_string().into(), cost.to_string().into(), interval.into(), most.into()];
-        let [kind, flags, cost, interval, most] = words;
-        Asked { key: key.into(), words: [kind, flags, cost, interval, most, known.into(), last.into()], slot: name }
+        let mut packed = packed::head(store.script_time(at), take, questions.len());
+        let mut names = Vec::new();
+        let mut asked = Vec::with_capacity(questions.len());
+        for (question, owed) in questions.iter().zip(owed) {
+            packed::question(&mut packed, question, (cost, *owed), store.lease_ttl_us());
+            let is_slot = matches!(question.partition.limiter, Limiter::Concurrency(_));
+            let slot = is_slot.then(|| self.tending.name());
+            names.extend(slot.iter().map(|name| name.clone().into_bytes()));
+            asked.push(Asked { key: store.key(question.partition.group, question.partition.key).into(), slot });
+        }
+        names.insert(0, packed);
+        (asked, names)
     }
 
     fn read(
@@ -249,16 +233,14 @@ impl Exact {
         cost: u32,
         at: Nanos,
     ) -> RedisResult<Answer> {
-        let numbers = Vec::<i64>::from_redis_value_ref(value)?;
-        let &[at_us, took, ref each @ ..] = &numbers[..] else {
+        let Some((at_us, took, each)) = packed::answer(value) else {
             return Err((redis::ErrorKind::UnexpectedReturnType, "a script's answer is too short").into());
         };
         let mut answer = Answer { told: Vec::with_capacity(questions.len()), grip: self.grip(at_us) };
-        for ((question, asked), said) in questions.iter().zip(asked).zip(each.chunks_exact(5)) {
-            let &[admitted, remaining, wait, last, disturbances] = said else { continue };
-            answer.told.push(told(question, admitted == 1, remaining, wait, last, at));
-            if took == 1 && admitted == 1 {
-                answer.grip.taken.extend(taken(question, asked, cost, last, disturbances));
+        for ((question, asked), said) in questions.iter().zip(asked).zip(each) {
+            answer.told.push(told(question, &said, at));
+            if took && said.admitted {
+                answer.grip.taken.extend(taken(question, asked, cost, &said));
             }
         }
         // Where the second of two had no room, the first has given nothing either.
@@ -270,32 +252,33 @@ impl Exact {
     }
 }
 
-fn told(question: &Question, admitted: bool, remaining: i64, wait: i64, last: i64, at: Nanos) -> Told {
-    let outcome = if admitted {
-        Outcome::Admitted { remaining: u64::try_from(remaining).unwrap_or(0) }
+fn told(question: &Question, said: &Said, at: Nanos) -> Told {
+    let outcome = if said.admitted {
+        Outcome::Admitted { remaining: said.remaining as u64 }
     } else {
         // Rounded up: whoever comes then is not too early.
-        let retry_at = u64::try_from(wait).ok().map(|wait| at.saturating_add(wait.saturating_mul(125).div_ceil(2)));
+        let wait = (said.wait >= 0.0).then_some(said.wait as u64);
+        let retry_at = wait.map(|wait| at.saturating_add(wait.saturating_mul(125).div_ceil(2)));
         Outcome::Rejected { retry_at }
     };
     let lacking_ns = match question.partition.limiter {
-        Limiter::Gcra(_) => u64::try_from(last).unwrap_or(0).saturating_mul(125) / 2,
+        Limiter::Gcra(_) => (said.last as u64).saturating_mul(125) / 2,
         Limiter::SlidingWindow(_) | Limiter::Concurrency(_) | Limiter::Allocation(_) => 0,
     };
     Told { limit: question.limit, account: question.account, outcome, lacking_ns }
 }
 
-fn taken(question: &Question, asked: &Asked, cost: u32, last: i64, disturbances: i64) -> Option<Taken> {
+fn taken(question: &Question, asked: &Asked, cost: u32, said: &Said) -> Option<Taken> {
     let key = Rc::clone(&asked.key);
     match question.partition.limiter {
         Limiter::Gcra(figures) => {
             let worth_us = sixteenths_up(figures.emission_ns().get()) * f64::from(cost);
-            let lacking_us = last as f64 / 16.0;
+            let (lacking_us, disturbances) = (said.last / 16.0, said.disturbances);
             (cost > 0).then_some(Taken::Tokens { key, worth_us, lacking_us, disturbances })
         }
         Limiter::SlidingWindow(figures) => {
             let length_us = sixteenths_up(figures.slice_ns().get());
-            (cost > 0).then_some(Taken::Counts { key, slice: last, cost, length_us })
+            (cost > 0).then_some(Taken::Counts { key, slice: said.last as i64, cost, length_us })
         }
         Limiter::Concurrency(_) => asked.slot.clone().map(|name| Taken::Slot { key, name }),
         Limiter::Allocation(_) => None,
@@ -324,20 +307,15 @@ impl Taken {
 }
 
 /// Nanoseconds as microseconds, in whole sixteenths that a double holds exactly; rounded down.
-fn sixteenths(ns: u64) -> f64 {
+pub(super) fn sixteenths(ns: u64) -> f64 {
     (u128::from(ns) * 2 / 125) as f64 / 16.0
 }
 
 /// The same, rounded up: a rate never admits more than it says.
-fn sixteenths_up(ns: u64) -> f64 {
+pub(super) fn sixteenths_up(ns: u64) -> f64 {
     (u128::from(ns) * 2).div_ceil(125) as f64 / 16.0
 }
 
 pub(super) fn number(us: f64) -> String {
     us.to_string()
-}
-
-/// The time for a script when a test moves the clock.
-pub(super) fn manual_time(now: Nanos) -> Vec<u8> {
-    number(sixteenths(now.0)).into_bytes()
 }

@@ -9,7 +9,7 @@ use super::{Connection, Fault, Link};
 use crate::config::{Redis, Topology};
 use crate::engine::time::nanos_of;
 use crate::engine::{Answer, Ask, Clock, Due, Engine, Id, Nanos, Partition, PartitionKey, Terms, Wanted};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,22 +56,27 @@ impl Waiting {
 
 /// One thread's part in leases.
 pub struct Lender {
-    link: Rc<Link>,
-    engine: Arc<Engine>,
-    ledger: RefCell<Ledger>,
+    pub(super) link: Rc<Link>,
+    pub(super) engine: Arc<Engine>,
+    pub(super) ledger: RefCell<Ledger>,
     more: Notify,
+    /// Calls that have not ended.
+    pub(super) under_way: Cell<usize>,
+    pub(super) ended: Notify,
+    /// The recoveries of Redis that it has been told after what is held here.
+    pub(super) recoveries: Cell<u64>,
 }
 
 /// What is lent, by when to look after it.
 #[derive(Default)]
-struct Ledger {
+pub(super) struct Ledger {
     due: BTreeMap<(Nanos, u64), PartitionKey>,
-    partitions: HashMap<PartitionKey, Partition>,
+    pub(super) partitions: HashMap<PartitionKey, Partition>,
     number: u64,
 }
 
 impl Ledger {
-    fn watch(&mut self, at: Nanos, partition: Partition) {
+    pub(super) fn watch(&mut self, at: Nanos, partition: Partition) {
         self.number += 1;
         self.due.insert((at, self.number), partition.key);
         self.partitions.insert(partition.key, partition);
@@ -89,13 +94,25 @@ impl Lender {
     /// One that asks over `link`.
     #[must_use]
     pub fn new(link: Rc<Link>, engine: Arc<Engine>) -> Rc<Lender> {
-        Rc::new(Lender { link, engine, ledger: RefCell::default(), more: Notify::new() })
+        let recoveries = Cell::new(link.store().breaker().recoveries());
+        Rc::new(Lender {
+            link,
+            engine,
+            ledger: RefCell::default(),
+            more: Notify::new(),
+            under_way: Cell::new(0),
+            ended: Notify::new(),
+            recoveries,
+        })
     }
 
-    /// Whether Redis can be asked at all.
+    /// Whether Redis lends: it can be asked, and gateways have had the time to tell it after an outage what they hold.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.link.store().breaker().is_closed()
+        let store = self.link.store();
+        let breaker = store.breaker();
+        breaker.is_closed()
+            && (breaker.recoveries() == 0 || !store.settling.is_on(breaker.recoveries(), store.time.now()))
     }
 
     /// Sends what must be asked, and answers what the request has to wait for.
@@ -112,9 +129,14 @@ impl Lender {
     pub async fn attend(self: Rc<Self>) {
         loop {
             if self.ledger.borrow().due.is_empty() {
-                self.more.notified().await;
+                tokio::select! {
+                    () = self.more.notified() => {}
+                    () = self.link.store().handed.more.notified() => {}
+                }
             }
             tokio::time::sleep(LOOK_EVERY).await;
+            self.adopt();
+            self.claim_after_recovery();
             self.look_after(self.link.store().time.now());
         }
     }
@@ -138,7 +160,7 @@ impl Lender {
     }
 
     /// One call for each slot of a cluster, or as few as possible.
-    fn send(self: &Rc<Self>, mut asks: Vec<(Partition, Ask)>) {
+    pub(super) fn send(self: &Rc<Self>, mut asks: Vec<(Partition, Ask)>) {
         if asks.is_empty() {
             return;
         }
@@ -147,6 +169,7 @@ impl Lender {
         asks.sort_by_key(|(partition, _)| place(partition));
         for of_one in asks.chunk_by(|one, other| place(&one.0) == place(&other.0)) {
             for asks in of_one.chunks(MOST_KEYS) {
+                self.under_way.set(self.under_way.get() + 1);
                 let call = Call { lender: Rc::clone(self), asks: asks.to_vec(), answers: None };
                 tokio::task::spawn_local(call.make());
             }
@@ -214,5 +237,7 @@ impl Drop for Call {
             let answer = self.answers.as_ref().and_then(|answers| answers.get(place));
             self.lender.take(partition, ask, answer);
         }
+        self.lender.under_way.set(self.lender.under_way.get().saturating_sub(1));
+        self.lender.ended.notify_one();
     }
 }

@@ -21,7 +21,11 @@ enum Way {
     None,
     /// It is being made; `true` when that has ended.
     Dialing(watch::Receiver<bool>),
-    There(Connection),
+    There {
+        connection: Connection,
+        /// The breaker's recoveries when it was begun.
+        recoveries: u64,
+    },
 }
 
 impl Link {
@@ -74,8 +78,18 @@ impl Link {
     /// Gives the connection up: the next call makes another.
     pub fn forget(&self) {
         let mut way = self.way.borrow_mut();
-        if let Way::There(_) = *way {
+        if let Way::There { .. } = *way {
             *way = Way::None;
+        }
+    }
+
+    /// Gives up a connection that is older than the last outage. It may have broken in it without this thread's notice, and the first
+    /// call would begin another outage.
+    fn outlive_outage(&self) {
+        let now = self.store.breaker().recoveries();
+        let is_old = matches!(*self.way.borrow(), Way::There { recoveries, .. } if recoveries != now);
+        if is_old {
+            self.forget();
         }
     }
 
@@ -84,8 +98,9 @@ impl Link {
     /// # Errors
     /// When it could not be made. Waits as long as that takes.
     pub async fn connection(self: &Rc<Self>) -> Result<Connection, Fault> {
+        self.outlive_outage();
         let made = match &*self.way.borrow() {
-            Way::There(connection) => return Ok(connection.clone()),
+            Way::There { connection, .. } => return Ok(connection.clone()),
             Way::Dialing(made) => Some(made.clone()),
             Way::None => None,
         };
@@ -93,7 +108,7 @@ impl Link {
         // An error means that whoever made it has gone; there is no connection then either.
         let _ = made.wait_for(|made| *made).await;
         match &*self.way.borrow() {
-            Way::There(connection) => Ok(connection.clone()),
+            Way::There { connection, .. } => Ok(connection.clone()),
             Way::None | Way::Dialing(_) => Err(Fault::Connection("it could not be made".into())),
         }
     }
@@ -101,13 +116,13 @@ impl Link {
     fn dial(self: &Rc<Self>) -> watch::Receiver<bool> {
         let (tell, made) = watch::channel(false);
         *self.way.borrow_mut() = Way::Dialing(made.clone());
-        let link = Rc::clone(self);
+        let (link, recoveries) = (Rc::clone(self), self.store.breaker().recoveries());
         tokio::task::spawn_local(async move {
             let dialed = link.store.dialer().dial().await;
             if let Err(fault) = &dialed {
                 link.store.failed(fault);
             }
-            *link.way.borrow_mut() = dialed.map_or(Way::None, Way::There);
+            *link.way.borrow_mut() = dialed.map_or(Way::None, |connection| Way::There { connection, recoveries });
             tell.send_replace(true);
         });
         made

@@ -75,6 +75,11 @@ impl Tending {
         self.waiting.borrow().is_empty() && self.under_way.get() == 0
     }
 
+    /// Whether something waits to be told that could be.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.waiting.borrow().is_empty() && self.link.store().breaker().is_closed()
+    }
+
     /// A slot is renewed from now on.
     pub(super) fn hold(self: &Rc<Self>, taken: &Taken) {
         if let Taken::Slot { key, name } = taken {
@@ -84,15 +89,15 @@ impl Tending {
     }
 
     /// Gives something back that was taken at this time of the server's.
-    pub(super) fn give_back(self: &Rc<Self>, taken: Taken, at_us: i64) {
+    pub(super) fn give_back(self: &Rc<Self>, taken: Taken, at_us: f64) {
         let deed = match taken {
             Taken::Slot { key, name } => {
                 self.held.borrow_mut().remove(&name);
                 Deed { key, words: vec![b"slots".to_vec(), name.into_bytes()] }
             }
             Taken::Tokens { key, worth_us, lacking_us, disturbances } => {
-                let tat_us = number(at_us as f64 + lacking_us);
-                let words = [number(worth_us), at_us.to_string(), tat_us, disturbances.to_string()];
+                let tat_us = number(at_us + lacking_us);
+                let words = [number(worth_us), number(at_us), tat_us, disturbances.to_string()];
                 let words = std::iter::once("tokens".to_owned()).chain(words).map(String::into_bytes).collect();
                 Deed { key, words }
             }
@@ -189,7 +194,7 @@ impl Tending {
 
     async fn tell_one(&self, mut connection: Connection, deed: &Deed) -> Result<(), Fault> {
         let store = self.link.store();
-        let mut words = vec![store.script_time(store.now())];
+        let mut words = vec![store.script_words(store.now())];
         words.extend(deed.words.iter().cloned());
         self.script.run(&mut connection, &[&deed.key], &words).await?;
         Ok(())

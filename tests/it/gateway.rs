@@ -36,5 +36,6 @@ mod store;
 mod stream;
 mod threads;
 mod tls;
+mod topologies;
 mod turns;
 mod upgrade;

@@ -17,7 +17,8 @@ struct Fleet {
 
 impl Fleet {
     fn new(redis: &Redis, upstream: SocketAddr, rest: &str) -> Fleet {
-        let store = format!("[store]\nkind = \"redis\"\nurls = [\"{}\"]\n", redis.url());
+        // As patient as a busy machine needs it.
+        let store = format!("[store]\nkind = \"redis\"\nurls = [\"{}\"]\ncommand_timeout = \"10s\"\n", redis.url());
         let fleet = Fleet { folder: Folder::new() };
         let text = Setup::new(upstream).with(&store).with(rest).toml();
         fleet.folder.put("tollgate.toml", &text);

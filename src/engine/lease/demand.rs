@@ -2,8 +2,8 @@
 
 use crate::engine::time::Nanos;
 
-/// How far back demand is looked at, and so how far ahead it is provided for.
-pub(super) const HORIZON_NS: u64 = 200_000_000;
+/// How far back demand is looked at.
+pub(super) const HORIZON_NS: u64 = 1_000_000_000;
 
 /// Tokens asked for in the last [`HORIZON_NS`], as two halves of which the older fades out.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,9 +1,10 @@
 //! Leases of slots. The store knows how many each gateway holds, and until when: a gateway that is not heard of loses them.
 
 use super::{Answer, Ask, Due, Lease, Terms};
+use crate::engine::limiter::Limiter;
 use crate::engine::time::Nanos;
 
-/// Slots that were free all the time go back so soon.
+/// Slots that were free all the time go back so soon where most are taken; where there are enough, as late as tokens.
 const LOOK_NS: u64 = 200_000_000;
 
 /// A gateway tells of its slots so often in their time.
@@ -27,8 +28,20 @@ impl Lease {
         }
     }
 
-    pub(super) fn slots_due(&mut self, now: Nanos, terms: &Terms) -> Due {
-        let next = now.saturating_add(LOOK_NS.min(terms.slot_ttl_ns / WORDS_PER_TTL));
+    /// What is held, told anew.
+    pub(in crate::engine) fn claim(&mut self, limiter: &Limiter, now: Nanos) -> Option<Ask> {
+        let is_held = self.held > 0 || self.used > 0;
+        if self.is_asking || !is_held || !matches!(limiter, Limiter::Concurrency(_)) {
+            return None;
+        }
+        let word = self.word(now);
+        Some(self.send(now, word))
+    }
+
+    pub(super) fn slots_due(&mut self, slots: u32, now: Nanos, terms: &Terms) -> Due {
+        let is_plenty = self.lacked < u64::from(slots) / 2;
+        let look_ns = if is_plenty { terms.ttl_ns } else { LOOK_NS };
+        let next = now.saturating_add(look_ns.min(terms.slot_ttl_ns / WORDS_PER_TTL));
         if self.is_asking {
             return Due::Later(next);
         }

@@ -19,20 +19,37 @@ impl Lease {
         if old == new && lacking <= figures.depth_ns() {
             return;
         }
+        // What was spent comes first: of a bucket that has become smaller there may be nothing left to hold.
+        let spent = scale_up(lacking.saturating_sub(self.held), new, old);
         self.lacked = scale_up(lacking, new, old).min(figures.depth_ns());
-        self.held = scale_down(self.held, new, old);
+        self.held = scale_down(self.held, new, old).min(self.lacked.saturating_sub(spent));
         self.answered_at = now;
         self.unit = new;
         (self.low, self.is_short, self.is_changed) = (0, false, true);
         self.disturbances = self.disturbances.wrapping_add(1);
     }
 
-    pub(super) fn lent_tokens(&mut self, free: u64, answer: &Answer, now: Nanos) {
+    /// What a bucket is likely to lack by now, if other gateways have gone on taking from it as before: for one who cannot ask.
+    pub(in crate::engine) fn lacking_likely(&self, now: Nanos) -> u64 {
+        if !self.is_bucket {
+            return self.lacked;
+        }
+        let passed_ns = u128::from(now.since(self.answered_at));
+        let refilled_ns = passed_ns * u128::from(1_000_u16.saturating_sub(self.others)) / 1_000;
+        self.lacked.saturating_sub(u64::try_from(refilled_ns).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn lent_tokens(&mut self, depth_ns: u64, free: u64, ask: &Ask, answer: &Answer, now: Nanos) {
         let lent = self.units(answer.lent);
+        let expected = self.lacking(now).saturating_add(lent);
         // Less than was to be expected: another gateway has given tokens back.
-        if answer.lacks < self.lacking(now).saturating_add(lent) {
+        if answer.lacks < expected {
             self.disturbances = self.disturbances.wrapping_add(1);
         }
+        let taken_ns = u128::from(answer.lacks.saturating_add(ask.back).saturating_sub(expected));
+        // In more time than fills the bucket they may have taken more than shows.
+        let passed_ns = u128::from(now.since(self.answered_at).clamp(1, depth_ns.max(1)));
+        self.others = (taken_ns * 1_000 / passed_ns).min(1_000) as u16;
         self.held = free.saturating_add(lent);
         (self.lacked, self.answered_at) = (answer.lacks, now);
     }
@@ -75,15 +92,26 @@ impl Lease {
             // Its answer begins the time anew.
             return Due::Later(at.max(now.saturating_add(terms.ttl_ns)));
         }
-        let back = match limiter {
-            Limiter::Gcra(_) => self.free(limiter, now, terms).min(self.lacking(now)),
-            _ => self.held,
-        };
+        let free = self.free(limiter, now, terms);
+        let back = if self.is_bucket { free.min(self.lacking(now)) } else { self.held };
+        if self.is_kept(now, free, back, terms) {
+            return Due::Later(now.saturating_add(terms.ttl_ns));
+        }
         (self.held, self.low) = (0, 0);
         if back == 0 {
             return Due::Done;
         }
         let word = self.word(now);
         Due::Tell(self.send(now, Ask { back, ..word }))
+    }
+
+    /// Whether tokens stay a while longer, though it is some time ago that they were lent: somebody asks for such still; or what
+    /// would go back is no more than what time brings back by itself meanwhile, so to tell the store of it would help nobody.
+    fn is_kept(&self, now: Nanos, free: u64, back: u64, terms: &Terms) -> bool {
+        let is_in_demand = free >= self.unit.get() && self.demand.tokens(now) > 0;
+        if !self.is_bucket {
+            return is_in_demand && now.since(self.answered_at) < terms.ttl_ns.saturating_mul(2);
+        }
+        is_in_demand || (back > 0 && self.lacking(now) <= terms.ttl_ns)
     }
 }

@@ -8,7 +8,12 @@
 --   "counts" SLICE COST LENGTH  tokens go back to the slice of a window that counted them
 --   "slots" NAME...             slots go back
 --   "renew" TTL NAME...         slots are held on
---   "seen" TTL NAME             a gateway is there; answers the names of all that are
+--   "seen" TTL NAME PARTS MORE  a gateway is there, and goes on with one of PARTS parts of each limit if Redis fails now (0: with none).
+--                               Answers how many parts it is to cut limits into from now on, which one is its own, and how many
+--                               gateways there are. A smaller part may always be taken; a larger one, or its first, only where MORE
+--                               is 1 and all others have parts as small. KEYS: the names; the parts that gateways may have, each the
+--                               larger of what it had and was told. So all of them together are never more than the whole
+--   "gone" NAME                 a gateway is there no more. KEYS: the same
 -- Times as in decide.lua.
 
 local now, tested = tonumber(ARGV[1]), ARGV[1] ~= ''
@@ -30,17 +35,19 @@ end
 local key, deed = KEYS[1], ARGV[2]
 if deed == 'tokens' then
   local kept = redis.call('GET', key)
-  local worth, taken_at, tat_after = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-  local at, figures, disturbances = (kept or ''):match('^(%S+) (%S+ %S+) (%S+)$')
-  local back = worth - math.max(now - taken_at, 0)
-  if disturbances == ARGV[6] then back = math.min(worth, tat_after - now) end
-  if at and back > 0 then
-    local tat = tonumber(at) - back
-    if tonumber(at) ~= tat_after then disturbances = (tonumber(disturbances) + 1) % 65536 end
-    if tat > now then
-      redis.call('SET', key, exact(tat) .. ' ' .. figures .. ' ' .. disturbances, 'PX', expire_ms(tat - now))
-    else
-      redis.call('DEL', key)
+  local worth, taken_at, tat_after, seen = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+  if kept then
+    local tat, expires, interval, most, disturbances = struct.unpack('<ddddH', kept)
+    local back = worth - math.max(now - taken_at, 0)
+    if disturbances == seen then back = math.min(worth, tat_after - now) end
+    if back > 0 then
+      if tat ~= tat_after then disturbances = (disturbances + 1) % 65536 end
+      tat = tat - back
+      if tat > now then
+        redis.call('SET', key, struct.pack('<ddddH', tat, expires, interval, most, disturbances), 'KEEPTTL')
+      else
+        redis.call('DEL', key)
+      end
     end
   end
 elseif deed == 'counts' then
@@ -55,12 +62,30 @@ elseif deed == 'renew' then
   for i = 4, #ARGV do redis.call('ZADD', key, exact(now + ttl), ARGV[i]) end
   redis.call('PEXPIRE', key, expire_ms(ttl))
 elseif deed == 'seen' then
-  local ttl = tonumber(ARGV[3])
-  redis.call('ZADD', key, exact(now + ttl), ARGV[4])
+  local ttl, parts = tonumber(ARGV[3]), KEYS[2]
+  for _, gone in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', exact(now))) do redis.call('HDEL', parts, gone) end
   redis.call('ZREMRANGEBYSCORE', key, '-inf', exact(now))
+  redis.call('ZADD', key, exact(now + ttl), ARGV[4])
   redis.call('PEXPIRE', key, expire_ms(ttl))
-  local names = redis.call('ZRANGE', key, 0, -1)
+  local names, place, room = redis.call('ZRANGE', key, 0, -1), 0, ARGV[6] == '1'
   table.sort(names)
-  return names
+  for i, name in ipairs(names) do
+    if name == ARGV[4] then
+      place = i - 1
+    else
+      local others = tonumber(redis.call('HGET', parts, name) or '0')
+      if others > 0 and others < #names then room = false end
+    end
+  end
+  local had, has = tonumber(ARGV[5]), #names
+  if (had == 0 or has < had) and not room then has = had end
+  local most = has
+  if had > 0 then most = math.min(had, has) end
+  redis.call('HSET', parts, ARGV[4], most)
+  redis.call('PEXPIRE', parts, expire_ms(ttl))
+  return {has, place, #names}
+elseif deed == 'gone' then
+  redis.call('ZREM', key, ARGV[3])
+  redis.call('HDEL', KEYS[2], ARGV[3])
 end
 return {}

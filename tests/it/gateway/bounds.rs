@@ -1,7 +1,7 @@
 //! What clients may take: places, descriptors, time, memory. Who takes more loses it, and nobody else notices.
 
 use crate::support::running::{LIVE, Running, Setup, get, request};
-use crate::support::upstream::{Upstream, ok};
+use crate::support::upstream::{Upstream, ok, ok_and_close};
 use crate::support::wait::wait_until;
 use crate::support::wire::Wire;
 use socket2::{Domain, Socket, Type};
@@ -239,7 +239,7 @@ fn uploads_to_a_slow_server_hold_no_more_memory_than_they_may() {
             // Nobody reads on until the test is over.
             let _ = told.lock().unwrap().recv();
         } else {
-            let _ = wire.try_send(ok("ok"));
+            let _ = wire.try_send(ok_and_close("ok"));
         }
     });
     let limit = "[[limits]]\nname = \"all\"\nstage = \"global\"\nrate = \"1/h\"\nburst = 100\n";

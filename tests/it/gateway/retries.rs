@@ -2,7 +2,7 @@
 
 use crate::support::RealClock;
 use crate::support::running::{LIVE, Running, Setup, get, post, request};
-use crate::support::upstream::{Nobody, Upstream, ok};
+use crate::support::upstream::{Nobody, Upstream, ok_and_close};
 use crate::support::wire::{Head, Wire};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,7 +21,7 @@ fn resetting(each: usize) -> Upstream {
             reset(wire, &head);
         } else {
             let body = wire.body(&head).unwrap();
-            wire.send(ok(std::str::from_utf8(&body).unwrap()).as_slice());
+            wire.send(ok_and_close(std::str::from_utf8(&body).unwrap()));
         }
     })
 }
@@ -81,6 +81,21 @@ fn writes_go_again_with_an_idempotency_key_only_where_the_upstream_honors_them()
     let answer = gateway.ask(keyed(&"x".repeat(1025)));
     assert_eq!((answer.status(), answer.body.len()), (200, 1025), "but it is forwarded");
     assert_eq!(upstream.requests().len(), 8);
+}
+
+#[test]
+fn a_body_that_finds_no_room_is_sent_once() {
+    let upstream = resetting(1);
+    let honored = "retries.writes_with_idempotency_key = true\nretries.max_body = \"1MiB\"\nretries.attempts = 2";
+    let gateway = Setup::new(upstream.address()).server("max_buffer_memory = \"1MiB\"").upstream(honored).start();
+    assert_eq!(gateway.ask(keyed("amount=1")).status(), 502);
+    let tries = upstream.requests().len();
+    assert!(tries > 1, "what finds room is tried again");
+    // With its connection longer than all the memory there is, so not kept.
+    let mut client = gateway.connect();
+    let _ = client.try_send(keyed(&"x".repeat(1_040_000)));
+    assert_eq!(client.answer().status(), 502);
+    assert_eq!(upstream.requests().len(), tries + 1);
 }
 
 #[test]

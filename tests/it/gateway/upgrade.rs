@@ -4,6 +4,8 @@ use crate::support::running::{LIVE, Setup, get, request};
 use crate::support::upstream::{Upstream, ok};
 use crate::support::wait::wait_until;
 use crate::support::wire::{Head, Wire};
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
 
 const SWITCH: &str =
     "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: WebSocket\r\nx-accept: 1\r\n\r\n";
@@ -86,6 +88,39 @@ fn a_slot_is_held_until_the_tunnel_ends() {
     assert_eq!(gateway.ask(get("/v1/charges", LIVE)).status(), 429);
     drop(client);
     wait_until("the slot is free", || gateway.ask(get("/v1/charges", LIVE)).status() == 200);
+}
+
+#[test]
+fn what_a_server_does_not_take_is_charged_for_as_long() {
+    const LOTS: usize = 24 << 20;
+    let (tell, told) = channel::<()>();
+    let told = Mutex::new(told);
+    let upstream = Upstream::scripted(move |wire: &mut Wire, _: Head| {
+        wire.send(SWITCH);
+        // Reads nothing until it is told to.
+        let _ = told.lock().unwrap().recv();
+        let read = (0..).take_while(|_| wire.exactly(LOTS / 16).is_ok()).count();
+        let _ = wire.try_send(format!("{read:02}"));
+    });
+    let gateway = Setup::new(upstream.address()).start();
+    let held = || gateway.metrics().sum("tollgate_buffer_bytes", &[]);
+    let mut client = gateway.connect();
+    client.send(upgrade("websocket"));
+    assert_eq!(client.head().unwrap().status(), 101);
+    let idle = held();
+    std::thread::scope(|scope| {
+        let mut writer = client.writer();
+        scope.spawn(move || {
+            writer.send(vec![b'x'; LOTS]);
+            writer.finish_writing();
+        });
+        wait_until("something is on its way that nobody takes", || held() > idle);
+        assert!(held() <= idle + 64.0 * 1024.0, "{} beyond {idle}", held());
+        tell.send(()).unwrap();
+        assert_eq!(client.exactly(2).unwrap(), b"16", "and nothing is lost");
+    });
+    assert!(client.is_over());
+    wait_until("nothing is left", || held() == 0.0 && gateway.metrics().in_flight() == 0.0);
 }
 
 #[test]

@@ -69,6 +69,28 @@ fn what_one_gateway_is_told_all_know_and_a_restart_too() {
 }
 
 #[test]
+fn gateways_that_set_the_same_at_once_agree_on_the_last() {
+    let (redis, upstream) = (Redis::start(), Upstream::fine());
+    let fleet = Fleet::new(&redis, upstream.address(), LIMIT);
+    let (one, other) = (fleet.gateway(), fleet.gateway());
+    for round in 0..10 {
+        std::thread::scope(|scope| {
+            for (gateway, rate) in [(&one, format!("1{round}/s")), (&other, format!("2{round}/s"))] {
+                scope.spawn(move || {
+                    assert!(set(gateway, "acct_a", &rate, "1h").status() < 300);
+                    // In force here, or overtaken by the other already.
+                    assert!(rates(gateway)[0].1.ends_with(&format!("{round}/s")), "{round}: {:?}", rates(gateway));
+                });
+            }
+        });
+        let last = redis.command(&["HGET", "{tollgate:board:overrides}:entries", "all\nacct_a"]);
+        let last: Value = serde_json::from_str(last.text().unwrap()).unwrap();
+        let last = [pair("acct_a", last["rate"].as_str().unwrap())];
+        wait_until("both have the last", || rates(&one) == last && rates(&other) == last);
+    }
+}
+
+#[test]
 fn what_cannot_be_shared_is_not_done_and_what_was_known_stays() {
     let (mut redis, upstream) = (Redis::start(), Upstream::fine());
     let fleet = Fleet::new(&redis, upstream.address(), LIMIT);

@@ -142,6 +142,13 @@ pub(crate) fn ok(body: &str) -> Vec<u8> {
     format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
+/// The same as [`ok`] from a server that closes the connection: one that does not say so may get one more request in the
+/// moment of closing it, which is lost.
+pub(crate) fn ok_and_close(body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}").into_bytes()
+}
+
 /// A port that is taken, but where nobody listens: connections are refused for as long as this lives.
 pub(crate) struct Nobody(Socket);
 
