@@ -47,7 +47,7 @@ mod tests {
     use std::rc::Rc;
     use tokio::runtime::{Builder, LocalOptions};
 
-    fn counting(ended: &Rc<Cell<u32>>) -> Outliving<impl Future<Output = u32>> {
+    fn counting(ended: &Rc<Cell<u32>>) -> Outliving<impl Future<Output = u32> + use<>> {
         let ended = Rc::clone(ended);
         Outliving::new(async move {
             tokio::task::yield_now().await;
@@ -64,7 +64,7 @@ mod tests {
             assert_eq!(counting(&ended).await, 1);
             drop(counting(&ended));
             let mut begun = Box::pin(counting(&ended));
-            assert!(futures_util::poll!(&mut begun).is_pending());
+            assert!(std::future::poll_fn(|cx| Poll::Ready(begun.as_mut().poll(cx).is_pending())).await);
             drop(begun);
             assert_eq!(ended.get(), 1, "nobody waits for them");
             while ended.get() < 3 {
