@@ -15,7 +15,9 @@ mod link;
 mod outliving;
 mod owing;
 mod packed;
+mod probing;
 mod script;
+mod shards;
 mod tending;
 
 pub use breaker::{Breaker, FIRST_PAUSE, Failure, LONGEST_PAUSE, TIMEOUTS};
@@ -28,11 +30,12 @@ pub use link::Link;
 pub use script::Script;
 
 use crate::clock::Time;
-use crate::config::Redis;
+use crate::config::{Redis, StoreMode, Topology};
 use crate::engine::{Clock, Id, Nanos, PartitionKey, Seed};
 use crate::metrics::{Metrics, StoreMetrics};
 use owing::Owing;
 use sha2::{Digest, Sha256};
+use shards::{Shard, Shards, WHOLE};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -40,7 +43,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 pub struct Store {
     settings: Redis,
     dialer: Dialer,
-    breaker: Breaker,
+    shards: Shards,
     owing: Owing,
     gateway: Box<str>,
     /// Random: a gateway that starts anew under its old name holds none of the old slots.
@@ -64,12 +67,14 @@ impl Store {
     pub fn new(settings: Redis, time: Time, metrics: Arc<Metrics>, random: Seed) -> Arc<Store> {
         let gateway = settings.gateway_id.clone().unwrap_or_else(|| format!("{:016x}", random.0[0]));
         let dialer = Dialer::new(settings.clone());
+        // Leases go by the whole: those of a shard that is lost are of use as long as they last.
+        let shards = Shards::new(settings.topology == Topology::Cluster && settings.mode == StoreMode::Exact);
         metrics.store.up.set(1);
         let since = time.wall().as_microsecond().saturating_sub_unsigned(time.now().0 / 1_000);
         Arc::new(Store {
             settings,
             dialer,
-            breaker: Breaker::default(),
+            shards,
             owing: Owing::default(),
             gateway: gateway.into(),
             since_us: u64::try_from(since).unwrap_or_default(),
@@ -99,7 +104,20 @@ impl Store {
     /// Whether Redis is worth asking.
     #[must_use]
     pub fn breaker(&self) -> &Breaker {
-        &self.breaker
+        self.shards.breaker(WHOLE)
+    }
+
+    /// The part of it that has what belongs to a group.
+    fn shard(&self, group: Id) -> Shard {
+        match self.settings.topology {
+            Topology::Cluster => self.shards.of_key(&self.key(group, PartitionKey([0; 16]))),
+            Topology::Single | Topology::Sentinel(_) => WHOLE,
+        }
+    }
+
+    /// Whether that part is worth asking.
+    fn is_asked(&self, shard: Shard) -> bool {
+        self.shards.breaker(shard).is_closed()
     }
 
     /// This gateway's name.
@@ -172,17 +190,25 @@ impl Store {
         self.owing.take(keys)
     }
 
-    /// Notes a call that failed.
-    pub fn failed(&self, fault: &Fault) {
+    /// Notes a call of a part that failed.
+    fn failed(&self, shard: Shard, fault: &Fault) {
         self.metrics().failed(fault.label());
         let failure = match fault {
             Fault::Timeout => Failure::Slow,
             Fault::Connection(_) | Fault::Server(_) | Fault::Unusable(_) => Failure::Certain,
             Fault::Open => return,
         };
-        if self.breaker.failed(failure, self.time.now()) {
+        if self.shards.breaker(shard).failed(failure, self.time.now()) {
             self.metrics().up.set(0);
-            tracing::warn!(%fault, "Redis is not asked any more: limits go on as on_store_failure says");
+            tracing::warn!(%fault, shard, "Redis is not asked any more: limits go on as on_store_failure says");
+        }
+    }
+
+    /// Notes how a probe of a part went.
+    fn probed(&self, shard: Shard, succeeded: bool) {
+        if self.shards.breaker(shard).probed(succeeded, self.time.now()) {
+            self.metrics().up.set(self.shards.all_closed().into());
+            tracing::info!(shard, "Redis is asked again");
         }
     }
 }

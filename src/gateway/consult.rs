@@ -80,7 +80,7 @@ fn ask<B>(classified: &mut Classified<B>) -> Option<Asked> {
     if questions.asked.is_empty() {
         return None;
     }
-    if !exact.is_open_for_questions() {
+    if !exact.is_open_for(&questions) {
         go_apart(classified, &exact, &questions);
         return None;
     }

@@ -2,9 +2,11 @@
 //! if Redis failed, and in the end that it is gone.
 
 use super::exact::number;
+use super::shards::WHOLE;
 use super::{Connection, FIRST_PAUSE, Fault, Script, Store};
 use crate::engine::time::nanos_of;
 use crate::engine::{Engine, Nanos, Portion};
+use futures_util::future::join;
 use redis::FromRedisValue;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +64,10 @@ impl Store {
     /// Looks after the store, for ever: says that this gateway is there, learns its part, and tries Redis again while it is not
     /// asked.
     pub async fn attend(self: Arc<Self>, engine: Arc<Engine>) {
+        join(Arc::clone(&self).attend_whole(engine), self.attend_shards()).await;
+    }
+
+    async fn attend_whole(self: Arc<Self>, engine: Arc<Engine>) {
         let (script, mut connection, mut standing) = (Script::new(SCRIPT), None, Standing::default());
         loop {
             tokio::time::sleep(FIRST_PAUSE / 4).await;
@@ -89,13 +95,12 @@ impl Store {
                 }
                 Err(fault) => {
                     connection = None;
-                    self.failed(fault);
+                    self.failed(WHOLE, fault);
                 }
             }
-            if probes && self.breaker().probed(seen.is_ok(), self.now()) {
+            if probes {
+                self.probed(WHOLE, seen.is_ok());
                 self.settling.is_on(self.breaker().recoveries(), self.now());
-                self.metrics().up.set(1);
-                tracing::info!("Redis is asked again");
             }
         }
     }

@@ -11,6 +11,7 @@
 use super::fault::Fault;
 use super::outliving::Outliving;
 use super::packed::{self, Said};
+use super::shards::WHOLE;
 use super::tending::Tending;
 use super::{Connection, Link, Script};
 use crate::config::Topology;
@@ -103,10 +104,12 @@ impl Exact {
         Rc::new(Exact { link, tending, decide: Script::new(include_str!("scripts/decide.lua")) })
     }
 
-    /// Whether Redis is worth asking.
+    /// Whether Redis is worth asking about these.
     #[must_use]
-    pub fn is_open_for_questions(&self) -> bool {
-        self.link.store().breaker().is_closed()
+    pub fn is_open_for(&self, questions: &Questions) -> bool {
+        let store = self.link.store();
+        let is_asked = |question: &Question| store.is_asked(store.shard(question.partition.group));
+        store.shards.all_closed() || questions.asked.iter().all(is_asked)
     }
 
     /// Whether everything given back has been told to Redis.
@@ -163,12 +166,13 @@ impl Exact {
         let owed = self.link.store().settle(questions.iter().map(|question| question.partition.key));
         let (asked, words) = self.put_all(&questions, &owed, (cost, at, take));
         self.tending.recover();
+        let shard = questions.first().map_or(WHOLE, |question| self.link.store().shard(question.partition.group));
         let (exact, late) = (Rc::clone(&self), Rc::new(Cell::new(false)));
         let given_up = Rc::clone(&late);
         let keys: Vec<_> = questions.iter().map(|question| question.partition.key).collect();
         let answered = self
             .link
-            .call(async move |connection| {
+            .call(shard, async move |connection| {
                 Outliving::new(exact.run(connection, Call { questions, asked, words, cost, at, late })).await
             })
             .await;

@@ -5,6 +5,7 @@
 //! partition that something is lent of; a waiting request is one entry for each partition it waits for.
 
 use super::lending::{self, MOST_KEYS, Speaker};
+use super::shards::WHOLE;
 use super::{Connection, Fault, Link};
 use crate::config::{Redis, Topology};
 use crate::engine::time::nanos_of;
@@ -242,7 +243,7 @@ impl Call {
         let speaker = Speaker { gateway, prefix, since_us: store.since_us, slot_ttl_ms, now_us: None };
         let asks = &self.asks;
         let ask = async |mut connection: Connection| lending::call(&mut connection, &speaker, asks).await;
-        let answers: Result<_, Fault> = self.lender.link.call(ask).await;
+        let answers: Result<_, Fault> = self.lender.link.call(WHOLE, ask).await;
         self.answers = answers.ok();
     }
 }

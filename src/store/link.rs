@@ -3,6 +3,7 @@
 //! Nobody waits for more than `command_timeout`, the connection included: a call that finds none begins to make one and waits for
 //! it no longer than for an answer. The connection goes on being made for whoever comes next.
 
+use super::shards::{Shard, WHOLE};
 use super::{Connection, Fault, Store};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -48,12 +49,16 @@ impl Link {
         }
     }
 
-    /// One call, if Redis is worth asking: `ask` is given the connection. The answer or the fault is told to the breaker.
+    /// One call of a part of Redis, if that is worth asking: `ask` is given the connection. The answer or the fault is told to the breaker.
     ///
     /// # Errors
     /// Why there is no answer, after `command_timeout` at the latest.
-    pub async fn call<T>(self: &Rc<Self>, ask: impl AsyncFnOnce(Connection) -> Result<T, Fault>) -> Result<T, Fault> {
-        if !self.store.breaker().is_closed() {
+    pub(super) async fn call<T>(
+        self: &Rc<Self>,
+        shard: Shard,
+        ask: impl AsyncFnOnce(Connection) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        if !self.store.is_asked(shard) {
             return Err(Fault::Open);
         }
         let timer = self.store.metrics().calls.start_timer();
@@ -61,18 +66,19 @@ impl Link {
         let answer = timeout(self.store.settings().command_timeout, asked).await.unwrap_or(Err(Fault::Timeout));
         timer.observe_duration();
         match &answer {
-            Ok(_) => self.store.breaker().succeeded(),
-            Err(fault) => self.failed(fault),
+            Ok(_) => self.store.shards.breaker(shard).succeeded(),
+            Err(fault) => self.failed(shard, fault),
         }
         answer
     }
 
-    /// Tells the breaker of a fault, and gives up a connection that is of no use any more.
-    pub fn failed(&self, fault: &Fault) {
-        if fault.ends_connection() {
+    /// Tells the breaker of a fault, and gives up a connection that is of no use any more. That to a cluster is one to all of its
+    /// shards, and mends itself.
+    pub(super) fn failed(&self, shard: Shard, fault: &Fault) {
+        if fault.ends_connection() && shard == WHOLE {
             self.forget();
         }
-        self.store.failed(fault);
+        self.store.failed(shard, fault);
     }
 
     /// Gives the connection up: the next call makes another.
@@ -86,6 +92,10 @@ impl Link {
     /// Gives up a connection that is older than the last outage. It may have broken in it without this thread's notice, and the first
     /// call would begin another outage.
     fn outlive_outage(&self) {
+        if self.store.shards.are_several() {
+            // The client of a cluster looks after its connections, and those to other shards are of use.
+            return;
+        }
         let now = self.store.breaker().recoveries();
         let is_old = matches!(*self.way.borrow(), Way::There { recoveries, .. } if recoveries != now);
         if is_old {
@@ -120,7 +130,7 @@ impl Link {
         tokio::task::spawn_local(async move {
             let dialed = link.store.dialer().dial().await;
             if let Err(fault) = &dialed {
-                link.store.failed(fault);
+                link.store.failed(WHOLE, fault);
             }
             *link.way.borrow_mut() = dialed.map_or(Way::None, |connection| Way::There { connection, recoveries });
             tell.send_replace(true);

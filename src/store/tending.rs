@@ -4,6 +4,7 @@
 //! most [`MOST`] things wait for that; beyond, the oldest are left to their expiry.
 
 use super::exact::{Key, Taken, number};
+use super::shards::Shard;
 use super::{Connection, Fault, Link, Script};
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -43,13 +44,15 @@ pub(super) struct Tending {
 #[derive(Clone)]
 struct Deed {
     key: Key,
+    /// Where the key is.
+    shard: Shard,
     words: Vec<Vec<u8>>,
 }
 
 impl Tending {
     pub(super) fn new(link: Rc<Link>) -> Rc<Tending> {
         let thread = link.store().next_thread();
-        let recoveries = Cell::new(link.store().breaker().recoveries());
+        let recoveries = Cell::new(link.store().shards.recoveries());
         Rc::new(Tending {
             link,
             script: Script::new(include_str!("scripts/tend.lua")),
@@ -77,7 +80,7 @@ impl Tending {
 
     /// Whether something waits to be told that could be.
     pub(super) fn has_waiting(&self) -> bool {
-        !self.waiting.borrow().is_empty() && self.link.store().breaker().is_closed()
+        !self.waiting.borrow().is_empty() && self.link.store().shards.all_closed()
     }
 
     /// A slot is renewed from now on.
@@ -90,20 +93,21 @@ impl Tending {
 
     /// Gives something back that was taken at this time of the server's.
     pub(super) fn give_back(self: &Rc<Self>, taken: Taken, at_us: f64) {
+        let shard = self.link.store().shards.of_key(taken.key());
         let deed = match taken {
             Taken::Slot { key, name } => {
                 self.held.borrow_mut().remove(&name);
-                Deed { key, words: vec![b"slots".to_vec(), name.into_bytes()] }
+                Deed { key, shard, words: vec![b"slots".to_vec(), name.into_bytes()] }
             }
             Taken::Tokens { key, worth_us, lacking_us, disturbances } => {
                 let tat_us = number(at_us + lacking_us);
                 let words = [number(worth_us), number(at_us), tat_us, disturbances.to_string()];
                 let words = std::iter::once("tokens".to_owned()).chain(words).map(String::into_bytes).collect();
-                Deed { key, words }
+                Deed { key, shard, words }
             }
             Taken::Counts { key, slice, cost, length_us } => {
                 let words = ["counts".to_owned(), slice.to_string(), cost.to_string(), number(length_us)];
-                Deed { key, words: words.map(String::into_bytes).to_vec() }
+                Deed { key, shard, words: words.map(String::into_bytes).to_vec() }
             }
         };
         let mut waiting = self.waiting.borrow_mut();
@@ -119,7 +123,7 @@ impl Tending {
 
     /// After an outage, has the slots that are held told to Redis before anything else is asked: it may know nothing of them.
     pub(super) fn recover(self: &Rc<Self>) {
-        let recoveries = self.link.store().breaker().recoveries();
+        let recoveries = self.link.store().shards.recoveries();
         if self.recoveries.replace(recoveries) == recoveries || self.held.borrow().is_empty() {
             return;
         }
@@ -154,23 +158,34 @@ impl Tending {
             self.woken.notified().await;
             return;
         }
-        if !self.link.store().breaker().is_closed() {
-            tokio::time::sleep(PAUSE).await;
-            return;
-        }
-        let batch: Vec<Deed> = {
-            let mut waiting = self.waiting.borrow_mut();
-            let most = waiting.len().min(BATCH);
-            waiting.drain(..most).collect()
-        };
+        let batch = self.batch();
         self.under_way.set(batch.len());
-        if let Err(fault) = self.tell_all(&batch).await {
-            self.link.failed(&fault);
-            self.put_back(batch);
-            self.under_way.set(0);
+        let untold = self.tell_all(&batch).await;
+        let is_stuck = batch.is_empty() || !untold.is_empty();
+        self.put_back(untold);
+        self.under_way.set(0);
+        if is_stuck {
             tokio::time::sleep(PAUSE).await;
         }
-        self.under_way.set(0);
+    }
+
+    /// The oldest that can be told; what waits for a part that is not asked goes on waiting.
+    fn batch(&self) -> Vec<Deed> {
+        let (store, mut waiting) = (self.link.store(), self.waiting.borrow_mut());
+        if store.shards.all_closed() {
+            let most = waiting.len().min(BATCH);
+            return waiting.drain(..most).collect();
+        }
+        let (mut batch, mut later) = (Vec::new(), VecDeque::with_capacity(waiting.len()));
+        for deed in waiting.drain(..) {
+            if batch.len() < BATCH && store.is_asked(deed.shard) {
+                batch.push(deed);
+            } else {
+                later.push_back(deed);
+            }
+        }
+        *waiting = later;
+        batch
     }
 
     /// What was not told goes before what has come since, as far as there is room.
@@ -183,13 +198,30 @@ impl Tending {
         }
     }
 
-    /// All at once; each may be told twice without harm but tokens, of which less and less is left to give back.
-    async fn tell_all(&self, batch: &[Deed]) -> Result<(), Fault> {
-        let connection = self.link.connection().await?;
-        let told = batch.iter().map(|deed| self.tell_one(connection.clone(), deed));
-        let all = futures_util::future::join_all(told);
-        let answers = timeout(PATIENCE, all).await.map_err(|_| Fault::Timeout)?;
-        answers.into_iter().collect()
+    /// All at once, and what was not told; each may be told twice without harm but tokens, of which less and less is left to give
+    /// back.
+    async fn tell_all(&self, batch: &[Deed]) -> Vec<Deed> {
+        let Some(first) = batch.first() else { return Vec::new() };
+        let connection = match self.link.connection().await {
+            Ok(connection) => connection,
+            Err(fault) => {
+                self.link.failed(first.shard, &fault);
+                return batch.to_vec();
+            }
+        };
+        let told = batch.iter().map(|deed| {
+            let told = timeout(PATIENCE, self.tell_one(connection.clone(), deed));
+            async { told.await.unwrap_or(Err(Fault::Timeout)) }
+        });
+        let answers = futures_util::future::join_all(told).await;
+        let mut untold = Vec::new();
+        for (deed, answer) in batch.iter().zip(answers) {
+            if let Err(fault) = answer {
+                self.link.failed(deed.shard, &fault);
+                untold.push(deed.clone());
+            }
+        }
+        untold
     }
 
     async fn tell_one(&self, mut connection: Connection, deed: &Deed) -> Result<(), Fault> {
@@ -202,30 +234,27 @@ impl Tending {
 
     /// Holds every slot on for another `lease_ttl`.
     async fn renew(&self) {
-        if !self.link.store().breaker().is_closed() {
-            return;
-        }
         let mut by_key: HashMap<Key, Vec<Vec<u8>>> = HashMap::new();
         for (name, key) in &*self.held.borrow() {
             by_key.entry(Rc::clone(key)).or_default().push(name.clone().into_bytes());
         }
-        let ttl = number(self.link.store().lease_ttl_us()).into_bytes();
+        let store = self.link.store();
+        let ttl = number(store.lease_ttl_us()).into_bytes();
         let calls = by_key.into_iter().flat_map(|(key, names)| {
+            let shard = store.shards.of_key(&key);
             let chunks: Vec<Deed> = names
                 .chunks(SLOTS_A_CALL)
                 .map(|names| {
                     let words = [b"renew".to_vec(), ttl.clone()].into_iter().chain(names.iter().cloned()).collect();
-                    Deed { key: Rc::clone(&key), words }
+                    Deed { key: Rc::clone(&key), shard, words }
                 })
                 .collect();
             chunks
         });
-        let calls: Vec<Deed> = calls.collect();
+        let calls: Vec<Deed> = calls.filter(|deed| store.is_asked(deed.shard)).collect();
         for batch in calls.chunks(BATCH) {
-            if let Err(fault) = self.tell_all(batch).await {
-                self.link.failed(&fault);
-                return;
-            }
+            // What is not renewed now is after the next pause, or after the outage.
+            drop(self.tell_all(batch).await);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! - `peer_helper forward ADDRESS UPSTREAM`: the floor. One thread copies bytes both ways and reads none of them.
 //! - `peer_helper pace ADDRESS RATE SECONDS CONNECTIONS HEADER…`: requests at a steady rate whatever the answers do, and what
 //!   each one had to wait.
+//! - `peer_helper trip ADDRESS RATE SECONDS CONNECTIONS WORD…`: the same with one command of Redis.
 //! - `peer_helper hold ADDRESS CONNECTIONS HEADER…`: opens connections, sends one request on each, and keeps them open until
 //!   its standard input ends.
 //! - `peer_helper keys FILE COUNT`: a keys file of that many accounts, and their secrets beside it.
@@ -23,23 +24,30 @@ use std::io::{Error, Result};
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let number = |text: &str| text.parse::<u32>().map_err(Error::other);
     match &arguments[..] {
         ["upstream", address] => threadless()?.block_on(upstream::serve(address)),
         ["forward", address, to] => threadless()?.block_on(forward::serve(address, to)),
         ["pace", address, rate, seconds, connections, headers @ ..] => {
-            let load = pace::Load {
-                address: (*address).to_owned(),
-                rate: number(rate)?,
-                seconds: number(seconds)?,
-                connections: number(connections)?,
-            };
-            pace::run(&load, &request(headers))
+            let load = load(address, [rate, seconds, connections])?;
+            pace::run(&load, &request(headers), pace::read_answer)
+        }
+        ["trip", address, rate, seconds, connections, words @ ..] => {
+            let load = load(address, [rate, seconds, connections])?;
+            pace::run(&load, &command(words), pace::read_reply)
         }
         ["hold", address, connections, headers @ ..] => hold::run(address, number(connections)?, &request(headers)),
         ["keys", file, count] => keys::write(file, number(count)?),
         _ => Err(Error::other("usage: see the top of benches/peers/helper/main.rs")),
     }
+}
+
+fn number(text: &str) -> Result<u32> {
+    text.parse().map_err(Error::other)
+}
+
+fn load(address: &str, figures: [&str; 3]) -> Result<pace::Load> {
+    let [rate, seconds, connections] = figures.map(number);
+    Ok(pace::Load { address: address.to_owned(), rate: rate?, seconds: seconds?, connections: connections? })
 }
 
 fn threadless() -> Result<tokio::runtime::Runtime> {
@@ -54,4 +62,10 @@ fn request(headers: &[&str]) -> Vec<u8> {
         text += "\r\n";
     }
     (text + "\r\n").into_bytes()
+}
+
+/// A command of Redis.
+fn command(words: &[&str]) -> Vec<u8> {
+    let each = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len()));
+    format!("*{}\r\n{}", words.len(), each.collect::<String>()).into_bytes()
 }

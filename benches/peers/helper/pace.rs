@@ -19,12 +19,16 @@ pub(crate) struct Load {
     pub(crate) connections: u32,
 }
 
+/// Reads one answer into a buffer that it may use.
+type Reader = fn(&mut TcpStream, &mut [u8]) -> Result<()>;
+
 /// Prints one line of JSON: the number of answers, and percentiles of the waits in microseconds.
-pub(crate) fn run(load: &Load, request: &[u8]) -> Result<()> {
+pub(crate) fn run(load: &Load, request: &[u8], read: Reader) -> Result<()> {
     let start = Instant::now() + Duration::from_millis(100);
     let waits: Vec<Result<Vec<u32>>> = std::thread::scope(|scope| {
-        let threads: Vec<_> =
-            (0..load.connections).map(|place| scope.spawn(move || connection(load, place, start, request))).collect();
+        let threads: Vec<_> = (0..load.connections)
+            .map(|place| scope.spawn(move || connection(load, place, start, (request, read))))
+            .collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(Error::other("panicked")))).collect()
     });
     let mut all = Vec::new();
@@ -46,7 +50,7 @@ pub(crate) fn run(load: &Load, request: &[u8]) -> Result<()> {
 }
 
 /// The waits of one connection, in tenths of a microsecond.
-fn connection(load: &Load, place: u32, start: Instant, request: &[u8]) -> Result<Vec<u32>> {
+fn connection(load: &Load, place: u32, start: Instant, (request, read): (&[u8], Reader)) -> Result<Vec<u32>> {
     let mut socket = TcpStream::connect(&load.address)?;
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(Duration::from_secs(10)))?;
@@ -65,7 +69,7 @@ fn connection(load: &Load, place: u32, start: Instant, request: &[u8]) -> Result
             due
         };
         socket.write_all(request)?;
-        read_answer(&mut socket, &mut answer)?;
+        read(&mut socket, &mut answer)?;
         waits.push(u32::try_from(from.elapsed().as_nanos() / 100).unwrap_or(u32::MAX));
         due += gap;
     }
@@ -92,5 +96,14 @@ pub(crate) fn read_answer(socket: &mut TcpStream, buffer: &mut [u8]) -> Result<(
         if filled >= head + 4 + length.unwrap_or(0usize) {
             return Ok(());
         }
+    }
+}
+
+/// One answer of Redis that comes in one piece, and is not an error.
+pub(crate) fn read_reply(socket: &mut TcpStream, buffer: &mut [u8]) -> Result<()> {
+    let filled = socket.read(buffer)?;
+    match &buffer[..filled] {
+        [b'+' | b':' | b'$', .., b'\r', b'\n'] => Ok(()),
+        other => Err(Error::other(String::from_utf8_lossy(other).into_owned())),
     }
 }

@@ -8,6 +8,7 @@
 --   "counts" SLICE COST LENGTH  tokens go back to the slice of a window that counted them
 --   "slots" NAME...             slots go back
 --   "renew" TTL NAME...         slots are held on
+--   "probe"                     something is written, to see whether that can be
 --   "seen" TTL NAME PARTS MORE  a gateway is there, and goes on with one of PARTS parts of each limit if Redis fails now (0: with none).
 --                               Answers how many parts it is to cut limits into from now on, which one is its own, and how many
 --                               gateways there are. A smaller part may always be taken; a larger one, or its first, only where MORE
@@ -61,6 +62,8 @@ elseif deed == 'renew' then
   local ttl = tonumber(ARGV[3])
   for i = 4, #ARGV do redis.call('ZADD', key, exact(now + ttl), ARGV[i]) end
   redis.call('PEXPIRE', key, expire_ms(ttl))
+elseif deed == 'probe' then
+  redis.call('SET', key, '', 'PX', 1000)
 elseif deed == 'seen' then
   local ttl, parts = tonumber(ARGV[3]), KEYS[2]
   -- First what a full server refuses: once something has been written, it lets the rest pass.
