@@ -233,13 +233,6 @@ impl Engine {
         self.cells.lease(partition.key.into(), Lease::take_stranded).unwrap_or_default()
     }
 
-    /// Whether `class` meets a limit on slots that gateways share.
-    #[must_use]
-    pub fn shares_slots(&self, policy: &Policy, class: &RequestClass) -> bool {
-        met_together(policy, class)
-            .any(|(id, payer)| matches!(policy.limiter(id, payer.profile), Limiter::Concurrency(_)))
-    }
-
     /// Whether requests hold slots that were lent of a partition.
     #[must_use]
     pub fn holds_slots(&self, partition: &Partition) -> bool {

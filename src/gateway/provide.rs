@@ -16,7 +16,7 @@ pub(super) struct Provision {
 
 /// Asks for what the request needs, and answers what to wait for, if there is anything.
 pub(super) fn ask<B>(classified: &mut Classified<B>, lender: &Rc<Lender>) -> Option<Provision> {
-    if !lender.is_open() || (lender.is_settling() && is_for_slots(classified)) {
+    if !lender.is_open() || lender.is_settling() {
         classified.held.hold().decide_by(Manner::Apart);
         classified.exchange.home.shared.metrics.store.fallbacks.inc();
         return None;
@@ -31,12 +31,6 @@ pub(super) fn ask<B>(classified: &mut Classified<B>, lender: &Rc<Lender>) -> Opt
     }
     let (home, view) = (Rc::clone(&exchange.home), Rc::clone(&exchange.view));
     Some(Provision { home, view, class: **class, lender: Rc::clone(lender), answers })
-}
-
-/// Whether a request needs slots of a limit that gateways share.
-fn is_for_slots<B>(classified: &Classified<B>) -> bool {
-    let policy = &classified.exchange.view.snapshot.config.policy;
-    classified.exchange.home.shared.engine.shares_slots(policy, &classified.class)
 }
 
 impl Provision {

@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// How long limits on slots go on as in an outage after it: by then all other gateways have noticed it too, and have told a Redis that may
+/// How long limits go on as in an outage after it: by then all other gateways have noticed it too, and have told a Redis that may
 /// be empty which slots they hold.
 const SETTLING: Duration = Duration::from_millis(1_500);
 
@@ -34,7 +34,7 @@ impl Handed {
     }
 }
 
-/// Until when what Redis says about slots is taken for incomplete.
+/// Until when what Redis says is taken for incomplete.
 #[derive(Debug, Default)]
 pub(super) struct Settling {
     recoveries: AtomicU64,

@@ -115,7 +115,8 @@ impl Lender {
         self.link.store().breaker().is_closed()
     }
 
-    /// Whether Redis may not know yet of all slots that other gateways hold: after an outage each has to tell.
+    /// Whether Redis may not know yet of all that other gateways hold, and some may still go on with their parts: after an outage each
+    /// has to notice that it is over, and to tell.
     #[must_use]
     pub fn is_settling(&self) -> bool {
         let (store, recoveries) = (self.link.store(), self.link.store().breaker().recoveries());
