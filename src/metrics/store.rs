@@ -32,7 +32,10 @@ impl StoreMetrics {
                 CALL_SECONDS,
             )?,
             errors: make.counters("tollgate_store_errors_total", "Calls of the store that failed.", &["cause"])?,
-            up: make.gauge("tollgate_store_up", "Whether the store is asked; 0 while limits go on without it or a shard of it.")?,
+            up: make.gauge(
+                "tollgate_store_up",
+                "Whether the store is asked; 0 while limits go on without it or a shard of it.",
+            )?,
             gateways: make.gauge("tollgate_store_gateways", "Gateways last seen in the store, this one among them.")?,
             fallbacks: make
                 .counter("tollgate_store_fallbacks_total", "Requests that were decided without the store.")?,
