@@ -27,8 +27,8 @@ pub struct Asked<'a> {
     pub headers: &'a HeaderMap,
     /// The account that it acts for, if any; see [`connected_account`].
     pub connected: Result<Option<&'a str>, BadAccount>,
-    /// The client's address.
-    pub client: IpAddr,
+    /// What the client's address counts by; see [`address_id`].
+    pub client: Id,
 }
 
 /// A `Stripe-Account` that names no account.
@@ -121,7 +121,7 @@ impl Classifier<'_> {
             account: principal.account_id,
             connected,
             key: principal.key_id,
-            ip: address_id(&self.seed, asked.client),
+            ip: asked.client,
             values,
             facts: 0,
             payers: self.payers(connected_account, connected),

@@ -15,7 +15,7 @@ pub use state::{State, figures, milliseconds};
 pub use turn::Turn;
 
 use crate::body::{Body, Findings};
-use crate::classification::{self, Asked, Classifier, Unfit, connected_account};
+use crate::classification::{self, Asked, Classifier, Unfit, address_id, connected_account};
 use crate::config::{Config, Extractor};
 use crate::endpoints::Found;
 use crate::engine::policy::ExtractorId;
@@ -181,7 +181,7 @@ pub fn explain(question: &Question, config: &Config, engine: &Engine, now: Nanos
         path: &question.path,
         headers: &question.headers,
         connected,
-        client: question.client,
+        client: address_id(&engine.seed(), question.client),
     };
     let classifier = Classifier { config, seed: engine.seed(), principal: &question.principal };
     let outcome = classifier.classify(&asked);

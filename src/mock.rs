@@ -15,6 +15,7 @@ mod latency;
 mod object;
 mod rate;
 mod resource;
+mod shape;
 #[cfg(test)]
 mod tests;
 

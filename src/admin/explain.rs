@@ -10,7 +10,8 @@ use http::StatusCode;
 /// Limits that do not apply and are told of all the same.
 const MOST_OTHERS: usize = 200;
 /// What may be asked.
-const KEYS: &str = "method, path, account, mode, key_id, connected_account, ip, header=NAME:VALUE, form=KEY=VALUE";
+const KEYS: &str =
+    "method, path, account, mode, key_id, connected_account, ip, json_body, header=NAME:VALUE, form=KEY=VALUE";
 
 /// Answers a question written as a query; `header` and `form` may come several times.
 pub(super) fn answer(shared: &Shared, query: &str) -> Reply {
@@ -63,6 +64,7 @@ fn written(pairs: &[(String, String)]) -> Result<Written<'_>, String> {
             "key_id" => &mut written.key_id,
             "connected_account" => &mut written.connected_account,
             "ip" => &mut written.ip,
+            "json_body" => &mut written.json,
             _ => return Err(format!("there are {KEYS}, each but the last two once")),
         };
         if place.replace(value).is_some() {

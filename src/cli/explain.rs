@@ -107,7 +107,7 @@ fn keyring(config: &Config, seed: &Seed) -> (Option<Keyring>, Option<String>) {
             keyring.bind(&names);
             (Some(keyring), None)
         }
-        Err(why) => (None, Some(format!("any key may be one: {} cannot be read ({why})", path.display()))),
+        Err(why) => (None, Some(format!("any key may be one: {}: {why}", path.display()))),
     }
 }
 

@@ -132,9 +132,9 @@ impl Watch for Bar {
         if let Ok(style) = ProgressStyle::with_template(template) {
             self.0.set_style(style);
         }
-        self.0.reset();
-        self.0.set_length(bytes);
         self.0.set_prefix(pass.to_owned());
+        self.0.set_length(bytes);
+        self.0.reset();
     }
 
     fn reached(&mut self, bytes: u64, lines: u64) {

@@ -192,21 +192,44 @@ pub(super) struct Cells {
     max: usize,
     /// Whether a caller reads cells ahead of the requests that meet them.
     read_ahead: bool,
+    /// How far a request's `now` may lie behind a sweep's.
+    skew_ns: u64,
+    /// Cells whose room is kept when they are forgotten.
+    kept: usize,
     /// Windows that a store has yet to hear of.
     changes: Changes,
 }
 
-/// How far a request's `now` may lie behind a sweep's: threads read the clock, then they may have to wait for a core. A bucket
+/// How far a request's `now` may lie behind a sweep's where there are threads: they read the clock, then they may have to wait for a core. A bucket
 /// that is full for the sweep but not yet for such a request is kept.
 const SKEW_NS: u64 = 1_000_000_000;
 
 /// More shards than cores could use: a sweep holds one shard's lock at a time, and with many it holds it briefly.
 const SHARDS: usize = 256;
+/// For one thread, which waits for nobody: the locks alone of 256 fill half of a core's first cache.
+const SHARDS_OF_ONE_THREAD: usize = 2;
+/// What one thread forgets in one moment it makes anew in the next.
+const KEPT_BY_ONE_THREAD: usize = 16_384;
 
 impl Cells {
     pub(super) fn new(max: usize) -> Cells {
-        let map = DashMap::with_capacity_and_hasher_and_shard_amount(0, BuildHasherDefault::default(), SHARDS);
-        Cells { map, len: AtomicUsize::new(0), max, read_ahead: false, changes: Changes::default() }
+        Cells::with_shards(max, SHARDS)
+    }
+
+    /// For one thread only, whose time never goes back, and which reads them ahead and sweeps often.
+    pub(super) fn for_one_thread(max: usize) -> Cells {
+        Cells {
+            read_ahead: true,
+            skew_ns: 0,
+            kept: KEPT_BY_ONE_THREAD,
+            ..Cells::with_shards(max, SHARDS_OF_ONE_THREAD)
+        }
+    }
+
+    fn with_shards(max: usize, shards: usize) -> Cells {
+        let map = DashMap::with_capacity_and_hasher_and_shard_amount(0, BuildHasherDefault::default(), shards);
+        let (len, changes) = (AtomicUsize::new(0), Changes::default());
+        Cells { map, len, max, read_ahead: false, skew_ns: SKEW_NS, kept: 0, changes }
     }
 
     /// Takes `cost` tokens from a bucket.
@@ -410,7 +433,7 @@ impl Cells {
 
     /// Forgets idle partitions, one shard at a time. Returns how many.
     pub(super) fn sweep(&self, now: Nanos) -> usize {
-        let now = Nanos(now.0.saturating_sub(SKEW_NS));
+        let now = Nanos(now.0.saturating_sub(self.skew_ns));
         let mut forgotten = 0;
         self.map.retain(|&key, cell| {
             let idle = cell.is_idle(now);
@@ -421,14 +444,14 @@ impl Cells {
             !idle
         });
         self.len.fetch_sub(forgotten, Relaxed);
-        if self.map.capacity() > 4 * self.map.len() {
+        if self.map.capacity() > 4 * self.map.len().max(self.kept) {
             self.map.shrink_to_fit();
         }
         forgotten
     }
 
     pub(super) fn len(&self) -> usize {
-        self.map.len()
+        self.len.load(Relaxed)
     }
 
     /// Partitions and slots by the short name of their limit.

@@ -142,6 +142,12 @@ impl Hold {
         self.give_back(None);
     }
 
+    /// As new, for another request, in the place where it is: what it held comes back as if it had been dropped.
+    pub fn renew(&mut self) {
+        self.give_back(None);
+        (self.committed, self.told, self.manner) = (false, None, self.engine.manner());
+    }
+
     /// How many things are held.
     pub(super) fn len(&self) -> usize {
         self.used + self.spilled.len()

@@ -8,7 +8,7 @@ use super::observe::Refused;
 use super::refusal::{BadRequest, Forbidden, Refusal};
 use super::rewrite;
 use super::step::Step;
-use crate::classification::{Asked, Classifier, Unfit, access_of, connected_account};
+use crate::classification::{Asked, Classifier, Unfit, access_of, address_id, connected_account};
 use http::request::Parts;
 use http::{Request, StatusCode};
 
@@ -31,7 +31,7 @@ impl<B> Step<Authenticated<B>> for Classify {
             path: parts.uri.path(),
             headers: &parts.headers,
             connected: connected_account(parts.headers.get(&STRIPE_ACCOUNT)),
-            client: exchange.client,
+            client: address_id(&classifier.seed, exchange.client),
         };
         let outcome = classifier.classify(&asked);
         exchange.route = outcome.route;

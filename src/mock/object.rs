@@ -2,6 +2,7 @@
 //! request.
 
 use super::resource::{id_prefix, is_missing};
+use super::shape;
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
@@ -61,6 +62,11 @@ impl Family<'_> {
     pub(super) fn one(&self, id: &str, said: Map<String, Value>, verb: Option<&str>) -> Object {
         let mut one = Object::new([("id", id.into()), ("object", self.object.into()), ("created", self.created(id))]);
         one.say(said);
+        for (name, value) in shape::of(self.object) {
+            if !one.has(name) {
+                one.push(name, value.clone());
+            }
+        }
         if !one.has("status")
             && let Some(status) = status(self.object, verb)
         {

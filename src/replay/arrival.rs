@@ -13,6 +13,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
+use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Configurations that one replay may hold side by side.
@@ -62,9 +63,8 @@ pub struct Brief {
 }
 
 /// All accounts of a trace, by place.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Accounts {
-    seed: Seed,
     /// By the first half of the id.
     index: HashMap<u64, Indexed, BuildHasherDefault<IdHasher>>,
     known: Vec<Account>,
@@ -92,10 +92,6 @@ pub struct Account {
 }
 
 impl Accounts {
-    fn new(seed: Seed) -> Accounts {
-        Accounts { seed, index: HashMap::default(), known: Vec::new() }
-    }
-
     /// An account; `None` for [`AccountId::BEYOND`].
     #[must_use]
     pub fn get(&self, place: AccountId) -> Option<&Account> {
@@ -114,15 +110,14 @@ impl Accounts {
         self.known.is_empty()
     }
 
-    fn place(&mut self, name: &str, configs: &[&Config]) -> (AccountId, Id) {
-        let id = self.seed.id(IdKind::Account, name.as_bytes());
+    fn place(&mut self, id: Id, name: &str, configs: &[&Config]) -> AccountId {
         let check = id.0[1] as u32;
         if let Some(known) = self.index.get(&id.0[0]) {
             // Two accounts of one half of a hash are seldom enough to be counted with the others.
-            return (if known.check == check { known.place } else { AccountId::BEYOND }, id);
+            return if known.check == check { known.place } else { AccountId::BEYOND };
         }
         if self.known.len() >= MAX_ACCOUNTS {
-            return (AccountId::BEYOND, id);
+            return AccountId::BEYOND;
         }
         let place = AccountId(u32::try_from(self.known.len()).unwrap_or(u32::MAX));
         let mut profiles = [ProfileId::BASE; MAX_CONFIGS];
@@ -131,7 +126,7 @@ impl Accounts {
         }
         self.known.push(Account { name: kept(name), id, lot: lot(name), profiles });
         self.index.insert(id.0[0], Indexed { place, check });
-        (place, id)
+        place
     }
 }
 
@@ -165,8 +160,8 @@ struct Aside {
 
 /// What became of a record.
 pub enum Classed {
-    /// It has a class in at least one of the configurations.
-    Arrival(Arrival),
+    /// It has a class in at least one of the configurations. Its account is still to be told, see [`Classes::place`].
+    Arrival(Arrival, Id),
     /// It never came to the limits.
     Elsewhere,
     /// The gateway takes no such path.
@@ -180,7 +175,7 @@ impl<'c> Classes<'c> {
         let configs: Vec<&Config> = configs.iter().copied().take(MAX_CONFIGS).collect();
         let asides = configs.iter().map(|config| Aside::new(config)).collect();
         let principal = Principal::supposed(&seed, "", "", Mode::Live);
-        Classes { seed, configs, asides, principal, accounts: Accounts::new(seed) }
+        Classes { seed, configs, asides, principal, accounts: Accounts::default() }
     }
 
     /// The accounts seen so far.
@@ -189,7 +184,7 @@ impl<'c> Classes<'c> {
         &self.accounts
     }
 
-    /// Classifies a record.
+    /// Classifies a record, but for its account: [`place`](Classes::place) follows.
     pub fn classify(&mut self, record: &Record<'_>) -> Classed {
         let Some(account) = &record.account else { return Classed::Elsewhere };
         let Ok(method) = Method::from_bytes(record.method.as_bytes()) else { return Classed::BadPath };
@@ -198,7 +193,7 @@ impl<'c> Classes<'c> {
         let Ok(path) = (if own { Ok(Cow::Borrowed(&*record.path)) } else { canonical(&record.path) }) else {
             return Classed::BadPath;
         };
-        let (place, id) = self.accounts.place(account, &self.configs);
+        let id = self.seed.id(IdKind::Account, account.as_bytes());
         let mode = record.mode.unwrap_or(Mode::Live);
         self.principal.mode = mode;
         self.principal.account_id = id;
@@ -208,7 +203,7 @@ impl<'c> Classes<'c> {
         }
         let mut arrival = Arrival {
             duration: record.duration,
-            account: place,
+            account: AccountId::BEYOND,
             mode,
             status: record.status,
             was_refused: record.limit.is_some() || (!own && record.status == 429),
@@ -224,15 +219,15 @@ impl<'c> Classes<'c> {
                 path: &path,
                 headers: &headers,
                 connected: Ok(record.connected.as_deref()),
-                client: client(record, self.asides.get(number)),
+                client: self.client(number, record),
             };
             match self.class(number, record, &asked) {
-                Ok(class) => self.note(number, &mut arrival, class, account),
+                Ok(class) => self.note(number, &mut arrival, class),
                 Err(Unfit::Path) => return Classed::BadPath,
                 Err(_) => {}
             }
         }
-        if arrival.briefs.iter().any(Option::is_some) { Classed::Arrival(arrival) } else { Classed::Elsewhere }
+        if arrival.briefs.iter().any(Option::is_some) { Classed::Arrival(arrival, id) } else { Classed::Elsewhere }
     }
 
     fn class(&self, number: usize, record: &Record<'_>, asked: &Asked<'_>) -> Result<RequestClass, Unfit> {
@@ -254,31 +249,67 @@ impl<'c> Classes<'c> {
         Ok(class)
     }
 
-    /// What the class has of the account is that of nobody so far. It is looked up where it is kept, so mostly not here but in
-    /// [`class_of`]: reading a line should not wait for one account's memory.
-    fn note(&self, number: usize, arrival: &mut Arrival, mut class: RequestClass, account: &str) {
-        let plain = arrival.account != AccountId::BEYOND
-            && !self.asides.get(number).is_some_and(|aside| aside.counts_by_origin)
+    /// Has at hand what [`place`](Classes::place) will look for, of several accounts at once.
+    pub fn look_ahead(&self, ids: impl Iterator<Item = Id>) {
+        let found = ids.filter_map(|id| self.accounts.index.get(&id.0[0]));
+        black_box(found.fold(0, |seen, known| seen ^ known.check));
+    }
+
+    /// Tells an arrival whose it is: the account of this id and name. What its class has of the account was that of nobody so far.
+    /// It is looked up where it is kept, so mostly not here but in [`class_of`]: reading a line should not wait for one account's
+    /// memory.
+    pub fn place(&mut self, arrival: &mut Arrival, id: Id, name: &str) {
+        arrival.account = self.accounts.place(id, name, &self.configs);
+        if arrival.account == AccountId::BEYOND {
+            return self.place_beyond(arrival, id, name);
+        }
+        let (Some(classes), Some(known)) = (&mut arrival.classes, self.accounts.get(arrival.account)) else { return };
+        for (class, profile) in classes.iter_mut().zip(known.profiles) {
+            if let Some(class) = class {
+                (class.lot, class.profile) = (known.lot, profile);
+            }
+        }
+    }
+
+    /// Where accounts are not kept, each request keeps what there is of its own.
+    #[cold]
+    fn place_beyond(&self, arrival: &mut Arrival, id: Id, name: &str) {
+        for (number, config) in self.configs.iter().enumerate() {
+            let Some(brief) = arrival.briefs.get(number).copied().flatten() else { continue };
+            if let Some(own) = arrival.classes.get_or_insert_default().get_mut(number) {
+                let class = own.unwrap_or_else(|| plain_class(brief, config, arrival.mode, id));
+                *own = Some(RequestClass { lot: lot(name), profile: config.profile(name), ..class });
+            }
+        }
+    }
+
+    fn note(&self, number: usize, arrival: &mut Arrival, class: RequestClass) {
+        if let Some(brief) = arrival.briefs.get_mut(number) {
+            *brief = Some(Brief { endpoint: class.endpoint, route: class.route });
+        }
+        let plain = !self.counts_by_origin(number)
             && class.connected == Id::NONE
             && class.payers == Payers::Account
             && class.facts == 0
             && class.values == [Id::NONE; MAX_VALUES];
-        if let Some(brief) = arrival.briefs.get_mut(number) {
-            *brief = Some(Brief { endpoint: class.endpoint, route: class.route });
-        }
-        if plain {
-            return;
-        }
-        (class.lot, class.profile) = match self.accounts.get(arrival.account) {
-            Some(known) => (known.lot, known.profiles.get(number).copied().unwrap_or(ProfileId::BASE)),
-            None => {
-                let profile = self.configs.get(number).map(|config| config.profile(account));
-                (lot(account), profile.unwrap_or(ProfileId::BASE))
-            }
-        };
-        if let Some(own) = arrival.classes.get_or_insert_default().get_mut(number) {
+        if !plain && let Some(own) = arrival.classes.get_or_insert_default().get_mut(number) {
             *own = Some(class);
         }
+    }
+
+    fn counts_by_origin(&self, number: usize) -> bool {
+        self.asides.get(number).is_some_and(|aside| aside.counts_by_origin)
+    }
+
+    /// What the client's address counts by, where it counts.
+    fn client(&self, number: usize, record: &Record<'_>) -> Id {
+        if !self.counts_by_origin(number) {
+            return Id::NONE;
+        }
+        let text = record.client.as_deref().unwrap_or_default();
+        let address = text.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
+        let address = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.to_canonical());
+        classification::address_id(&self.seed, address)
     }
 
     /// The host it was for: as it was recorded, or any that the recorded route takes.
@@ -313,22 +344,28 @@ pub fn class_of(arrival: &Arrival, number: usize, config: &Config, accounts: &Ac
         return Some(class);
     }
     let account = accounts.get(arrival.account)?;
-    Some(RequestClass {
-        mode: arrival.mode,
+    let profile = account.profiles.get(number).copied().unwrap_or(ProfileId::BASE);
+    Some(RequestClass { lot: account.lot, profile, ..plain_class(brief, config, arrival.mode, account.id) })
+}
+
+/// A class of which nothing is known but the account, which has no figures of its own.
+fn plain_class(brief: Brief, config: &Config, mode: Mode, account: Id) -> RequestClass {
+    RequestClass {
+        mode,
         access: classification::access_of(config, brief.endpoint),
         endpoint: brief.endpoint,
         route: brief.route,
-        profile: account.profiles.get(number).copied().unwrap_or(ProfileId::BASE),
+        profile: ProfileId::BASE,
         cost: config.policy.endpoint(brief.endpoint).cost,
-        account: account.id,
-        lot: account.lot,
+        account,
+        lot: 0,
         connected: Id::NONE,
         key: Id::NONE,
         ip: Id::NONE,
         values: [Id::NONE; MAX_VALUES],
         facts: 0,
         payers: Payers::Account,
-    })
+    }
 }
 
 /// The canonical path of a target, with or without a scheme and a query.
@@ -353,15 +390,4 @@ fn headers(record: &Record<'_>) -> HeaderMap {
         }
     }
     headers
-}
-
-/// The client's address, where it counts.
-fn client(record: &Record<'_>, aside: Option<&Aside>) -> IpAddr {
-    const NOBODY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-    if !aside.is_some_and(|aside| aside.counts_by_origin) {
-        return NOBODY;
-    }
-    let Some(text) = record.client.as_deref() else { return NOBODY };
-    let address = text.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
-    address.map_or(NOBODY, |address| address.to_canonical())
 }

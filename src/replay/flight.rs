@@ -10,11 +10,9 @@ use std::sync::Arc;
 
 /// Requests with slots that may be in flight at once. Beyond, the one that would end first ends early.
 pub const MAX_IN_FLIGHT: usize = 131_072;
-/// Requests after which partitions are swept early, where it has been [`EARLY_NS`] as well: the fewer there are, the better they
-/// fit in the core's caches, and forgetting one changes no answer.
-const EARLY_REQUESTS: u32 = 8_192;
-/// An engine keeps what was idle for a second only, so sooner there is little to forget.
-const EARLY_NS: u64 = 1_000_000_000;
+/// Partitions from which on they are swept early: so many are still in the core's second cache, and forgetting one changes no
+/// answer.
+const EARLY_PARTITIONS: usize = 4_096;
 
 /// An engine, and the requests that hold something of it.
 #[derive(Debug)]
@@ -22,22 +20,25 @@ pub struct Flight {
     engine: Arc<Engine>,
     sweep_ns: u64,
     max_partitions: usize,
+    /// So many partitions are swept early.
+    many: usize,
     next_sweep: u64,
     last_sweep: u64,
-    /// Requests since the last sweep.
-    since: u32,
     /// When each ends; those of one moment in the order in which they began.
     ends: BinaryHeap<Reverse<(u64, u64, u32)>>,
     begun: u64,
-    held: Vec<Option<Held>>,
+    /// Of the request that meets the limits next.
+    next: Box<Hold>,
+    held: Vec<Held>,
     vacant: Vec<u32>,
     /// Requests that ended early, see [`MAX_IN_FLIGHT`].
     pub cut_short: u64,
 }
 
+/// A request in flight. Holds stay where they are and are used again: to move one costs as much as a limit's decision.
 #[derive(Debug)]
 struct Held {
-    hold: Hold,
+    hold: Box<Hold>,
     then: Then,
 }
 
@@ -55,14 +56,15 @@ pub enum Then {
 impl Flight {
     /// The engine of a configuration, with nothing in flight.
     pub fn new(server: &Server) -> Flight {
-        let engine = Engine::new(super::SEED, server.max_partitions).with_cells_read_ahead();
+        let engine = Arc::new(Engine::for_one_thread(super::SEED, server.max_partitions));
         Flight {
-            engine: Arc::new(engine),
+            next: Box::new(Hold::new(Arc::clone(&engine))),
+            engine,
             sweep_ns: nanos_of(server.sweep_interval).max(1),
             max_partitions: server.max_partitions,
+            many: EARLY_PARTITIONS,
             next_sweep: 0,
             last_sweep: 0,
-            since: 0,
             ends: BinaryHeap::new(),
             begun: 0,
             held: Vec::new(),
@@ -81,12 +83,19 @@ impl Flight {
         while self.ends.peek().is_some_and(|Reverse((end, ..))| *end <= now.0) {
             self.end_first(policy);
         }
-        self.since = self.since.saturating_add(1);
+        self.sweep(now);
+    }
+
+    /// Sweeps when the gateway would, and in between whenever there are twice as many partitions as the last sweep left.
+    fn sweep(&mut self, now: Nanos) {
         let is_due = now.0 >= self.next_sweep;
-        if is_due || (self.since >= EARLY_REQUESTS && self.may_sweep_early(now)) {
-            self.engine.sweep(now);
-            (self.last_sweep, self.since) = (now.0, 0);
+        let partitions = self.engine.partitions();
+        if !is_due && (partitions < self.many || !self.may_sweep_early(now, partitions)) {
+            return;
         }
+        self.engine.sweep(now);
+        self.last_sweep = now.0;
+        self.many = self.engine.partitions().saturating_mul(2).max(EARLY_PARTITIONS);
         if is_due {
             self.next_sweep = now.0.saturating_add(self.sweep_ns);
         }
@@ -94,34 +103,43 @@ impl Flight {
 
     /// Not where a live engine, which would not sweep before its time, might have come to its bound at this pace: partitions
     /// that are new share one there.
-    fn may_sweep_early(&self, now: Nanos) -> bool {
+    fn may_sweep_early(&self, now: Nanos, partitions: usize) -> bool {
         let passed = now.0.saturating_sub(self.last_sweep);
         let sweeps = usize::try_from(self.sweep_ns / passed.max(1)).unwrap_or(usize::MAX).saturating_add(1);
-        passed >= EARLY_NS && self.engine.partitions().saturating_mul(sweeps) < self.max_partitions
+        partitions.saturating_mul(sweeps) < self.max_partitions
     }
 
-    /// Lets a request go that was admitted at `now`. What it holds comes back when it ends.
-    pub fn depart(&mut self, now: Nanos, duration: u64, mut hold: Hold, then: Then, policy: &Policy) {
+    /// What the next request meets: the engine, and a hold on nothing yet. [`depart`](Flight::depart) or
+    /// [`leave`](Flight::leave) says what became of it.
+    pub fn meet(&mut self) -> (&Engine, &mut Hold) {
+        (&self.engine, &mut self.next)
+    }
+
+    /// The next request was refused: it has given back what it took.
+    pub fn leave(&mut self) {
+        self.next.renew();
+    }
+
+    /// Lets the next request go, which was admitted at `now`. What it holds comes back when it ends.
+    pub fn depart(&mut self, now: Nanos, duration: u64, then: Then, policy: &Policy) {
         if !matches!(then, Then::GivenUp) {
-            hold.commit();
+            self.next.commit();
         }
-        if matches!(then, Then::Nothing) && hold.slots() == 0 {
-            return;
+        if matches!(then, Then::Nothing) && self.next.slots() == 0 {
+            return self.leave();
         }
         if self.ends.len() >= MAX_IN_FLIGHT {
             self.cut_short += 1;
             self.end_first(policy);
         }
-        let held = Some(Held { hold, then });
-        let place = match self.vacant.pop() {
-            Some(place) => place,
-            None => {
-                self.held.push(None);
-                u32::try_from(self.held.len() - 1).unwrap_or(u32::MAX)
-            }
-        };
-        if let Some(vacant) = self.held.get_mut(place as usize) {
-            *vacant = held;
+        let place = self.vacant.pop().unwrap_or_else(|| {
+            let hold = Box::new(Hold::new(Arc::clone(&self.engine)));
+            self.held.push(Held { hold, then: Then::Nothing });
+            u32::try_from(self.held.len() - 1).unwrap_or(u32::MAX)
+        });
+        if let Some(held) = self.held.get_mut(place as usize) {
+            held.then = then;
+            std::mem::swap(&mut held.hold, &mut self.next);
         }
         self.begun += 1;
         self.ends.push(Reverse((now.saturating_add(duration).0, self.begun, place)));
@@ -129,16 +147,16 @@ impl Flight {
 
     fn end_first(&mut self, policy: &Policy) {
         let Some(Reverse((end, _, place))) = self.ends.pop() else { return };
-        let Some(held) = self.held.get_mut(place as usize).and_then(Option::take) else { return };
+        let Some(held) = self.held.get_mut(place as usize) else { return };
         self.vacant.push(place);
-        let Held { mut hold, then } = held;
-        match then {
+        match std::mem::replace(&mut held.then, Then::Nothing) {
             Then::Nothing => {}
-            Then::GivenUp => hold.cancel(Nanos(end)),
+            Then::GivenUp => held.hold.cancel(Nanos(end)),
             Then::Earns(class) => {
                 self.engine.credit(policy, &class, Nanos(end));
             }
         }
+        held.hold.renew();
     }
 }
 

@@ -104,7 +104,7 @@ impl Fault {
         match self {
             Fault::Truncated => "ends in the middle",
             Fault::Malformed => "is not of the format",
-            Fault::Field => "lacks a field, or has one of another type",
+            Fault::Field => "lacks a field, or a value of the right type in it",
             Fault::Time => "has no time that can be read",
             Fault::Long => "is longer than 1 MiB",
             Fault::Binary => "is not text",

@@ -19,8 +19,8 @@ use super::trace::{Tally, Traces, Turns, Watch};
 use super::{ReplayError, SEED};
 use crate::config::Config;
 use crate::engine::{
-    Concurrency, EndpointId, Enforce, Gcra, Hold, Limit, LimitId, Limiter, Nanos, Outcome, Policy, Profile,
-    SlidingWindow, Stage, Step, Witness,
+    Concurrency, EndpointId, Enforce, Gcra, Limit, LimitId, Limiter, Nanos, Outcome, Policy, Profile, SlidingWindow,
+    Stage, Step, Witness,
 };
 use std::sync::Arc;
 
@@ -129,13 +129,17 @@ impl Search {
     fn next_counts(&self, base: &Gcra) -> Vec<u64> {
         let most = most(base);
         let mut counts = Vec::new();
-        for bracket in self.brackets.iter().filter(|bracket| !bracket.is_closed(base)) {
+        let open = self.brackets.iter().filter(|bracket| !bracket.is_closed(base));
+        // Once some are left out, a count is asked for few accounts: so one that needs everybody is asked first, and alone.
+        let everybody = open.clone().any(|bracket| bracket.bad == 0);
+        for bracket in open.filter(|bracket| bracket.bad == 0 || !everybody) {
             match bracket.good {
                 None if bracket.bad == 0 => {
                     let configured = base.count().max(1);
                     counts.extend([configured / 8, configured, configured.saturating_mul(8)]);
                 }
                 None => counts.extend([8, 64, 512].map(|times| bracket.bad.saturating_mul(times))),
+                Some(good) if bracket.bad == 0 => counts.extend([good / 8, good / 2]),
                 Some(good) => {
                     let between = good - bracket.bad;
                     let step = between.div_ceil(TRIED + 1);
@@ -274,16 +278,15 @@ impl<'c> Probes<'c> {
                 continue;
             }
             group.flight.advance(now, &group.policy);
-            let engine = Arc::clone(group.flight.engine());
-            let mut hold = Hold::new(Arc::clone(&engine));
+            let (engine, hold) = group.flight.meet();
             let profile = class.profile.0 as usize;
             let mut seen = Seen { probes: &mut group.probes, account, profile };
             for stage in Stage::ALL {
                 // Every limit is a shadow: none refuses.
-                let _ = engine.stage(&group.policy, stage, &class, now, &mut hold, &mut seen);
+                let _ = engine.stage(&group.policy, stage, &class, now, hold, &mut seen);
             }
             let then = if arrival.given_up { Then::GivenUp } else { Then::Nothing };
-            group.flight.depart(now, duration, hold, then, &group.policy);
+            group.flight.depart(now, duration, then, &group.policy);
         }
     }
 }

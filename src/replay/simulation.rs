@@ -142,19 +142,22 @@ impl<'c> Simulation<'c> {
         let class = class_of(arrival, self.number, self.config, accounts)?;
         let policy = &self.config.policy;
         self.flight.advance(now, policy);
-        let mut hold = Hold::new(self.flight.engine().clone());
         let (second, account) = (now.0 / SECOND_NS, arrival.account);
         let mut seen = Seen { limits: &mut self.limits, now, second, account, shadowed: false };
-        let verdict = decide(self.flight.engine(), self.config, &class, now, &mut hold, &mut seen);
+        let (engine, hold) = self.flight.meet();
+        let verdict = decide(engine, self.config, &class, now, hold, &mut seen);
         let would = seen.shadowed;
         let verdict = match verdict {
             Ok(()) => {
                 let duration = self.durations.of(arrival, class.endpoint);
                 let then = self.then(arrival, &class);
-                self.flight.depart(now, duration, hold, then, policy);
+                self.flight.depart(now, duration, then, policy);
                 Verdict::Admitted
             }
-            Err(rejection) => Verdict::Refused(rejection.limit),
+            Err(rejection) => {
+                self.flight.leave();
+                Verdict::Refused(rejection.limit)
+            }
         };
         self.count(now, arrival, &class, verdict, would);
         Some(verdict)

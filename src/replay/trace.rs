@@ -7,7 +7,8 @@ use super::input::{BytesRead, Input};
 use super::lines::{Lines, Next};
 use super::order::{MOST, Order};
 use super::record::{Fault, Record};
-use crate::engine::Nanos;
+use crate::engine::{Id, Nanos};
+use std::ops::Range;
 
 /// Line numbers that are kept of each kind of fault.
 pub const FIRST_FAULTS: usize = 5;
@@ -93,7 +94,20 @@ struct Pass<'p, 'c, W> {
     classes: &'p mut Classes<'c>,
     tally: Tally,
     read: BytesRead,
+    /// Requests of the file that is read, with their accounts' names one after the other.
+    unplaced: Vec<Unplaced>,
+    names: String,
     watch: &'p mut W,
+}
+
+/// A request whose account is yet to be found: that is done for several together.
+struct Unplaced {
+    line: u64,
+    written: u64,
+    at: u64,
+    arrival: Arrival,
+    id: Id,
+    name: Range<usize>,
 }
 
 impl Traces {
@@ -113,7 +127,15 @@ impl Traces {
             bytes += input.size().map_err(|error| ReplayError::Input { file: input.name(), error })?;
         }
         watch.begins(name, bytes);
-        let mut pass = Pass { traces: self, classes, tally: Tally::default(), read: BytesRead::default(), watch };
+        let mut pass = Pass {
+            traces: self,
+            classes,
+            tally: Tally::default(),
+            read: BytesRead::default(),
+            unplaced: Vec::new(),
+            names: String::new(),
+            watch,
+        };
         let most = (MOST / self.inputs.len().max(1)).max(1_024);
         let mut sources = Vec::new();
         for place in 0..self.inputs.len() {
@@ -174,34 +196,65 @@ impl<W: Watch> Pass<'_, '_, W> {
         Ok(earliest.and_then(|(_, place)| sources.get_mut(place)?.order.pop()))
     }
 
-    /// Reads one line.
+    /// Reads the next lines.
     fn read_on(&mut self, source: &mut Source) -> Result<(), ReplayError> {
-        let Source { place, lines: Some(lines), reader, order } = source else { return Ok(()) };
+        for _ in 0..AHEAD {
+            self.read_one(source)?;
+        }
+        self.place(source)
+    }
+
+    /// Finds the accounts of the requests that were read, and puts these into their order.
+    fn place(&mut self, source: &mut Source) -> Result<(), ReplayError> {
+        let mut unplaced = std::mem::take(&mut self.unplaced);
+        self.classes.look_ahead(unplaced.iter().map(|request| request.id));
+        for Unplaced { line, written, at, mut arrival, id, name } in unplaced.drain(..) {
+            self.classes.place(&mut arrival, id, self.names.get(name).unwrap_or_default());
+            if !source.order.push(at, written, arrival) {
+                self.fault(Fault::Late, source.place, line)?;
+            }
+        }
+        self.names.clear();
+        self.unplaced = unplaced;
+        Ok(())
+    }
+
+    /// Reads one line, if there is one.
+    fn read_one(&mut self, source: &mut Source) -> Result<(), ReplayError> {
+        let Source { lines: Some(lines), reader, .. } = source else { return Ok(()) };
         let next = lines.advance();
         let number = lines.number();
         match next {
             Ok(Next::Line { at, whole }) => {
                 self.count_line();
-                match self.line(lines.bytes(&at), whole, reader, order) {
+                match self.line(lines.bytes(&at), whole, number, reader) {
                     Ok(()) => Ok(()),
-                    Err(fault) => self.fault(fault, *place, number),
+                    Err(fault) => self.fault_in(source, fault, number),
                 }
             }
             Ok(Next::Long) => {
                 self.count_line();
-                self.fault(Fault::Long, *place, number)
+                self.fault_in(source, Fault::Long, number)
             }
-            Ok(Next::End) => {
-                order.end();
-                source.lines = None;
-                Ok(())
-            }
+            Ok(Next::End) => self.end(source),
             Err(_) => {
-                order.end();
-                source.lines = None;
+                self.end(source)?;
                 self.fault(Fault::Unreadable, source.place, number + 1)
             }
         }
+    }
+
+    fn end(&mut self, source: &mut Source) -> Result<(), ReplayError> {
+        self.place(source)?;
+        source.order.end();
+        source.lines = None;
+        Ok(())
+    }
+
+    /// A fault of a line, after those of the lines before it.
+    fn fault_in(&mut self, source: &mut Source, fault: Fault, line: u64) -> Result<(), ReplayError> {
+        self.place(source)?;
+        self.fault(fault, source.place, line)
     }
 
     fn count_line(&mut self) {
@@ -211,13 +264,7 @@ impl<W: Watch> Pass<'_, '_, W> {
         }
     }
 
-    fn line(
-        &mut self,
-        bytes: &[u8],
-        whole: bool,
-        reader: &mut Reader,
-        order: &mut Order<Arrival>,
-    ) -> Result<(), Fault> {
+    fn line(&mut self, bytes: &[u8], whole: bool, number: u64, reader: &mut Reader) -> Result<(), Fault> {
         let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         if bytes.is_empty() {
@@ -231,9 +278,13 @@ impl<W: Watch> Pass<'_, '_, W> {
         let cut_off = |fault| if whole || fault != Fault::Malformed { fault } else { Fault::Truncated };
         let record: Record<'_> = reader.read(text).map_err(cut_off)?;
         match self.classes.classify(&record) {
-            Classed::Arrival(arrival) => {
+            Classed::Arrival(arrival, id) => {
                 let written = record.at.saturating_add(record.duration.unwrap_or(0));
-                if order.push(record.at, written, arrival) { Ok(()) } else { Err(Fault::Late) }
+                let from = self.names.len();
+                self.names.push_str(record.account.as_deref().unwrap_or_default());
+                let name = from..self.names.len();
+                self.unplaced.push(Unplaced { line: number, written, at: record.at, arrival, id, name });
+                Ok(())
             }
             Classed::Elsewhere => {
                 self.tally.elsewhere += 1;

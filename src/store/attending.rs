@@ -13,8 +13,8 @@ use std::time::Duration;
 
 /// How often a gateway says that it is there.
 const SEEN_EVERY: Duration = Duration::from_secs(1);
-/// How often while it has no part yet.
-const SEEN_AT_FIRST: Duration = Duration::from_millis(200);
+/// How soon again while it has no part yet, and when its part has changed: others wait for it to say so.
+const SEEN_SOON: Duration = Duration::from_millis(200);
 /// How long that may take: nobody waits for it.
 const ANNOUNCE: Duration = Duration::from_millis(500);
 /// After an outage, for so long no gateway takes a larger part: a Redis that was emptied has not heard of all yet.
@@ -27,6 +27,7 @@ const SCRIPT: &str = include_str!("scripts/tend.lua");
 struct Standing {
     /// One of so many; 0: none yet.
     parts: u32,
+    has_changed: bool,
     /// When Redis was last told.
     told_at: Option<Nanos>,
     recoveries: u64,
@@ -36,7 +37,7 @@ struct Standing {
 impl Standing {
     /// Whether it is time to tell Redis again.
     fn is_due(&self, now: Nanos) -> bool {
-        let every = if self.parts == 0 { SEEN_AT_FIRST } else { SEEN_EVERY };
+        let every = if self.parts == 0 || self.has_changed { SEEN_SOON } else { SEEN_EVERY };
         self.told_at.is_none_or(|at| now.since(at) >= nanos_of(every))
     }
 
@@ -50,7 +51,7 @@ impl Standing {
 
     /// Takes in what Redis has said, and answers the part and how many gateways there may be.
     fn take(&mut self, parts: u32, place: u32, gateways: u32) -> (Portion, u32) {
-        self.parts = parts;
+        self.has_changed = std::mem::replace(&mut self.parts, parts) != parts;
         let portion = if parts == 0 { Portion::NEXT_TO_NOTHING } else { Portion { of: parts, place: place % parts } };
         // A Redis that was emptied knows of fewer than there are.
         (portion, gateways.max(parts).max(1))
@@ -88,6 +89,7 @@ impl Store {
                     let (portion, gateways) = standing.take(*parts, *place, *gateways);
                     engine.set_portion(portion, gateways);
                     self.metrics().gateways.set(gateways.into());
+                    self.metrics().parts.set((*parts).into());
                 }
                 Err(fault) => {
                     connection = None;
@@ -96,6 +98,7 @@ impl Store {
             }
             if probes {
                 self.probed(WHOLE, seen.is_ok());
+                self.settling.is_on(self.breaker().recoveries(), self.now());
             }
         }
     }

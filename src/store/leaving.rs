@@ -6,7 +6,8 @@
 use super::lender::Lender;
 use crate::engine::{Clock, Nanos, Partition};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -46,8 +47,10 @@ pub(super) struct Settling {
 impl Settling {
     /// Whether it has not been long since the last recovery.
     pub(super) fn is_on(&self, recoveries: u64, now: Nanos) -> bool {
-        if self.recoveries.swap(recoveries, Relaxed) != recoveries {
-            self.until.store(now.saturating_add(crate::engine::time::nanos_of(SETTLING)).0, Relaxed);
+        if self.recoveries.load(Acquire) != recoveries {
+            // Whoever finds the number as it is now must find this too.
+            self.until.store(now.saturating_add(crate::engine::time::nanos_of(SETTLING)).0, Release);
+            self.recoveries.store(recoveries, Release);
         }
         now < Nanos(self.until.load(Relaxed))
     }

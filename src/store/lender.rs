@@ -150,7 +150,11 @@ impl Lender {
             let mut ledger = self.ledger.borrow_mut();
             match self.engine.look_after(&partition, now) {
                 Due::Later(at) => ledger.watch(at, partition),
-                Due::Done => drop(ledger.partitions.remove(&partition.key)),
+                Due::Done => {
+                    let stranded = self.engine.take_stranded(&partition);
+                    self.link.store().metrics().tokens_stranded.inc_by(stranded);
+                    ledger.partitions.remove(&partition.key);
+                }
                 Due::Tell(ask) => {
                     ledger.watch(now.saturating_add(1), partition);
                     tell.push((partition, ask));
@@ -179,6 +183,11 @@ impl Lender {
 
     fn take(&self, partition: &Partition, ask: &Ask, answer: Option<&Answer>) {
         let now = self.link.store().time.now();
+        let metrics = self.link.store().metrics();
+        if let (Some(answer), Some(back)) = (answer, partition.tokens(ask.back)) {
+            metrics.tokens_lent.inc_by(answer.lent);
+            metrics.tokens_returned.inc_by(back);
+        }
         if self.engine.lend(partition, ask, answer, now) {
             let at = now.saturating_add(self.engine.terms().ttl_ns);
             let was_idle = self.ledger.borrow().due.is_empty();
@@ -187,6 +196,7 @@ impl Lender {
                 self.more.notify_one();
             }
         }
+        metrics.tokens_stranded.inc_by(self.engine.take_stranded(partition));
         self.link.store().waiting.wake(partition, answer.is_some());
     }
 }

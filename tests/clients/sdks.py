@@ -134,8 +134,11 @@ class RustSdk(Sdk):
 
     def call(self, port, operation, *arguments, retries=0):
         *ids, form = arguments
-        call = {"port": port, "key": self.secret, "attempts": retries + 1}
-        call |= {"path": self.PATHS[operation].format(*ids), "form": form}
+        return self.post(port, self.PATHS[operation].format(*ids), form, retries)
+
+    def post(self, port, path, form, retries=0, kind=None):
+        """`kind` is the library's type that the answer is read as; without one it may be anything."""
+        call = {"port": port, "key": self.secret, "attempts": retries + 1, "path": path, "form": form, "type": kind}
         done = subprocess.run(
             [str(RUST_CLIENT)], input=json.dumps(call).encode(), capture_output=True, timeout=2 * DEADLINE_S, check=False
         )

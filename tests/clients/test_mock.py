@@ -4,7 +4,7 @@ import json
 import re
 import time
 
-from sdks import NodeSdk, PythonSdk
+from sdks import NodeSdk, PythonSdk, RustSdk
 from support import BINARY, LOOPBACK, Case, Program, wait_until
 
 
@@ -45,6 +45,18 @@ class Mock(Case):
         self.assertEqual((found.object, len(list(found.auto_paging_iter()))), ("search_result", 25))
         last = client.v1.charges.list({"ending_before": everything[5], "limit": 2})
         self.assertEqual([one.id for one in last.data], everything[3:5])
+
+    def test_strict_types_can_read_its_objects(self):
+        port = self.start().port
+        sdk = RustSdk(self, self.secret)
+        kinds = ["Account", "BalanceTransaction", "Charge", "Coupon", "Customer", "Event", "Invoice", "PaymentIntent"]
+        kinds += ["PaymentMethod", "Payout", "Price", "Product", "Refund", "SetupIntent", "Token", "Topup", "Transfer"]
+        for kind in kinds:
+            with self.subTest(kind=kind):
+                path = "/" + re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind).lower() + "s"
+                self.assertIsNone(sdk.post(port, path, {}, kind=kind).kind)
+        self.assertIsNone(sdk.post(port, "/charges", {"amount": 7, "currency": "eur"}, kind="Charge").kind)
+        self.assertEqual(sdk.post(port, "/terminal/readers", {}, kind="Charge").kind, "Client")
 
     def test_both_sdks_read_its_errors(self):
         gateway = self.start()

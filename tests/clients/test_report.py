@@ -195,8 +195,7 @@ class Page(unittest.TestCase):
     def test_nothing_is_wider_than_the_screen(self):
         for _, seen in self.each():
             content, room = seen["room"]
-            # Widths are rounded: a pixel on paper is none.
-            self.assertLessEqual(content, room + (room == 688))
+            self.assertLessEqual(content, room)
             self.assertTrue(all(right <= room + 1 for right in seen["names"]), seen["names"])
 
     def test_dark_is_dark_and_print_is_not(self):

@@ -309,6 +309,15 @@ fn the_description_of_the_api_is_true() {
     let mut read: Vec<&str> = expected.split(", ").collect();
     read.sort_unstable();
     assert_eq!(read, keys.keys().map(String::as_str).collect::<Vec<_>>());
+    let refused = json_of(&call(&gateway, "GET", "/v1/explain", "", ""));
+    let message = refused["error"]["message"].as_str().unwrap();
+    let (_, names) = message.split_once("there are ").unwrap();
+    let mut read: Vec<&str> = names.split(", ").filter_map(|name| name.split('=').next()).collect();
+    let parameters = described["paths"]["/v1/explain"]["get"]["parameters"].as_array().unwrap();
+    let mut named: Vec<&str> = parameters.iter().map(|parameter| parameter["name"].as_str().unwrap()).collect();
+    read.sort_unstable();
+    named.sort_unstable();
+    assert_eq!(read, named);
 }
 
 /// The query that an operation cannot do without, of its examples.

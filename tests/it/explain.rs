@@ -127,6 +127,10 @@ fn bad_questions_are_told_and_bounded() {
         ("path=/a&header=x", "Name: value"),
         ("path=/a&form=x", "key=value"),
         ("path=/a&ip=x", "no address"),
+        ("path=/a&json_body=%7B", "the body is not JSON"),
+        ("path=/a&json_body=", "the body is not JSON"),
+        ("path=/a&json_body=1&json_body=1", "given twice"),
+        ("path=/a&json_body=1&form=a=b", "a form or JSON, not both"),
         ("path=/a&account=a%20b", "can be no account's"),
         ("path=/a&key_id=key_live&account=acct_b", "belongs to the account acct_a"),
         (&format!("path=/a{many}"), "more than 100 headers"),
@@ -233,7 +237,7 @@ fn the_command_tells_it_in_words_and_as_json() {
         "✓ one-file                 1 request per hour with bursts of 2, for account acct_b and file f_1 and address 192.0.2.1",
         "shadow: counted, not enforced",
         "candidate: 9 requests at a time",
-        "keys.toml cannot be read",
+        "keys.toml: cannot be read: ",
         "At once: 2 such requests pass, the next is refused by one-file.",
         "Steadily: above 0.0003 a second, one-file",
     ];
@@ -276,9 +280,16 @@ fn bodies_of_json_and_object_locks_are_told() {
     let (_, json, _) = command(&folder, &["--json", "POST", "/v1/orders/or_1/pay"]);
     let turn = &serde_json::from_str::<Value>(&json).unwrap()["turn"];
     assert_eq!((&turn["object"], &turn["wait_ms"]), (&json!({"path.order": "or_1"}), &json!(3_000)));
-    let body = "{\"payload\": {\"customer\": \"cus_7\"}}";
+    let body = "{\"payload\": {\"customer\": \"cus 7+\"}}";
     let (_, told, _) = command(&folder, &["--json-body", body, "POST", "/v2/events"]);
-    assert!(told.contains("cus_7") && !told.contains("object lock"), "{told}");
+    assert!(told.contains("cus 7+") && !told.contains("object lock"), "{told}");
+    // The admin listener reads the same body.
+    let upstream = Upstream::fine();
+    let gateway = Setup::new(upstream.address()).with(more).start();
+    let query = "method=POST&path=/v2/events&json_body=%7B%22payload%22:%20%7B%22customer%22:%22cus+7%2b%22%7D%7D";
+    let told = explained(&gateway, query);
+    let wanted = json!({ "account": "acct_supposed", "json.payload.customer": "cus 7+" });
+    assert_eq!(limit(&told, "one-customer")["partition"], wanted, "{told}");
     for bad in
         [&["--json-body", "{", "POST", "/v2/events"][..], &["--json-body", "{}", "--form", "a=b", "POST", "/v2/events"]]
     {

@@ -14,11 +14,6 @@ pub(in crate::engine) const WARM_AHEAD: usize = 32;
 const WARM_FROM: usize = 8_192;
 
 impl Cells {
-    /// From now on a caller reads them ahead.
-    pub(in crate::engine) fn are_read_ahead(&mut self) {
-        self.read_ahead = true;
-    }
-
     /// Whether a request's cells are worth reading before it meets them: nobody has done so, and they may be anywhere.
     pub(in crate::engine) fn is_large(&self) -> bool {
         !self.read_ahead && self.outgrow_caches()

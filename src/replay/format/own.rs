@@ -51,7 +51,8 @@ impl Own {
         record.status = scan.number(r#","status":"#)?.parse().ok()?;
         record.limit = scan.optional(r#","limit":""#)?;
         scan.optional(r#","reason":""#)?;
-        (scan.0 == "}").then_some(settled(record))
+        settle(&mut record);
+        (scan.0 == "}").then_some(record)
     }
 }
 
@@ -101,9 +102,11 @@ fn milliseconds(number: &str) -> Option<u64> {
 }
 
 /// Without an account where it never came to the limits: refused for what it was, before they were asked.
-fn settled(record: Record<'_>) -> Record<'_> {
+fn settle(record: &mut Record<'_>) {
     let before_limits = record.given_up && matches!(record.status, 400..=428);
-    if before_limits || record.endpoint.is_none() { Record { account: None, ..record } } else { record }
+    if before_limits || record.endpoint.is_none() {
+        record.account = None;
+    }
 }
 
 fn mode_of(word: &str) -> Option<Mode> {
@@ -128,7 +131,7 @@ fn parse(line: &str) -> Result<Record<'static>, Fault> {
         None => None,
     };
     let forwarded = member(&line, "forwarded").map(|value| value.as_bool().ok_or(Fault::Field)).transpose()?;
-    Ok(settled(Record {
+    let mut record = Record {
         at: time::rfc3339(&needed("ts")?).ok_or(Fault::Time)?,
         duration,
         account: optional("account")?,
@@ -146,7 +149,9 @@ fn parse(line: &str) -> Result<Record<'static>, Fault> {
         given_up: forwarded == Some(false),
         partition: partition(&line)?,
         facts: facts(&line)?,
-    }))
+    };
+    settle(&mut record);
+    Ok(record)
 }
 
 /// A value for each name that limits count by.

@@ -74,8 +74,9 @@ pub(super) fn limits(page: &mut String, sides: &[Side<'_>], colors: &Colors<'_>)
     page.push_str("</div>\n");
     if suggests {
         page.push_str(
-            "<p class=\"faint\">The last two columns are for the traffic as it came, with nothing refused by any limit: the smallest \
-             figures that would have refused nobody, and the smallest that would have refused at most one account of 1,000.</p>\n",
+            "<p class=\"faint\">What would refuse nobody, and what would refuse 0.1 % of accounts, is for the traffic as it came, with \
+             nothing refused by any limit: the smallest figures that would have refused nobody, and the smallest that would have \
+             refused at most one account of 1,000.</p>\n",
         );
     }
     page.write_str("</section>\n")

@@ -31,9 +31,9 @@ fn sweeping_early_changes_nothing() {
         let options = Options { top: 50, figures: false };
         tollgate::replay::run(&traces(&[&trace.path], None), (&config, None), options, &mut ()).unwrap()
     };
-    // With room for 20,000 a live engine might come to its bound at this pace, so nothing is forgotten before its time; the 9,000
+    // With room for 10,000 a live engine might come to its bound at this pace, so nothing is forgotten before its time; the 9,000
     // that there are stay below it.
-    let (early, patient) = (replayed(10_000_000), replayed(20_000));
+    let (early, patient) = (replayed(10_000_000), replayed(10_000));
     assert_eq!(early, patient);
     assert!(early.report.refused > 1_000, "{}", early.report.refused);
 }

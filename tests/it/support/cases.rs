@@ -149,7 +149,7 @@ pub(crate) fn classified(entry: &Entry, config: &Config, seed: &Seed) -> Request
         path: path.as_str(),
         headers: &headers,
         connected: Ok(entry.connected.as_deref()),
-        client: entry.ip.as_deref().unwrap_or("192.0.2.1").parse().unwrap(),
+        client: classification::address_id(seed, entry.ip.as_deref().unwrap_or("192.0.2.1").parse().unwrap()),
     };
     let mut class = Classifier { config, seed: *seed, principal: &principal }.classify(&asked).class.unwrap();
     if let Some(inspection) = config.inspection(class.endpoint) {
