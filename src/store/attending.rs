@@ -37,9 +37,9 @@ struct Standing {
 }
 
 impl Standing {
-    /// Whether it is time to tell Redis again.
-    fn is_due(&self, now: Nanos) -> bool {
-        let every = if self.parts == 0 || self.has_changed { SEEN_SOON } else { SEEN_EVERY };
+    /// Whether it is time to tell Redis again; soon, too, where a shard is lost and its limits go on by parts.
+    fn is_due(&self, now: Nanos, is_lost: bool) -> bool {
+        let every = if self.parts == 0 || self.has_changed || is_lost { SEEN_SOON } else { SEEN_EVERY };
         self.told_at.is_none_or(|at| now.since(at) >= nanos_of(every))
     }
 
@@ -75,7 +75,7 @@ impl Store {
             let probes = match self.breaker().probe_at() {
                 Some(due) if due > now => continue,
                 Some(_) => true,
-                None if !standing.is_due(now) => continue,
+                None if !standing.is_due(now, !self.shards.all_closed()) => continue,
                 None => false,
             };
             if probes {
