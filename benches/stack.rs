@@ -99,7 +99,7 @@ const ROWS: [Row; 9] = [
     },
     // Request ids and trace contexts are cut from blocks: one allocation for a few hundred.
     Row { name: "admitted, head rewritten", rewrites: true, ..CHARGES },
-    Row { name: "rejected by a limit (429)", path: "/v1/files", status: 429, most: 30.0, ..CHARGES },
+    Row { name: "rejected by a limit (429)", path: "/v1/files", status: 429, most: 1.0, ..CHARGES },
     Row { name: "unknown key (401)", key: "sk_live_nobody", status: 401, most: 30.0, ..CHARGES },
     // Its first failure used up what its address has.
     Row {

@@ -73,8 +73,11 @@ use http2::{Fresh, Shared};
 use shared::SharedConnections;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -108,16 +111,11 @@ impl Sender {
     ///
     /// # Errors
     /// When no answer comes.
-    pub async fn try_send(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<UpstreamBody>, Box<Failure<RequestBody>>> {
+    pub fn try_send(&mut self, request: Request<RequestBody>) -> Going<'_> {
         match self {
-            Sender::Http1(sender) => {
-                Ok(sender.try_send_with(request, RequestBody::own_lines).await?.map(UpstreamBody::Http1))
-            }
+            Sender::Http1(sender) => Going::Http1(sender.try_send_with(request, RequestBody::own_lines)),
             // Boxed: the future of a request over HTTP/1 is moved a lot, and must not grow by what this one holds.
-            Sender::Http2(lane) => Ok(Box::pin(lane.send(request)).await?.map(UpstreamBody::Http2)),
+            Sender::Http2(lane) => Going::Http2(Box::pin(lane.send(request))),
         }
     }
 
@@ -143,6 +141,36 @@ impl Sender {
             // It is this request's alone, and ends with it.
             Sender::Http1(_) => {}
             Sender::Http2(lane) => lane.retire(),
+        }
+    }
+}
+
+/// What sending a request came to.
+type Sent<B> = Result<Response<B>, Box<Failure<RequestBody>>>;
+
+/// A request on its way, which gives its answer's head. No `async fn`: that would have room for the request twice.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "boxed with the whole future of its request, and nearly always the large one"
+)]
+pub enum Going<'a> {
+    /// Over HTTP/1.
+    Http1(http1::Sending<'a, RequestBody>),
+    /// Over HTTP/2.
+    Http2(Pin<Box<dyn Future<Output = Sent<StreamBody>> + 'a>>),
+}
+
+impl Future for Going<'_> {
+    type Output = Sent<UpstreamBody>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Going::Http1(sending) => {
+                Pin::new(sending).poll(cx).map(|sent| sent.map(|answer| answer.map(UpstreamBody::Http1)))
+            }
+            Going::Http2(sending) => {
+                sending.as_mut().poll(cx).map(|sent| sent.map(|answer| answer.map(UpstreamBody::Http2)))
+            }
         }
     }
 }

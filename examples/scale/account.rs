@@ -218,13 +218,14 @@ impl<'s> Play<'s> {
                 if engine.lend(&partition, &ask, Some(&answer), now) {
                     self.at(now.0 + TTL_NS, Event::LookAfter { gateway, partition });
                 }
+                self.lent -= engine.take_stranded(&partition) as f64;
                 for rounds in self.waiting.remove(&gateway).unwrap_or_default() {
                     self.request(gateway, rounds, now);
                 }
             }
             Event::LookAfter { gateway, partition } => match self.engine(gateway).look_after(&partition, now) {
                 Due::Later(at) => self.at(at.0.max(now.0 + 1), Event::LookAfter { gateway, partition }),
-                Due::Done => {}
+                Due::Done => self.lent -= self.engine(gateway).take_stranded(&partition) as f64,
                 Due::Tell(ask) => self.at(now.0 + WAY_NS, Event::Asked { gateway, partition, ask, tells: true }),
             },
         }

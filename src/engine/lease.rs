@@ -185,6 +185,8 @@ pub(super) struct Lease {
     spare: u64,
     /// What the store has yet to be told of.
     owed: u64,
+    /// Lent and lost to everybody: too old when it was needed.
+    stranded: u64,
     /// The store has yet to be told of other figures, even if there is nothing to be had.
     is_changed: bool,
 }
@@ -215,6 +217,7 @@ impl Lease {
             disturbances: 0,
             spare: 0,
             owed: 0,
+            stranded: 0,
             is_changed: false,
         }
     }
@@ -269,7 +272,8 @@ impl Lease {
             return Need::Now(self.send(now, ask));
         }
         // What is here may be a fraction of a token: the bucket it came from has the rest, and lends whole ones.
-        let back = std::mem::take(&mut self.held).min(free).min(self.lacking(now));
+        let back = free.min(self.lacking(now));
+        self.drop_but(back);
         let ask = Ask { back, ..self.ask(limiter, now, 0, cost.into(), terms) };
         Need::Now(self.send(now, ask))
     }
@@ -285,6 +289,7 @@ impl Lease {
         let Some(left) = free.checked_sub(price) else {
             return Drawn::Refused { retry_at: self.retry_at(limiter, now, price, free, terms) };
         };
+        self.strand(self.held.saturating_sub(free));
         self.held = left;
         match limiter {
             Limiter::Gcra(figures) => {
@@ -341,6 +346,7 @@ impl Lease {
         self.is_asking = false;
         self.is_short = answer.lent < ask.want;
         let free = self.free(limiter, now, terms);
+        self.strand(self.held.saturating_sub(free));
         // To ask ahead for what is about to run out brings little.
         let is_scarce = match limiter {
             Limiter::Gcra(figures) => figures.depth_ns().saturating_sub(answer.lacks) < self.units(ask.want),
@@ -360,6 +366,7 @@ impl Lease {
     pub(super) fn unanswered(&mut self, ask: &Ask) {
         (self.is_asking, self.is_short, self.low) = (false, false, 0);
         self.owed = self.owed.saturating_add(ask.owed);
+        self.strand(ask.back);
     }
 
     /// Whether forgetting it changes no answer. What comes back to a lease that nobody looks after is lost with it.

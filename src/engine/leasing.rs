@@ -43,6 +43,18 @@ pub struct Partition {
     pub limiter: Limiter,
 }
 
+impl Partition {
+    /// So many tokens are given by an [`Ask`] or an [`Answer`] in the partition's own units; `None`: these are slots.
+    #[must_use]
+    pub fn tokens(&self, units: u64) -> Option<u64> {
+        match self.limiter {
+            Limiter::Gcra(figures) => Some(units / figures.emission_ns()),
+            Limiter::SlidingWindow(_) | Limiter::Allocation(_) => Some(units),
+            Limiter::Concurrency(_) => None,
+        }
+    }
+}
+
 /// Something that a request needs of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
@@ -214,6 +226,11 @@ impl Engine {
     pub fn claim(&self, partition: &Partition, now: Nanos) -> Option<Ask> {
         let ask = self.cells.lease(partition.key.into(), |lease| lease.claim(&partition.limiter, now)).flatten()?;
         Some(self.with_owed(partition, ask, now))
+    }
+
+    /// Tokens that were lent of a partition and lost to everybody, since this was last asked.
+    pub fn take_stranded(&self, partition: &Partition) -> u64 {
+        self.cells.lease(partition.key.into(), Lease::take_stranded).unwrap_or_default()
     }
 
     /// Whether requests hold slots that were lent of a partition.

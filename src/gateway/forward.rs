@@ -7,6 +7,7 @@ use super::body::{GatewayBody, InFlight, Rest};
 use super::context::{Classified, View};
 use super::exchange::Exchange;
 use super::headers;
+use super::kept::{Kept, Ready};
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, UpstreamFailure};
 use super::rewrite;
@@ -27,6 +28,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, heade
 use http_body::Body;
 use std::cell::Cell;
 use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use tokio::time::Instant;
 
@@ -37,8 +39,8 @@ const SMALL_BYTES: usize = 4 * 1024;
 
 /// Forwards one admitted request.
 ///
-/// All that needs no waiting is done in the call itself, and what is done seldom is boxed: a future is moved on its way up
-/// through every layer, so this one holds only what it needs while it waits.
+/// All that needs no waiting is done in the call itself. The rest is boxed: a future is moved on its way up through every layer,
+/// and the layers' futures have room for the largest that there may be, so that of a refusal would be moved as this one.
 ///
 /// # Errors
 /// When the upstream gives no usable answer, or the client's body is bad.
@@ -63,7 +65,7 @@ pub fn forward(
     }
     let mut rest = Rest::new(held, exchange);
     rest.upgrade = upgrade;
-    converse(place, outgoing, progress, rest, is_refused)
+    converse(place, Kept::new(Ready(Some(outgoing))), progress, rest, is_refused)
 }
 
 /// Memory for what waits of a body for a slow server: none where it is no more than what its connection holds anyway.
@@ -128,29 +130,27 @@ pub(super) fn longest_body(server: &config::Server) -> Option<u64> {
 
 /// Sends to a server of the upstream and takes the head of its answer; where that fails and [`Tries`] has another try, to another
 /// server. A pooled connection that turns out to be closed before anything was written is replaced without further ado.
-#[expect(
-    clippy::manual_async_fn,
-    reason = "an `async fn` has room for its arguments twice: as they came and as they are used"
-)]
 fn converse(
     place: Option<usize>,
-    mut outgoing: Request<RequestBody>,
+    mut ready: Kept<Ready>,
     progress: Progress,
     mut rest: Box<Rest>,
     is_refused: bool,
-) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
-    async move {
+) -> Pin<Box<impl Future<Output = Result<Response<GatewayBody>, Refused>>>> {
+    // No `async fn`: it has room for its arguments twice, as they came and as they are used.
+    Box::pin(async move {
         let refused = |refusal, rest: Box<Rest>| Err(Refused::new(refusal, rest.into_exchange()));
         if is_refused {
             return refused(Refusal::Overloaded, rest);
         }
         let view = Rc::clone(&rest.exchange.view);
-        let mut route = match Route::enter(&view, place, &outgoing, &mut rest) {
+        let mut route = match Route::enter(&view, place, &ready, &mut rest) {
             Ok(route) => route,
             Err(failure) => return refused(Refusal::Upstream(failure), rest),
         };
         if route.tries.wants_body()
-            && let Err(fault) = Box::pin(route.tries.keep_body(&mut outgoing, &rest.exchange.home.shared.budget)).await
+            && let Some(outgoing) = &mut ready.0
+            && let Err(fault) = Box::pin(route.tries.keep_body(outgoing, &rest.exchange.home.shared.budget)).await
         {
             return refused(client_fault(&fault), rest);
         }
@@ -161,10 +161,11 @@ fn converse(
                 Err(failure) => return refused(Refusal::Upstream(failure), rest),
             };
             rest.exchange.sent = Some(rest.exchange.home.now());
-            let sent = connection.sender.try_send(outgoing);
+            // It is there: whatever goes on from here puts another one into its place.
+            let Some(outgoing) = ready.0.take() else { return refused(Refusal::Internal, rest) };
             let outcome = tokio::select! {
                 biased;
-                outcome = sent => Some(outcome),
+                outcome = connection.sender.try_send(outgoing) => Some(outcome),
                 () = route.too_long(&mut connection.deadline, &progress) => None,
             };
             let now = rest.exchange.home.now();
@@ -181,11 +182,11 @@ fn converse(
                 None => route.after_silence(&connection, now),
             };
             match next {
-                Ok(again) => outgoing = again,
+                Ok(again) => ready.0 = Some(again),
                 Err(refusal) => return refused(refusal, rest),
             }
         }
-    }
+    })
 }
 
 /// An upstream, and what a request has still to try there.
@@ -202,9 +203,10 @@ impl<'a> Route<'a> {
     fn enter(
         view: &'a Rc<View>,
         place: Option<usize>,
-        outgoing: &Request<RequestBody>,
+        ready: &Ready,
         rest: &mut Rest,
     ) -> Result<Route<'a>, UpstreamFailure> {
+        let outgoing = ready.0.as_ref().ok_or(UpstreamFailure::Unreachable)?;
         let place = place.ok_or(UpstreamFailure::Unreachable)?;
         let group = view.snapshot.upstreams.get(place).ok_or(UpstreamFailure::Unreachable)?;
         let entered = InFlight::enter(view, place, rest.exchange.started);

@@ -125,7 +125,7 @@ fn own_lines(
     own.add(&REQUEST_ID, &exchange.request_id);
     own.add(&header::VIA, exchange.view.snapshot.config.server.via.value(version));
     if !is_traced {
-        own.add(&trace::TRACEPARENT, &exchange.home.ids.traceparent());
+        own.add_ascii(&trace::TRACEPARENT, &exchange.home.ids.traceparent_bytes());
     }
     own.add(&TOLLGATE_ACCOUNT, &principal.account_header);
     own.add_static(&TOLLGATE_MODE, principal.mode.as_str());

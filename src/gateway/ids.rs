@@ -53,12 +53,19 @@ impl RequestIds {
     /// A new W3C `traceparent`, version 00, sampled flag off: the gateway starts no trace of its own.
     #[must_use]
     pub fn traceparent(&self) -> HeaderValue {
+        let value = self.traceparent_bytes();
+        self.inner.borrow_mut().cut(&value)
+    }
+
+    /// The bytes of one, for whoever writes them somewhere anyway.
+    #[must_use]
+    pub fn traceparent_bytes(&self) -> [u8; 55] {
         let mut inner = self.inner.borrow_mut();
         let (trace, span) = (inner.next(), inner.next() as u64);
         let mut value = *b"00-00000000000000000000000000000000-0000000000000000-00";
         hex(&mut value[3..35], &trace.to_be_bytes());
         hex(&mut value[36..52], &(span | 1).to_be_bytes());
-        inner.cut(&value)
+        value
     }
 }
 

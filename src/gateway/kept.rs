@@ -4,6 +4,8 @@
 use super::context::Held;
 use super::exchange::Exchange;
 use crate::engine::RequestClass;
+use crate::upstream::RequestBody;
+use http::Request;
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::thread::LocalKey;
@@ -87,7 +89,10 @@ macro_rules! keep {
     )*};
 }
 
-keep!(Exchange, RequestClass, Held);
+/// A request as it goes to an upstream, until it is sent.
+pub(super) struct Ready(pub(super) Option<Request<RequestBody>>);
+
+keep!(Exchange, RequestClass, Held, Ready);
 
 #[cfg(test)]
 mod tests {

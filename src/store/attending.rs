@@ -13,10 +13,12 @@ use std::time::Duration;
 
 /// How often a gateway says that it is there.
 const SEEN_EVERY: Duration = Duration::from_secs(1);
-/// How often while it has no part yet.
-const SEEN_AT_FIRST: Duration = Duration::from_millis(200);
+/// How soon again while it has no part yet, and when its part has changed: others wait for it to say so.
+const SEEN_SOON: Duration = Duration::from_millis(200);
 /// How long that may take: nobody waits for it.
 const ANNOUNCE: Duration = Duration::from_millis(500);
+/// How long the last word may take: the process ends after it.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// After an outage, for so long no gateway takes a larger part: a Redis that was emptied has not heard of all yet.
 const CAUTION: Duration = Duration::from_secs(3);
 
@@ -27,6 +29,7 @@ const SCRIPT: &str = include_str!("scripts/tend.lua");
 struct Standing {
     /// One of so many; 0: none yet.
     parts: u32,
+    has_changed: bool,
     /// When Redis was last told.
     told_at: Option<Nanos>,
     recoveries: u64,
@@ -34,9 +37,9 @@ struct Standing {
 }
 
 impl Standing {
-    /// Whether it is time to tell Redis again.
-    fn is_due(&self, now: Nanos) -> bool {
-        let every = if self.parts == 0 { SEEN_AT_FIRST } else { SEEN_EVERY };
+    /// Whether it is time to tell Redis again; soon, too, where a shard is lost and its limits go on by parts.
+    fn is_due(&self, now: Nanos, is_lost: bool) -> bool {
+        let every = if self.parts == 0 || self.has_changed || is_lost { SEEN_SOON } else { SEEN_EVERY };
         self.told_at.is_none_or(|at| now.since(at) >= nanos_of(every))
     }
 
@@ -50,7 +53,7 @@ impl Standing {
 
     /// Takes in what Redis has said, and answers the part and how many gateways there may be.
     fn take(&mut self, parts: u32, place: u32, gateways: u32) -> (Portion, u32) {
-        self.parts = parts;
+        self.has_changed = std::mem::replace(&mut self.parts, parts) != parts;
         let portion = if parts == 0 { Portion::NEXT_TO_NOTHING } else { Portion { of: parts, place: place % parts } };
         // A Redis that was emptied knows of fewer than there are.
         (portion, gateways.max(parts).max(1))
@@ -72,7 +75,7 @@ impl Store {
             let probes = match self.breaker().probe_at() {
                 Some(due) if due > now => continue,
                 Some(_) => true,
-                None if !standing.is_due(now) => continue,
+                None if !standing.is_due(now, !self.shards.all_closed()) => continue,
                 None => false,
             };
             if probes {
@@ -88,6 +91,7 @@ impl Store {
                     let (portion, gateways) = standing.take(*parts, *place, *gateways);
                     engine.set_portion(portion, gateways);
                     self.metrics().gateways.set(gateways.into());
+                    self.metrics().parts.set((*parts).into());
                 }
                 Err(fault) => {
                     connection = None;
@@ -96,6 +100,7 @@ impl Store {
             }
             if probes {
                 self.probed(WHOLE, seen.is_ok());
+                self.settling.is_on(self.breaker().recoveries(), self.now());
             }
         }
     }
@@ -121,8 +126,8 @@ impl Store {
         Ok(numbers)
     }
 
-    /// Says that this gateway is gone, so that the others take its part soon. Half a second at most; where it is not heard, they
-    /// notice after `lease_ttl`.
+    /// Says that this gateway is gone, so that the others take its part soon. Two seconds at most; where it is not heard, they notice
+    /// after `lease_ttl`.
     pub async fn leave(&self) {
         if !self.breaker().is_closed() {
             return;
@@ -133,7 +138,7 @@ impl Store {
             self.tell(&Script::new(SCRIPT), &mut connection, &words).await?;
             Ok::<_, Fault>(())
         };
-        if let Ok(Err(fault)) = tokio::time::timeout(ANNOUNCE, told).await {
+        if let Ok(Err(fault)) = tokio::time::timeout(FAREWELL, told).await {
             tracing::debug!(%fault, "Redis was not told that this gateway ends");
         }
     }

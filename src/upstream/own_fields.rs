@@ -41,6 +41,13 @@ impl OwnFields {
         self.put(name, value.as_bytes());
     }
 
+    /// Adds a field with a value that was made here. What is not visible ASCII is left out, and could not end the line.
+    pub fn add_ascii(&mut self, name: &HeaderName, value: &[u8]) {
+        if value.iter().all(|byte| (b' '..=b'~').contains(byte)) {
+            self.put(name, value);
+        }
+    }
+
     fn put(&mut self, name: &HeaderName, value: &[u8]) {
         let name = name.as_str().as_bytes();
         self.lines.reserve(name.len() + value.len() + 4);
@@ -96,6 +103,7 @@ mod tests {
         own.add_static(&http::header::TE, "trailers");
         own.add(&http::header::VIA, &HeaderValue::from_bytes(b"caf\xe9: x ").unwrap());
         own.add(&http::header::ACCEPT, &HeaderValue::from_static(""));
+        own.add_ascii(&http::header::TE, b"a\r\nb: c");
         assert_eq!(own.lines(), b"via: 1.1 tollgate\r\nte: trailers\r\nvia: caf\xe9: x \r\naccept: \r\n");
         let mut map = HeaderMap::new();
         map.insert(http::header::VIA, HeaderValue::from_static("1.1 client"));

@@ -146,7 +146,7 @@ async def fault_case(name, arguments, keys, secret, folder):
 
 def must_be_known(fleet, count):
     for member in fleet.members:
-        wait_until("a gateway knows of all", lambda member=member: member.metric("tollgate_store_gateways") == count)
+        wait_until("a gateway has its part", lambda member=member: member.metric("tollgate_store_parts") == count)
 
 
 def must_recover(redis, fleet):

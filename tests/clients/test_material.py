@@ -79,6 +79,68 @@ class Material(Case):
         # Of ten; what is left is being on the network and reading the files of the system.
         self.run_tool("systemd-analyze", "security", "--offline=true", "--threshold=20", "--no-pager", units[0])
 
+    def compositions(self):
+        """Each compose file with what it says, anchors and merges resolved."""
+        found = {path: yaml.safe_load(path.read_text()) for path in sorted(EXAMPLES.glob("**/compose.yaml"))}
+        self.assertEqual(len(found), 2)
+        return found.items()
+
+    def test_compositions_name_keys_services_and_ports_that_there_are(self):
+        known = {"image", "build", "command", "depends_on", "ports", "volumes", "environment", "healthcheck", "restart",
+                 "stop_grace_period", "read_only", "cap_drop", "security_opt", "ulimits"}
+        for path, text in self.compositions():
+            services, named, taken = text["services"], text.get("volumes") or {}, []
+            for name, service in services.items():
+                label = f"{path}: {name}"
+                self.assertEqual(service.keys() - known, set(), label)
+                self.assertTrue(re.fullmatch(r"tollgate|[a-z./-]+:[a-z0-9.-]+", service["image"]), label)
+                self.assertLessEqual(set(service.get("depends_on", [])), services.keys(), label)
+                if "build" in service:
+                    self.assertTrue((path.parent / service["build"] / "Dockerfile").is_file(), label)
+                for port in service.get("ports", []):
+                    address, outside, inside = port.rsplit(":", 2)
+                    self.assertEqual(address, LOOPBACK, f"{label} is open to everybody")
+                    self.assertTrue(outside.isdecimal() and inside.isdecimal(), label)
+                    taken.append(outside)
+                for mount in service.get("volumes", []):
+                    source, target = mount.split(":")[:2]
+                    self.assertTrue(target.startswith("/"), label)
+                    there = (path.parent / source).exists() if source.startswith(".") else source in named
+                    self.assertTrue(there, f"{label} mounts {source}")
+            self.assertEqual(len(taken), len(set(taken)), f"{path}: two services have one port")
+            # Whatever runs the image that is built here: somebody builds it.
+            self.assertTrue(any("build" in service for service in services.values() if service["image"] == "tollgate"))
+
+    def test_compositions_run_configurations_that_pass_and_reach_each_other(self):
+        for path, text in self.compositions():
+            services = text["services"]
+            gateways = {name: service for name, service in services.items()
+                        if service["image"] == "tollgate" and "mock" not in service.get("command", [])}
+            self.assertTrue(gateways)
+            scraped = self.scraped(path, services["prometheus"])
+            for name, service in gateways.items():
+                config = self.mounted(path, service, "/etc/tollgate/tollgate.toml")
+                self.run_tool(BINARY, "check", "--config", str(config))
+                read = tomllib.loads(config.read_text())
+                self.assertEqual(service["ports"][0].rsplit(":", 1)[1], read["server"]["listen"].rsplit(":", 1)[1])
+                self.assertIn(f'{name}:{read["admin"]["listen"].rsplit(":", 1)[1]}', scraped)
+                urls = [url for upstream in read["upstreams"].values() for url in upstream["servers"]]
+                for url in urls + read.get("store", {"urls": []})["urls"]:
+                    host = re.fullmatch(r"[a-z]+://([a-z0-9.-]+):\d+", url).group(1)
+                    self.assertIn(host, services, f"{path}: {name} asks {url}")
+
+    def scraped(self, path, prometheus):
+        read = yaml.safe_load(self.mounted(path, prometheus, "/etc/prometheus/prometheus.yml").read_text())
+        return [target for job in read["scrape_configs"] for given in job["static_configs"] for target in given["targets"]]
+
+    def mounted(self, path, service, wanted):
+        """The file here that a service finds there."""
+        for mount in service["volumes"]:
+            source, target = mount.split(":")[:2]
+            if pathlib.PurePosixPath(wanted).is_relative_to(target):
+                return path.parent / source / pathlib.PurePosixPath(wanted).relative_to(target)
+        raise self.failureException(f"{path}: nothing is mounted at {wanted}")
+
     def kubernetes(self):
         for path in sorted(EXAMPLES.glob("kubernetes/*.yaml")):
             for thing in yaml.safe_load_all(path.read_text()):

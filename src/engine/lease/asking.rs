@@ -98,6 +98,9 @@ impl Lease {
             Limiter::Concurrency(_) => 0,
             _ => self.held,
         };
+        if !is_slots {
+            self.strand(self.held.saturating_sub(back));
+        }
         (self.held, self.low, self.spare) = (0, 0, 0);
         let word = self.word(now);
         (is_slots || back > 0).then(|| self.send(now, Ask { back, ..word }))

@@ -97,12 +97,30 @@ impl Lease {
         if self.is_kept(now, free, back, terms) {
             return Due::Later(now.saturating_add(terms.ttl_ns));
         }
-        (self.held, self.low) = (0, 0);
+        self.drop_but(back);
         if back == 0 {
             return Due::Done;
         }
         let word = self.word(now);
         Due::Tell(self.send(now, Ask { back, ..word }))
+    }
+
+    /// Lets go of all that is held; `back` of it goes back to the store.
+    pub(super) fn drop_but(&mut self, back: u64) {
+        self.strand(self.held.saturating_sub(back));
+        (self.held, self.low) = (0, 0);
+    }
+
+    /// Notes what was lent and is of use to nobody any more.
+    pub(super) fn strand(&mut self, units: u64) {
+        self.stranded = self.stranded.saturating_add(units);
+    }
+
+    /// Whole tokens that were lost since this was last asked.
+    pub(in crate::engine) fn take_stranded(&mut self) -> u64 {
+        let tokens = self.stranded / self.unit;
+        self.stranded %= self.unit;
+        tokens
     }
 
     /// Whether tokens stay a while longer, though it is some time ago that they were lent: somebody asks for such still; or what

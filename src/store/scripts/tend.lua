@@ -66,7 +66,7 @@ elseif deed == 'probe' then
   redis.call('SET', key, '', 'PX', 1000)
 elseif deed == 'seen' then
   local ttl, parts = tonumber(ARGV[3]), KEYS[2]
-  -- First what needs room: a server that is out of memory refuses nothing to a script that has changed something already.
+  -- First what a full server refuses: once something has been written, it lets the rest pass.
   redis.call('ZADD', key, exact(now + ttl), ARGV[4])
   for _, gone in ipairs(redis.call('ZRANGEBYSCORE', key, '-inf', exact(now))) do redis.call('HDEL', parts, gone) end
   redis.call('ZREMRANGEBYSCORE', key, '-inf', exact(now))

@@ -85,7 +85,7 @@ fn a_redis_that_forgets_lends_no_slot_that_is_held() {
         wait_until("the others use their parts", || room.inside.load(SeqCst) == most);
         redis.restart();
         wait_until("all ask again, and have told what they hold", || {
-            gateways.iter().for_each(|gateway| send(scope, gateway, 2));
+            gateways.iter().for_each(|gateway| send(scope, gateway, 1));
             gateways.iter().all(is_up) && entries(&redis) == 3
         });
         gateways.iter().for_each(|gateway| send(scope, gateway, SLOTS));

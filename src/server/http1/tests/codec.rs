@@ -371,6 +371,35 @@ async fn an_upload_comes_in_no_faster_than_it_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_of_64_kib_is_one_piece_and_its_room_is_free_again() {
+    let length = 64 * 1024;
+    let request = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{}", "x".repeat(length));
+    let (mut client, server) = duplex(1 << 20);
+    client.write_all(request.repeat(3).as_bytes()).await.unwrap();
+    client.shutdown().await.unwrap();
+    let pieces = Rc::new(std::cell::RefCell::new(Vec::new()));
+    let seen = Rc::clone(&pieces);
+    let service = tower::service_fn(move |request: Request<ClientBody>| {
+        let seen = Rc::clone(&seen);
+        async move {
+            // The head stays for as long as its answer is waited for.
+            let (_parts, mut body) = request.into_parts();
+            while let Some(frame) = body.frame().await {
+                let piece = frame.unwrap().into_data().unwrap();
+                seen.borrow_mut().push((piece.len(), piece.as_ptr().addr()));
+            }
+            Ok::<_, Infallible>(frames(vec![data("fine")]))
+        }
+    });
+    assert_eq!(connection(server).serve(service).await, Ended::Whole);
+    let pieces = pieces.take();
+    // What comes with a later request's head was read behind the body before, and is short.
+    let (length_of_first, place) = pieces[0];
+    assert_eq!(length_of_first, length);
+    assert!(pieces.iter().all(|(_, at)| at.abs_diff(place) < crate::upstream::room::ROOM_BYTES), "{pieces:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_idle_connection_holds_no_buffer() {
     let (mut client, server) = duplex(1 << 16);
     let mut connection = connection(server);
