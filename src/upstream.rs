@@ -145,16 +145,23 @@ impl Sender {
     }
 }
 
+/// What sending a request came to.
+type Sent<B> = Result<Response<B>, Box<Failure<RequestBody>>>;
+
 /// A request on its way, which gives its answer's head. No `async fn`: that would have room for the request twice.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "boxed with the whole future of its request, and nearly always the large one"
+)]
 pub enum Going<'a> {
     /// Over HTTP/1.
     Http1(http1::Sending<'a, RequestBody>),
     /// Over HTTP/2.
-    Http2(Pin<Box<dyn Future<Output = Result<Response<StreamBody>, Box<Failure<RequestBody>>>> + 'a>>),
+    Http2(Pin<Box<dyn Future<Output = Sent<StreamBody>> + 'a>>),
 }
 
 impl Future for Going<'_> {
-    type Output = Result<Response<UpstreamBody>, Box<Failure<RequestBody>>>;
+    type Output = Sent<UpstreamBody>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut *self {

@@ -17,6 +17,8 @@ const SEEN_EVERY: Duration = Duration::from_secs(1);
 const SEEN_SOON: Duration = Duration::from_millis(200);
 /// How long that may take: nobody waits for it.
 const ANNOUNCE: Duration = Duration::from_millis(500);
+/// How long the last word may take: the process ends after it.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// After an outage, for so long no gateway takes a larger part: a Redis that was emptied has not heard of all yet.
 const CAUTION: Duration = Duration::from_secs(3);
 
@@ -124,8 +126,8 @@ impl Store {
         Ok(numbers)
     }
 
-    /// Says that this gateway is gone, so that the others take its part soon. Half a second at most; where it is not heard, they
-    /// notice after `lease_ttl`.
+    /// Says that this gateway is gone, so that the others take its part soon. Two seconds at most; where it is not heard, they notice
+    /// after `lease_ttl`.
     pub async fn leave(&self) {
         if !self.breaker().is_closed() {
             return;
@@ -136,7 +138,7 @@ impl Store {
             self.tell(&Script::new(SCRIPT), &mut connection, &words).await?;
             Ok::<_, Fault>(())
         };
-        if let Ok(Err(fault)) = tokio::time::timeout(ANNOUNCE, told).await {
+        if let Ok(Err(fault)) = tokio::time::timeout(FAREWELL, told).await {
             tracing::debug!(%fault, "Redis was not told that this gateway ends");
         }
     }
