@@ -41,10 +41,11 @@ impl Seen {
     }
 }
 
-/// Hammers one bucket until `until_ns`, counting from outside what is admitted.
-fn hammer(engine: &Arc<Engine>, policy: impl Fn() -> Arc<Policy>, clock: RealClock, until_ns: u64) -> Seen {
+/// Hammers one bucket for `length_ns`, counting from outside what is admitted.
+fn hammer(engine: &Arc<Engine>, policy: impl Fn() -> Arc<Policy>, clock: RealClock, length_ns: u64) -> Seen {
     let class = class(&RequestSpec::of("acct_1"));
     let mut seen = Seen::NOTHING;
+    let until_ns = clock.now().0 + length_ns;
     loop {
         let now = clock.now();
         if now.0 >= until_ns {
