@@ -136,8 +136,18 @@ async fn work(shared: Arc<Shared>, crowd: Arc<Crowd>, listeners: Vec<TcpListener
         _ = phase.wait_for(|phase| *phase == Phase::Stopping) => cut_off(&door).await,
     }
     if let Some(lender) = &home.lender {
-        lender.leave().await;
+        tokio::select! {
+            () = lender.leave() => {}
+            () = stopped_for_long(&mut phase) => {}
+        }
     }
+}
+
+/// Ends when nobody is to wait for Redis any longer.
+async fn stopped_for_long(phase: &mut watch::Receiver<Phase>) {
+    const PATIENCE: Duration = Duration::from_millis(500);
+    let _ = phase.wait_for(|phase| *phase == Phase::Stopping).await;
+    tokio::time::sleep(PATIENCE).await;
 }
 
 /// Ends what is in flight: with a 503 where the answer has not begun, else by breaking off.

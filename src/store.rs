@@ -37,7 +37,7 @@ use owing::Owing;
 use sha2::{Digest, Sha256};
 use shards::{Shard, Shards, WHOLE};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// What the threads of one gateway share of a store.
 pub struct Store {
@@ -55,6 +55,8 @@ pub struct Store {
     /// Who waits for what others have asked for.
     waiting: Waiting,
     handed: leaving::Handed,
+    /// Threads that take part in leases.
+    lenders: AtomicUsize,
     settling: leaving::Settling,
     metrics: Arc<Metrics>,
 }
@@ -78,6 +80,7 @@ impl Store {
             since_us: u64::try_from(since).unwrap_or_default(),
             waiting: Waiting::default(),
             handed: leaving::Handed::default(),
+            lenders: AtomicUsize::new(0),
             settling: leaving::Settling::default(),
             life: random.0[1],
             threads: AtomicU64::new(0),

@@ -16,7 +16,7 @@ pub(super) struct Provision {
 
 /// Asks for what the request needs, and answers what to wait for, if there is anything.
 pub(super) fn ask<B>(classified: &mut Classified<B>, lender: &Rc<Lender>) -> Option<Provision> {
-    if !lender.is_open() {
+    if !lender.is_open() || lender.is_settling() {
         classified.held.hold().decide_by(Manner::Apart);
         classified.exchange.home.shared.metrics.store.fallbacks.inc();
         return None;

@@ -17,6 +17,8 @@ const SEEN_EVERY: Duration = Duration::from_secs(1);
 const SEEN_SOON: Duration = Duration::from_millis(200);
 /// How long that may take: nobody waits for it.
 const ANNOUNCE: Duration = Duration::from_millis(500);
+/// How long the last word may take: the process ends after it.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// After an outage, for so long no gateway takes a larger part: a Redis that was emptied has not heard of all yet.
 const CAUTION: Duration = Duration::from_secs(3);
 
@@ -35,9 +37,9 @@ struct Standing {
 }
 
 impl Standing {
-    /// Whether it is time to tell Redis again.
-    fn is_due(&self, now: Nanos) -> bool {
-        let every = if self.parts == 0 || self.has_changed { SEEN_SOON } else { SEEN_EVERY };
+    /// Whether it is time to tell Redis again; soon, too, where a shard is lost and its limits go on by parts.
+    fn is_due(&self, now: Nanos, is_lost: bool) -> bool {
+        let every = if self.parts == 0 || self.has_changed || is_lost { SEEN_SOON } else { SEEN_EVERY };
         self.told_at.is_none_or(|at| now.since(at) >= nanos_of(every))
     }
 
@@ -73,7 +75,7 @@ impl Store {
             let probes = match self.breaker().probe_at() {
                 Some(due) if due > now => continue,
                 Some(_) => true,
-                None if !standing.is_due(now) => continue,
+                None if !standing.is_due(now, !self.shards.all_closed()) => continue,
                 None => false,
             };
             if probes {
@@ -124,8 +126,8 @@ impl Store {
         Ok(numbers)
     }
 
-    /// Says that this gateway is gone, so that the others take its part soon. Half a second at most; where it is not heard, they
-    /// notice after `lease_ttl`.
+    /// Says that this gateway is gone, so that the others take its part soon. Two seconds at most; where it is not heard, they notice
+    /// after `lease_ttl`.
     pub async fn leave(&self) {
         if !self.breaker().is_closed() {
             return;
@@ -136,7 +138,7 @@ impl Store {
             self.tell(&Script::new(SCRIPT), &mut connection, &words).await?;
             Ok::<_, Fault>(())
         };
-        if let Ok(Err(fault)) = tokio::time::timeout(ANNOUNCE, told).await {
+        if let Ok(Err(fault)) = tokio::time::timeout(FAREWELL, told).await {
             tracing::debug!(%fault, "Redis was not told that this gateway ends");
         }
     }

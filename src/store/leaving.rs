@@ -7,13 +7,10 @@ use super::lender::Lender;
 use crate::engine::{Clock, Nanos, Partition};
 use std::rc::Rc;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
-
-/// How long the end of a thread may wait for Redis.
-const PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long limits go on as in an outage after it: by then all other gateways have noticed it too, and have told a Redis that may
 /// be empty which slots they hold.
@@ -37,7 +34,7 @@ impl Handed {
     }
 }
 
-/// Until when what Redis says about slots is taken for incomplete.
+/// Until when what Redis says is taken for incomplete.
 #[derive(Debug, Default)]
 pub(super) struct Settling {
     recoveries: AtomicU64,
@@ -65,18 +62,23 @@ impl Lender {
         self.send(asks.collect());
     }
 
-    /// Gives back what no request uses and leaves the rest to the other threads, for this one ends. Waits half a second at most.
+    /// Gives back what no request uses and leaves the rest to the other threads, for this one ends. What is dropped unfinished comes
+    /// back in its time; a call takes `command_timeout` at most.
     pub async fn leave(self: &Rc<Self>) {
-        self.adopt();
-        let told = async {
-            self.calls_end().await;
-            self.give_back();
-            self.calls_end().await;
-        };
-        // What has not been told by then comes back in its time.
-        let _ = tokio::time::timeout(PATIENCE, told).await;
+        self.tell_all().await;
         let rest = self.watched();
         self.link.store().handed.add(rest.into_iter().filter(|partition| self.engine.holds_slots(partition)));
+        if self.link.store().lenders.fetch_sub(1, AcqRel) == 1 {
+            // Those who have left before have left theirs to this one.
+            self.tell_all().await;
+        }
+    }
+
+    async fn tell_all(self: &Rc<Self>) {
+        self.adopt();
+        self.calls_end().await;
+        self.give_back();
+        self.calls_end().await;
     }
 
     /// Looks after what a thread has left that has ended.

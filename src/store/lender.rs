@@ -13,6 +13,7 @@ use crate::engine::{Answer, Ask, Clock, Due, Engine, Id, Nanos, Partition, Parti
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
+use std::sync::atomic::Ordering::AcqRel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
@@ -96,6 +97,7 @@ impl Lender {
     #[must_use]
     pub fn new(link: Rc<Link>, engine: Arc<Engine>) -> Rc<Lender> {
         let recoveries = Cell::new(link.store().breaker().recoveries());
+        link.store().lenders.fetch_add(1, AcqRel);
         Rc::new(Lender {
             link,
             engine,
@@ -107,13 +109,18 @@ impl Lender {
         })
     }
 
-    /// Whether Redis lends: it can be asked, and gateways have had the time to tell it after an outage what they hold.
+    /// Whether Redis can be asked at all.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        let store = self.link.store();
-        let breaker = store.breaker();
-        breaker.is_closed()
-            && (breaker.recoveries() == 0 || !store.settling.is_on(breaker.recoveries(), store.time.now()))
+        self.link.store().breaker().is_closed()
+    }
+
+    /// Whether Redis may not know yet of all that other gateways hold, and some may still go on with their parts: after an outage each
+    /// has to notice that it is over, and to tell.
+    #[must_use]
+    pub fn is_settling(&self) -> bool {
+        let (store, recoveries) = (self.link.store(), self.link.store().breaker().recoveries());
+        recoveries > 0 && self.engine.terms().gateways > 1 && store.settling.is_on(recoveries, store.time.now())
     }
 
     /// Sends what must be asked, and answers what the request has to wait for.
