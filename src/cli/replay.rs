@@ -97,6 +97,7 @@ impl PageFile<'_> {
         let told = || format!("{}: cannot be written", path.display());
         anyhow::ensure!(!path.is_dir(), "{}: it is a folder", told());
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        anyhow::ensure!(folder.is_dir(), "{}: there is no folder {}", told(), folder.display());
         // As any file that is made: readable as the umask has it.
         let mut builder = tempfile::Builder::new();
         #[cfg(unix)]

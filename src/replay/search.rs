@@ -129,17 +129,13 @@ impl Search {
     fn next_counts(&self, base: &Gcra) -> Vec<u64> {
         let most = most(base);
         let mut counts = Vec::new();
-        let open = self.brackets.iter().filter(|bracket| !bracket.is_closed(base));
-        // Once some are left out, a count is asked for few accounts: so one that needs everybody is asked first, and alone.
-        let everybody = open.clone().any(|bracket| bracket.bad == 0);
-        for bracket in open.filter(|bracket| bracket.bad == 0 || !everybody) {
+        for bracket in self.brackets.iter().filter(|bracket| !bracket.is_closed(base)) {
             match bracket.good {
                 None if bracket.bad == 0 => {
                     let configured = base.count().max(1);
                     counts.extend([configured / 8, configured, configured.saturating_mul(8)]);
                 }
                 None => counts.extend([8, 64, 512].map(|times| bracket.bad.saturating_mul(times))),
-                Some(good) if bracket.bad == 0 => counts.extend([good / 8, good / 2]),
                 Some(good) => {
                     let between = good - bracket.bad;
                     let step = between.div_ceil(TRIED + 1);

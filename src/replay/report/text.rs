@@ -16,10 +16,10 @@ impl fmt::Display for Text<'_> {
         let Comparison { trace, report, against, difference } = self.0;
         writeln!(
             f,
-            "{} of {} ({} lines)",
+            "{} of {} ({})",
             plural(trace.requests, "request"),
             plural(trace.accounts, "account"),
-            trace.lines
+            plural(trace.lines, "line"),
         )?;
         if let (Some(from), Some(to)) = (&trace.from, &trace.to) {
             writeln!(f, "from {from} to {to}")?;
@@ -66,7 +66,7 @@ fn one(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
         writeln!(f, "{} more would be refused by limits that are not enforced", report.would_refuse)?;
     }
     if let Some(peak) = &report.peak {
-        writeln!(f, "busiest second: {} requests at {}", peak.requests, peak.at)?;
+        writeln!(f, "busiest second: {} at {}", plural(peak.requests, "request"), peak.at)?;
     }
     let recorded = &report.recorded;
     if recorded.refused > 0 || recorded.newly_refused > 0 {

@@ -95,6 +95,7 @@ fn what_people_read_names_limits_accounts_and_figures() {
     assert!(output.status.success() && output.stderr.is_empty(), "{text}");
     for wanted in [
         "100 requests of 7 accounts (101 lines)\n",
+        "\nbusiest second: 25 requests at ",
         "warning: 1 line ends in the middle: t.jsonl:101\n",
         "all    1/h, burst 3",
         "refuses nobody",
@@ -105,6 +106,12 @@ fn what_people_read_names_limits_accounts_and_figures() {
     ] {
         assert!(text.contains(wanted), "{wanted}: {text}");
     }
+    let one = run_with(&folder, &["--config", "one.toml", "--once", "-"], trace(1).as_bytes());
+    let text = String::from_utf8(one.stdout).unwrap();
+    assert!(
+        text.contains("1 request of 1 account (1 line)") && text.contains("busiest second: 1 request at "),
+        "{text}"
+    );
 }
 
 #[test]
@@ -214,7 +221,10 @@ fn the_page_is_written_whole_or_not_at_all() {
     let again = run(&folder, &["--config", "one.toml", "--html", "page.html", "t.jsonl"]);
     assert!(again.status.success() && std::fs::read_to_string(folder.path("page.html")).unwrap() == page);
     for (out, trace) in [("no/folder/page.html", "t.jsonl"), (".", "t.jsonl"), ("other.html", "missing.jsonl")] {
-        assert_eq!(run(&folder, &["--config", "one.toml", "--html", out, trace]).status.code(), Some(2), "{out}");
+        let output = run(&folder, &["--config", "one.toml", "--html", out, trace]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{out}: {told}");
+        assert!(!told.contains(".tollgate-replay"), "{told}");
     }
     let names: Vec<_> = std::fs::read_dir(folder.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(
