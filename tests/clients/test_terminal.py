@@ -26,6 +26,8 @@ LINE = (
     '"mode":"live","access":"read","endpoint":"any","method":"GET","path":"/v1/charges","status":200}\n'
 )
 ESCAPE = b"\x1b["
+# What decides on color besides TERM: builders' machines are taken to show it.
+DECIDING = {"CI", "CLICOLOR", "CLICOLOR_FORCE", "NO_COLOR"}
 
 
 class Terminal(unittest.TestCase):
@@ -42,7 +44,7 @@ class Terminal(unittest.TestCase):
         """Runs with a terminal as standard error, and as standard output unless told otherwise; returns what that showed."""
         ours, theirs = pty.openpty()
         with os.fdopen(ours, "rb", buffering=0) as screen:
-            base = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "CLICOLOR_FORCE")}
+            base = {name: value for name, value in os.environ.items() if name not in DECIDING}
             with subprocess.Popen(
                 [BINARY, *arguments],
                 cwd=self.folder,
