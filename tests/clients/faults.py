@@ -6,7 +6,8 @@ Usage: faults.py [--seconds N] [--gateways N] [--rate N] [--mode leased|exact] [
 One account, three times as many requests as its rate, evenly over the gateways. Meanwhile Redis is killed and started again, stopped,
 put to sleep, filled, demoted, made to forget its scripts, or loses a primary of its cluster. Nobody may be answered but 200 and
 429, nobody may wait for Redis longer than a time-out, the upstream gets at most rate x time + burst + what all leases may hold
-+ one request a gateway (with leases + half a burst an outage, as docs/scale.md has it), and Redis is in use again at the end.
++ one request a gateway (with leases + half a burst an outage, else + what a gateway has not heard of yet when an outage begins, as
+docs/scale.md has it), and Redis is in use again at the end.
 """
 
 import argparse
@@ -158,8 +159,13 @@ def must_recover(redis, fleet):
 def judge(name, arguments, seen, admitted, took):
     rate, count = arguments.rate, arguments.gateways
     outages = math.ceil((took - CALM_S) / KILLED_EVERY_S) if name == "killed" else 1
-    leased = lease_bound(rate, count) + outages * rate / 2 if arguments.mode == "leased" else 0
-    due, most = rate * arguments.seconds + rate, rate * took + rate + leased + count
+    if arguments.mode == "leased":
+        beyond = lease_bound(rate, count) + outages * rate / 2
+    else:
+        # A gateway goes on from what it last heard. Each asks rate * 3 / count times a second, and what all admit between two of
+        # its asks it has not seen.
+        beyond = outages * count * math.ceil(count / 3)
+    due, most = rate * arguments.seconds + rate, rate * took + rate + beyond + count
     wrong = failures(name, seen)
     if admitted > most:
         wrong.append(f"{name}: {admitted} admitted, {most:.0f} at most")
