@@ -181,14 +181,16 @@ mod tests {
         crate::config::parse(text, std::path::Path::new("t.toml"), &Seed([1, 2])).unwrap()
     }
 
+    fn rejection(config: &Config, slots: u32) -> Rejection {
+        let (limit, _) = config.policy.limits().next().unwrap();
+        let limiter = Limiter::Concurrency(Concurrency { slots });
+        Rejection { limit, stage: Stage::GlobalConcurrency, limiter, of_connected: false, retry_at: None }
+    }
+
     #[test]
     fn a_body_is_given_again_to_whom_it_was_written_for_and_to_nobody_else() {
         let config = config();
-        let (limit, _) = config.policy.limits().next().unwrap();
-        let limiter = Limiter::Concurrency(Concurrency { slots: 1 });
-        let rejection =
-            Rejection { limit, stage: Stage::GlobalConcurrency, limiter, of_connected: false, retry_at: None };
-        let text = Text::new(&rejection, &config);
+        let text = Text::new(&rejection(&config, 1), &config);
         let one = Whom {
             of_connected: false,
             endpoint: EndpointId(1),
@@ -222,11 +224,7 @@ mod tests {
     #[test]
     fn when_to_come_back_is_told_anew_when_it_changes() {
         let config = config();
-        let (limit, _) = config.policy.limits().next().unwrap();
-        let limiter = Limiter::Concurrency(Concurrency { slots: 1 });
-        let rejection =
-            Rejection { limit, stage: Stage::GlobalConcurrency, limiter, of_connected: false, retry_at: None };
-        let text = Text::new(&rejection, &config);
+        let text = Text::new(&rejection(&config, 1), &config);
         let told = |seconds| {
             let told = text.told(seconds);
             let text = |value: &Option<HeaderValue>| value.as_ref().map(|value| value.to_str().unwrap().to_owned());
@@ -244,11 +242,7 @@ mod tests {
     #[test]
     fn a_text_is_written_once_for_each_figure_and_few_are_kept() {
         let config = config();
-        let (limit, _) = config.policy.limits().next().unwrap();
-        let rejection = |slots| {
-            let limiter = Limiter::Concurrency(Concurrency { slots });
-            Rejection { limit, stage: Stage::GlobalConcurrency, limiter, of_connected: false, retry_at: None }
-        };
+        let rejection = |slots| rejection(&config, slots);
         let texts = Texts::default();
         let first = texts.of(&rejection(1), &config);
         assert!(Rc::ptr_eq(&first, &texts.of(&rejection(1), &config)));
