@@ -100,7 +100,7 @@ impl Store {
             }
             if probes {
                 self.probed(WHOLE, seen.is_ok());
-                self.settling.is_on(self.breaker().recoveries(), self.now());
+                self.settling.note(self.breaker().recoveries(), self.now());
             }
         }
     }

@@ -42,13 +42,18 @@ pub(super) struct Settling {
 }
 
 impl Settling {
-    /// Whether it has not been long since the last recovery.
-    pub(super) fn is_on(&self, recoveries: u64, now: Nanos) -> bool {
+    /// Notes how many recoveries there have been: with one more, it begins.
+    pub(super) fn note(&self, recoveries: u64, now: Nanos) {
         if self.recoveries.load(Acquire) != recoveries {
             // Whoever finds the number as it is now must find this too.
             self.until.store(now.saturating_add(crate::engine::time::nanos_of(SETTLING)).0, Release);
             self.recoveries.store(recoveries, Release);
         }
+    }
+
+    /// Whether it has not been long since the last recovery.
+    pub(super) fn is_on(&self, recoveries: u64, now: Nanos) -> bool {
+        self.note(recoveries, now);
         now < Nanos(self.until.load(Relaxed))
     }
 }
