@@ -36,6 +36,7 @@ pub mod room;
 mod secure;
 mod server;
 mod shared;
+mod turn;
 mod upkeep;
 mod watched;
 
@@ -62,6 +63,7 @@ pub use registry::Servers;
 pub use resolve::{Lookup, MAX_ADDRESSES, Resolve, SystemResolver};
 pub use secure::UpstreamTls;
 pub use server::{Load, Open, Server, ServerId, ServerState};
+pub use turn::Turn;
 pub use upkeep::look_after;
 
 use crate::clock::Time;
@@ -111,11 +113,11 @@ impl Sender {
     ///
     /// # Errors
     /// When no answer comes.
-    pub fn try_send(&mut self, request: Request<RequestBody>) -> Going<'_> {
+    pub fn try_send(&mut self, request: Box<Request<RequestBody>>) -> Going<'_> {
         match self {
             Sender::Http1(sender) => Going::Http1(sender.try_send_with(request, RequestBody::own_lines)),
-            // Boxed: the future of a request over HTTP/1 is moved a lot, and must not grow by what this one holds.
-            Sender::Http2(lane) => Going::Http2(Box::pin(lane.send(request))),
+            // Boxed: the future of a request over HTTP/1 must not grow by what this one holds.
+            Sender::Http2(lane) => Going::Http2(Box::pin(lane.send(*request))),
         }
     }
 

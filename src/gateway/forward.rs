@@ -7,7 +7,6 @@ use super::body::{GatewayBody, InFlight, Rest};
 use super::context::{Classified, View};
 use super::exchange::Exchange;
 use super::headers;
-use super::kept::{Kept, Ready};
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, UpstreamFailure};
 use super::rewrite;
@@ -65,7 +64,7 @@ pub fn forward(
     }
     let mut rest = Rest::new(held, exchange);
     rest.upgrade = upgrade;
-    converse(place, Kept::new(Ready(Some(outgoing))), progress, rest, is_refused)
+    converse(place, outgoing, progress, rest, is_refused)
 }
 
 /// Memory for what waits of a body for a slow server: none where it is no more than what its connection holds anyway.
@@ -92,14 +91,14 @@ struct NoRoom;
 /// When the last byte of a request's body came, for requests that have one.
 type Progress = Option<Rc<Cell<Instant>>>;
 
-/// The request as the upstream gets it.
+/// The request as the upstream gets it: in one place from here on, since it is large.
 fn outgoing(
     request: Request<ReadAhead<ClientBody>>,
     place: Option<usize>,
     exchange: &Exchange,
     principal: &Principal,
     room: Option<Charge>,
-) -> (Request<RequestBody>, Progress) {
+) -> (Box<Request<RequestBody>>, Progress) {
     let config = &exchange.view.snapshot.config;
     let (mut parts, body) = request.into_parts();
     let options = exchange.view.snapshot.options(exchange.route);
@@ -113,7 +112,7 @@ fn outgoing(
     let most = longest_body(&config.server).unwrap_or(u64::MAX);
     let body = RequestBody::new(body, client_pace(&config.server, &parts.headers), most, progress.clone());
     let body = body.behind(own).within(room);
-    (Request::from_parts(parts, body), progress)
+    (Box::new(Request::from_parts(parts, body)), progress)
 }
 
 /// How slow a body may come. One of gRPC is a conversation, in which silence is no fault.
@@ -132,7 +131,7 @@ pub(super) fn longest_body(server: &config::Server) -> Option<u64> {
 /// server. A pooled connection that turns out to be closed before anything was written is replaced without further ado.
 fn converse(
     place: Option<usize>,
-    mut ready: Kept<Ready>,
+    mut outgoing: Box<Request<RequestBody>>,
     progress: Progress,
     mut rest: Box<Rest>,
     is_refused: bool,
@@ -144,13 +143,12 @@ fn converse(
             return refused(Refusal::Overloaded, rest);
         }
         let view = Rc::clone(&rest.exchange.view);
-        let mut route = match Route::enter(&view, place, &ready, &mut rest) {
+        let mut route = match Route::enter(&view, place, &outgoing, &mut rest) {
             Ok(route) => route,
             Err(failure) => return refused(Refusal::Upstream(failure), rest),
         };
         if route.tries.wants_body()
-            && let Some(outgoing) = &mut ready.0
-            && let Err(fault) = Box::pin(route.tries.keep_body(outgoing, &rest.exchange.home.shared.budget)).await
+            && let Err(fault) = Box::pin(route.tries.keep_body(&mut outgoing, &rest.exchange.home.shared.budget)).await
         {
             return refused(client_fault(&fault), rest);
         }
@@ -161,8 +159,6 @@ fn converse(
                 Err(failure) => return refused(Refusal::Upstream(failure), rest),
             };
             rest.exchange.sent = Some(rest.exchange.home.now());
-            // It is there: whatever goes on from here puts another one into its place.
-            let Some(outgoing) = ready.0.take() else { return refused(Refusal::Internal, rest) };
             let outcome = tokio::select! {
                 biased;
                 outcome = connection.sender.try_send(outgoing) => Some(outcome),
@@ -182,7 +178,7 @@ fn converse(
                 None => route.after_silence(&connection, now),
             };
             match next {
-                Ok(again) => ready.0 = Some(again),
+                Ok(again) => outgoing = again,
                 Err(refusal) => return refused(refusal, rest),
             }
         }
@@ -203,10 +199,9 @@ impl<'a> Route<'a> {
     fn enter(
         view: &'a Rc<View>,
         place: Option<usize>,
-        ready: &Ready,
+        outgoing: &Request<RequestBody>,
         rest: &mut Rest,
     ) -> Result<Route<'a>, UpstreamFailure> {
-        let outgoing = ready.0.as_ref().ok_or(UpstreamFailure::Unreachable)?;
         let place = place.ok_or(UpstreamFailure::Unreachable)?;
         let group = view.snapshot.upstreams.get(place).ok_or(UpstreamFailure::Unreachable)?;
         let entered = InFlight::enter(view, place, rest.exchange.started);
@@ -255,7 +250,7 @@ impl<'a> Route<'a> {
         response: &Response<UpstreamBody>,
         connection: &Connection,
         now: Nanos,
-    ) -> Option<Request<RequestBody>> {
+    ) -> Option<Box<Request<RequestBody>>> {
         let cause = Cause::of_status(response.status());
         let server = connection.server()?;
         self.group.note(server, cause.is_none(), now);
@@ -273,7 +268,7 @@ impl<'a> Route<'a> {
         failed: Failure<RequestBody>,
         connection: &Connection,
         now: Nanos,
-    ) -> Result<Request<RequestBody>, Refusal> {
+    ) -> Result<Box<Request<RequestBody>>, Refusal> {
         let Failure { unsent, error, written, answered } = failed;
         let refusal = failure(&error);
         let (Refusal::Upstream(_), Some(server)) = (&refusal, connection.server()) else { return Err(refusal) };
@@ -300,7 +295,7 @@ impl<'a> Route<'a> {
     }
 
     /// What to send after a request that got no answer in time.
-    fn after_silence(&mut self, connection: &Connection, now: Nanos) -> Result<Request<RequestBody>, Refusal> {
+    fn after_silence(&mut self, connection: &Connection, now: Nanos) -> Result<Box<Request<RequestBody>>, Refusal> {
         connection.sender.distrust();
         let refusal = Refusal::Upstream(UpstreamFailure::TimedOut);
         let Some(server) = connection.server() else { return Err(refusal) };
@@ -312,9 +307,9 @@ impl<'a> Route<'a> {
         &mut self,
         cause: Cause,
         server: &Server,
-        unsent: Option<Request<RequestBody>>,
+        unsent: Option<Box<Request<RequestBody>>>,
         now: Nanos,
-    ) -> Option<Request<RequestBody>> {
+    ) -> Option<Box<Request<RequestBody>>> {
         // That a server closes what it keeps open says nothing against it.
         if cause != Cause::Stale {
             self.group.note(server, false, now);

@@ -4,8 +4,6 @@
 use super::context::Held;
 use super::exchange::Exchange;
 use crate::engine::RequestClass;
-use crate::upstream::RequestBody;
-use http::Request;
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::thread::LocalKey;
@@ -89,10 +87,7 @@ macro_rules! keep {
     )*};
 }
 
-/// A request as it goes to an upstream, until it is sent.
-pub(super) struct Ready(pub(super) Option<Request<RequestBody>>);
-
-keep!(Exchange, RequestClass, Held, Ready);
+keep!(Exchange, RequestClass, Held);
 
 #[cfg(test)]
 mod tests {

@@ -201,13 +201,13 @@ impl<'a> Tries<'a> {
     }
 
     /// The request once more.
-    pub(super) fn repeat(&self, came_back: Option<Request<RequestBody>>) -> Option<Request<RequestBody>> {
+    pub(super) fn repeat(&self, came_back: Option<Box<Request<RequestBody>>>) -> Option<Box<Request<RequestBody>>> {
         match (&self.spare, came_back) {
             (Spare::None | Spare::Head(_), _) | (Spare::Itself, None) => None,
             (_, Some(request)) => Some(request),
             (Spare::Whole(head, body), None) => {
                 let body = RequestBody::again(body.clone(), self.body_timeout);
-                Some(Request::from_parts(Parts::clone(head), body))
+                Some(Box::new(Request::from_parts(Parts::clone(head), body)))
             }
         }
     }

@@ -27,7 +27,7 @@ pub(super) use spares::Spares;
 
 use super::wire::{Framing as BodyFraming, WireFault, WireLimits};
 use crate::gateway::Peer;
-use crate::upstream::{ClientBody, Inlet, Pace, Tick};
+use crate::upstream::{ClientBody, Inlet, Pace, Tick, Turn};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame};
@@ -96,6 +96,8 @@ pub(super) struct Connection<IO, L> {
     is_last: bool,
     /// Whether the present answer has begun.
     has_begun: bool,
+    /// Whether the present answer was waited for.
+    has_waited: bool,
 }
 
 impl<IO, L> Connection<IO, L>
@@ -114,6 +116,7 @@ where
             leaves,
             is_last: false,
             has_begun: false,
+            has_waited: false,
         }
     }
 
@@ -164,10 +167,15 @@ where
             Ok(built) => built,
             Err(fault) => return Ok(Some(Ended::Refused(fault))),
         };
-        self.has_begun = false;
+        (self.has_begun, self.has_waited) = (false, false);
         let response = {
             let mut future = pin!(service.call(request));
-            poll_fn(|cx| self.poll_beside(cx, &asked, |cx| future.as_mut().poll(cx))).await?
+            poll_fn(|cx| {
+                let polled = self.poll_beside(cx, &asked, |cx| future.as_mut().poll(cx));
+                self.has_waited |= polled.is_pending();
+                polled
+            })
+            .await?
         };
         let Ok(response) = response;
         let stays = self.answer(&mut asked, response).await?;
@@ -195,7 +203,14 @@ where
         if framing != Framing::None {
             poll_fn(|cx| self.poll_stream(cx, asked, &mut framing, body.as_mut())).await?;
         }
-        poll_fn(|cx| self.outflow.poll_flush(&mut self.io, cx)).await.map_err(|_| Gone)?;
+        // What was answered at once comes from nobody who could be kept busy.
+        let mut turn = Turn::new(self.has_waited && self.outflow.is_short());
+        poll_fn(|cx| {
+            ready!(turn.poll(cx));
+            self.outflow.poll_flush(&mut self.io, cx)
+        })
+        .await
+        .map_err(|_| Gone)?;
         self.outflow.finish();
         self.peer.let_go();
         Ok(stays)

@@ -266,7 +266,7 @@ impl Lane {
                 Ok(sent) => sent,
                 Err(error) => {
                     self.retire();
-                    let unsent = Some(Request::from_parts(parts, body));
+                    let unsent = Some(Box::new(Request::from_parts(parts, body)));
                     let error = ExchangeFault::Stream(error);
                     return Err(Box::new(Failure { unsent, error, written: false, answered: false }));
                 }
@@ -280,7 +280,7 @@ impl Lane {
         };
         let written = !matches!(&error, ExchangeFault::Stream(error) if self.is_unprocessed(error, id));
         let answered = matches!(error, ExchangeFault::Malformed(_));
-        let unsent = sending.into_untouched().map(|body| Request::from_parts(parts, body));
+        let unsent = sending.into_untouched().map(|body| Box::new(Request::from_parts(parts, body)));
         Err(Box::new(Failure { unsent, error, written, answered }))
     }
 

@@ -7,7 +7,7 @@ use crate::clock::timer_now;
 use crate::server::wire::{Framing, Part, Scanner, Step, WireFault, WireLimits};
 use crate::upstream::Inlet;
 use crate::upstream::room::{self, ROOM_BYTES};
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use std::future::Future;
 use std::io;
 use std::ops::Range;
@@ -76,25 +76,26 @@ impl Intake {
     where
         IO: AsyncRead + Unpin,
     {
+        if self.held.is_empty() {
+            if leaves {
+                return Poll::Ready(Next::End);
+            }
+            if let Some(next) = ready!(self.poll_fresh(io, cx)) {
+                return Poll::Ready(next);
+            }
+        }
         loop {
-            if self.held.is_empty() {
-                if leaves {
-                    return Poll::Ready(Next::End);
+            match self.scanner.step(&self.held, &mut |_| {}) {
+                Ok(Some(Step { length, part: Part::Head(framing) })) => {
+                    self.head_timer = None;
+                    return Poll::Ready(Next::Head(self.take_head(length), framing));
                 }
-            } else {
-                match self.scanner.step(&self.held, &mut |_| {}) {
-                    Ok(Some(Step { length, part: Part::Head(framing) })) => {
-                        self.head_timer = None;
-                        return Poll::Ready(Next::Head(self.take_head(length), framing));
-                    }
-                    Ok(_) => {}
-                    Err(bad) => return Poll::Ready(Next::Bad(bad.fault)),
-                }
+                Ok(_) => {}
+                Err(bad) => return Poll::Ready(Next::Bad(bad.fault)),
             }
             match self.poll_fill(io, cx, READ_BYTES) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Next::End),
                 Poll::Ready(Ok(_)) => {}
-                Poll::Pending if self.held.is_empty() => return Poll::Pending,
                 // Others need its place, or its time is up.
                 Poll::Pending if leaves => return Poll::Ready(Next::Bad(WireFault::HeadTimedOut)),
                 Poll::Pending if !self.hold_apart() => return Poll::Ready(Next::Bad(WireFault::Overloaded)),
@@ -104,6 +105,34 @@ impl Intake {
                 }
             }
         }
+    }
+
+    /// Reads where nothing is held. A head that came whole, as most do, is looked at where it was read; nothing when it did not:
+    /// then what came is held.
+    fn poll_fresh<IO>(&mut self, io: &mut IO, cx: &mut Context<'_>) -> Poll<Option<Next>>
+    where
+        IO: AsyncRead + Unpin,
+    {
+        let (scanner, mut next) = (&mut self.scanner, None);
+        let (polled, held) = room::with_room(READ_BYTES, |room| {
+            let polled = pin!(io.read_buf(room)).poll(cx);
+            if let Poll::Ready(Ok(1..)) = polled {
+                match scanner.step(room, &mut |_| {}) {
+                    Ok(Some(Step { length, part: Part::Head(framing) })) => {
+                        next = Some(Next::Head(room::apart(room.get(..length).unwrap_or_default()), framing));
+                        room.advance(length);
+                    }
+                    Ok(_) => {}
+                    Err(bad) => next = Some(Next::Bad(bad.fault)),
+                }
+            }
+            polled
+        });
+        self.held = held;
+        Poll::Ready(match ready!(polled) {
+            Ok(1..) => next,
+            Ok(0) | Err(_) => Some(Next::End),
+        })
     }
 
     /// Puts the next piece of the body, or its end, into `inlet`, which must have room and be open.

@@ -78,6 +78,11 @@ impl Outflow {
         !self.long.is_empty() || !self.tail.is_empty() || self.buffer.len() - self.sent >= GATHERED_BYTES
     }
 
+    /// Whether all of it is in memory of its own, so that it may wait.
+    pub(super) fn is_short(&self) -> bool {
+        self.long.is_empty()
+    }
+
     /// Whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
         self.sent == self.buffer.len() && self.long.is_empty() && self.tail.is_empty()

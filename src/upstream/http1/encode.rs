@@ -1,8 +1,7 @@
 //! The head of a request, as bytes. Its framing is made here, whatever its fields say.
 
-use http::Method;
 use http::header::{self, HeaderMap, HeaderName};
-use http::request::Parts;
+use http::{Method, Request};
 
 /// How a request's body is framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,14 +15,14 @@ pub(super) enum Coding {
 }
 
 /// Appends a request's head, with `further` lines of fields behind its own.
-pub(super) fn head(out: &mut Vec<u8>, parts: &Parts, further: &[u8], coding: Coding) {
-    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-    out.extend_from_slice(parts.method.as_str().as_bytes());
+pub(super) fn head<B>(out: &mut Vec<u8>, request: &Request<B>, further: &[u8], coding: Coding) {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    out.extend_from_slice(request.method().as_str().as_bytes());
     // A query may come without a path.
     out.extend_from_slice(if target.starts_with('/') { b" " } else { b" /" });
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
-    for (name, value) in &parts.headers {
+    for (name, value) in request.headers() {
         if *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING {
             field(out, name, value.as_bytes());
         }
@@ -32,16 +31,16 @@ pub(super) fn head(out: &mut Vec<u8>, parts: &Parts, further: &[u8], coding: Cod
     match coding {
         Coding::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         Coding::Length(length) => content_length(out, length),
-        Coding::Empty if says_empty(parts) => content_length(out, 0),
+        Coding::Empty if says_empty(request) => content_length(out, 0),
         Coding::Empty => {}
     }
     out.extend_from_slice(b"\r\n");
 }
 
 /// Whether a request without a body says so: where its client did, and where servers ask for a length (RFC 9110 §8.6).
-fn says_empty(parts: &Parts) -> bool {
-    matches!(parts.method, Method::POST | Method::PUT | Method::PATCH)
-        || parts.headers.contains_key(header::CONTENT_LENGTH)
+fn says_empty<B>(request: &Request<B>) -> bool {
+    matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH)
+        || request.headers().contains_key(header::CONTENT_LENGTH)
 }
 
 /// Appends a chunk's size line.

@@ -66,7 +66,7 @@ pub enum Malformed {
 #[derive(Debug)]
 pub struct Failure<B> {
     /// The request, where nothing has been taken of its body: only then can it be sent again.
-    pub unsent: Option<Request<B>>,
+    pub unsent: Option<Box<Request<B>>>,
     /// What went wrong.
     pub error: ExchangeFault,
     /// Whether the server may have got any byte of the request.

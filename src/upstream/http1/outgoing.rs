@@ -3,7 +3,7 @@
 use super::stream::Stream;
 use crate::upstream::room;
 use bytes::{Buf, Bytes};
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,11 +13,12 @@ use tokio::io::AsyncWrite;
 const COPIED_BYTES: usize = 2 * 1024;
 /// Bytes put together before they are written.
 const GATHERED_BYTES: usize = 16 * 1024;
+/// Buffers kept for a thread: as many as there are requests that [wait for their turn](crate::upstream::Turn) at a time, mostly.
+const MAX_KEPT: usize = 64;
 
 thread_local! {
-    /// The buffer of the last request that has been written: most are written at once, so that one is enough for a thread and
-    /// idle connections need none.
-    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// Buffers of requests that have been written: idle connections need none.
+    static SPARES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What has been encoded and not written yet.
@@ -41,7 +42,7 @@ impl Outgoing {
     /// Where short pieces are appended. Nothing may be appended behind a long piece: see [`Outgoing::has_room`].
     pub(super) fn gathered(&mut self) -> &mut Vec<u8> {
         if self.gathered.capacity() == 0 {
-            self.gathered = SPARE.take();
+            self.gathered = SPARES.with_borrow_mut(Vec::pop).unwrap_or_default();
         }
         &mut self.gathered
     }
@@ -51,13 +52,23 @@ impl Outgoing {
         self.at = 0;
         self.gathered.clear();
         if (1..=2 * GATHERED_BYTES).contains(&self.gathered.capacity()) {
-            SPARE.set(std::mem::take(&mut self.gathered));
+            let buffer = std::mem::take(&mut self.gathered);
+            SPARES.with_borrow_mut(|spares| {
+                if spares.len() < MAX_KEPT {
+                    spares.push(buffer);
+                }
+            });
         }
     }
 
     /// Whether more may be put behind what there is.
     pub(super) fn has_room(&self) -> bool {
         self.long.is_empty() && self.tail.is_empty() && self.gathered.len() - self.at < GATHERED_BYTES
+    }
+
+    /// Whether all of it is in memory of its own, so that it may wait.
+    pub(super) fn is_short(&self) -> bool {
+        self.long.is_empty()
     }
 
     /// Puts a piece and what ends it behind what there is.

@@ -8,7 +8,6 @@ use super::stream::Stream;
 use super::upload::{Rest, Upload};
 use crate::upstream::BodyFault;
 use bytes::Bytes;
-use http::request::Parts;
 use http::{Request, Response, Uri};
 use std::cell::RefCell;
 use std::future::Future;
@@ -30,21 +29,21 @@ impl Sender {
 
     /// Sends a request and waits for the head of its answer. Dropped before it is ready, it leaves a connection that is not
     /// ready and never will be.
-    pub fn try_send<B>(&mut self, request: Request<B>) -> Sending<'_, B>
+    pub fn try_send<B>(&mut self, request: impl Into<Box<Request<B>>>) -> Sending<'_, B>
     where
         B: http_body::Body<Data = Bytes, Error = BodyFault> + Unpin,
     {
-        self.try_send_with(request, |_| b"")
+        self.try_send_with(request.into(), |_| b"")
     }
 
     /// The same with further fields for its head, whole lines, which it carries along with its body.
-    pub fn try_send_with<B>(&mut self, request: Request<B>, further: fn(&B) -> &[u8]) -> Sending<'_, B>
+    pub fn try_send_with<B>(&mut self, request: Box<Request<B>>, further: fn(&B) -> &[u8]) -> Sending<'_, B>
     where
         B: http_body::Body<Data = Bytes, Error = BodyFault> + Unpin,
     {
-        let (parts, body) = request.into_parts();
-        let asked = Asked::new(&parts.method, &parts.headers);
-        let exchange = Exchange { parts, further, upload: Upload::new(body), refused: None };
+        let asked = Asked::new(request.method(), request.headers());
+        let upload = Upload::new(request.body());
+        let exchange = Exchange { request, further, upload, refused: None };
         Sending { link: &self.link, exchange: Some(exchange), asked, search: HeadSearch::default(), has_begun: false }
     }
 
@@ -80,9 +79,10 @@ impl Sender {
 
 /// A request and how far it is.
 struct Exchange<B> {
-    parts: Parts,
+    /// Its fields make room for the answer's once they are written.
+    request: Box<Request<B>>,
     further: fn(&B) -> &[u8],
-    upload: Upload<B>,
+    upload: Upload,
     /// Why the server takes no more of it. It may have answered before that.
     refused: Option<ExchangeFault>,
 }
@@ -112,7 +112,7 @@ where
                 if !this.has_begun {
                     this.has_begun = true;
                     link.begin();
-                    exchange.upload.begin(&exchange.parts, exchange.further);
+                    exchange.upload.begin(&exchange.request, exchange.further);
                 }
                 ready!(exchange.poll(&mut link, cx, this.asked, &mut this.search))
             }
@@ -122,7 +122,7 @@ where
         Poll::Ready(match outcome {
             Ok(answer) => {
                 drop(link);
-                Ok(respond(this.link, answer, exchange.upload, exchange.refused.is_some()))
+                Ok(exchange.respond(this.link, answer))
             }
             Err(error) => {
                 link.close();
@@ -145,28 +145,30 @@ where
         search: &mut HeadSearch,
     ) -> Poll<Result<Response<Head>, ExchangeFault>> {
         if !self.upload.is_done && self.refused.is_none() {
-            match self.upload.poll(link.stream(), cx) {
+            match self.upload.poll(self.request.body_mut(), link.stream(), cx) {
                 Poll::Ready(Ok(())) => link.upload_ended(true),
                 Poll::Ready(Err(error @ ExchangeFault::Io(_))) if self.upload.outgoing.began => {
                     link.upload_ended(false);
                     self.refused = Some(error);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {}
+                Poll::Pending if self.upload.has_its_turn() => {}
+                // The server has not heard of the request.
+                Poll::Pending => return Poll::Pending,
             }
             if self.upload.is_begun {
                 // Nobody can be given the request back any more, and its head shares memory with much else.
-                self.parts.headers.clear();
-                self.parts.uri = Uri::default();
+                self.request.headers_mut().clear();
+                *self.request.uri_mut() = Uri::default();
             }
         }
         // An answer's fields go where the request's were, once it has come: there is room for them already.
-        let outcome = ready!(link.poll_head(cx, asked, search, &mut self.parts.headers));
+        let outcome = ready!(link.poll_head(cx, asked, search, self.request.headers_mut()));
         Poll::Ready(match (outcome, &mut self.refused) {
             (Ok(head), _) => {
                 let mut answer = Response::new(head);
                 *answer.status_mut() = head.status;
-                *answer.headers_mut() = std::mem::take(&mut self.parts.headers);
+                *answer.headers_mut() = std::mem::take(self.request.headers_mut());
                 Ok(answer)
             }
             (Err(error), refused) => Err(refused.take().unwrap_or(error)),
@@ -174,21 +176,21 @@ where
     }
 
     fn fail(self, error: ExchangeFault, answered: bool) -> Box<Failure<B>> {
-        let Exchange { parts, upload, .. } = self;
+        let Exchange { request, upload, .. } = self;
         let written = upload.outgoing.began;
-        let unsent = (!upload.is_begun && !answered).then(|| Request::from_parts(parts, upload.body));
+        let unsent = (!upload.is_begun && !answered).then_some(request);
         Box::new(Failure { unsent, error, written, answered })
     }
-}
 
-/// The answer with its body, which reads on. What is left of the request goes on by itself.
-fn respond<B>(link: &Rc<RefCell<Link>>, answer: Response<Head>, upload: Upload<B>, is_refused: bool) -> Response<Body>
-where
-    B: http_body::Body<Data = Bytes, Error = BodyFault> + Unpin + 'static,
-{
-    if !upload.is_done && !is_refused {
-        let task = tokio::task::spawn_local(Rest::new(Rc::downgrade(link), upload));
-        link.borrow_mut().upload_goes_on(task.abort_handle());
+    /// The answer with its body, which reads on. What is left of the request goes on by itself.
+    fn respond(self, link: &Rc<RefCell<Link>>, answer: Response<Head>) -> Response<Body>
+    where
+        B: 'static,
+    {
+        if !self.upload.is_done && self.refused.is_none() {
+            let task = tokio::task::spawn_local(Rest::new(Rc::downgrade(link), self.request, self.upload));
+            link.borrow_mut().upload_goes_on(task.abort_handle());
+        }
+        answer.map(|head| Body::new(link, head.framing))
     }
-    answer.map(|head| Body::new(link, head.framing))
 }

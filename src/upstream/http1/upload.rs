@@ -5,9 +5,9 @@ use super::fault::ExchangeFault;
 use super::link::Link;
 use super::outgoing::Outgoing;
 use super::stream::Stream;
-use crate::upstream::BodyFault;
+use crate::upstream::{BodyFault, Turn};
 use bytes::Bytes;
-use http::request::Parts;
+use http::Request;
 use http_body::{Body, Frame};
 use std::cell::RefCell;
 use std::future::Future;
@@ -16,8 +16,7 @@ use std::rc::Weak;
 use std::task::{Context, Poll, ready};
 
 /// What is left to write of a request.
-pub(super) struct Upload<B> {
-    pub(super) body: B,
+pub(super) struct Upload {
     coding: Coding,
     pub(super) outgoing: Outgoing,
     /// Whether anything was taken of the body.
@@ -26,11 +25,13 @@ pub(super) struct Upload<B> {
     is_encoded: bool,
     /// All is written.
     pub(super) is_done: bool,
+    /// Before the first write.
+    turn: Turn,
 }
 
-impl<B: Body<Data = Bytes, Error = BodyFault> + Unpin> Upload<B> {
-    /// A request of which nothing has been written. Its head is encoded by [`Upload::begin`].
-    pub(super) fn new(body: B) -> Upload<B> {
+impl Upload {
+    /// A request with this body, of which nothing has been written. Its head is encoded by [`Upload::begin`].
+    pub(super) fn new<B: Body>(body: &B) -> Upload {
         let coding = match body.size_hint().exact() {
             _ if body.is_end_stream() => Coding::Empty,
             Some(0) => Coding::Empty,
@@ -38,25 +39,44 @@ impl<B: Body<Data = Bytes, Error = BodyFault> + Unpin> Upload<B> {
             None => Coding::Chunked,
         };
         let is_encoded = coding == Coding::Empty;
-        Upload { body, coding, outgoing: Outgoing::new(), is_begun: false, is_encoded, is_done: false }
+        Upload { coding, outgoing: Outgoing::new(), is_begun: false, is_encoded, is_done: false, turn: Turn::new(true) }
     }
 
     /// Encodes the head, with the lines that come along with the body.
-    pub(super) fn begin(&mut self, parts: &Parts, further: fn(&B) -> &[u8]) {
-        encode::head(self.outgoing.gathered(), parts, further(&self.body), self.coding);
+    pub(super) fn begin<B>(&mut self, request: &Request<B>, further: fn(&B) -> &[u8]) {
+        encode::head(self.outgoing.gathered(), request, further(request.body()), self.coding);
+    }
+
+    /// Whether it has begun to write, or may.
+    pub(super) fn has_its_turn(&self) -> bool {
+        self.turn.has_come()
     }
 
     /// Writes on until all is written.
-    pub(super) fn poll(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<Result<(), ExchangeFault>> {
+    pub(super) fn poll<B>(
+        &mut self,
+        body: &mut B,
+        stream: &mut Stream,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), ExchangeFault>>
+    where
+        B: Body<Data = Bytes, Error = BodyFault> + Unpin,
+    {
         loop {
             // As much as there is at once, so that a short body goes out with its head.
             let mut waits = false;
             while !self.is_encoded && !waits && self.outgoing.has_room() {
                 self.is_begun = true;
-                match Pin::new(&mut self.body).poll_frame(cx) {
-                    Poll::Ready(frame) => self.encode(frame.transpose().map_err(ExchangeFault::Request)?)?,
+                match Pin::new(&mut *body).poll_frame(cx) {
+                    Poll::Ready(frame) => {
+                        let frame = frame.transpose().map_err(ExchangeFault::Request)?;
+                        self.encode(frame, body.is_end_stream())?;
+                    }
                     Poll::Pending => waits = true,
                 }
+            }
+            if self.outgoing.is_short() {
+                ready!(self.turn.poll(cx));
             }
             ready!(self.outgoing.poll_write(stream, cx)).map_err(ExchangeFault::Io)?;
             if self.is_encoded {
@@ -69,9 +89,10 @@ impl<B: Body<Data = Bytes, Error = BodyFault> + Unpin> Upload<B> {
         }
     }
 
-    fn encode(&mut self, frame: Option<Frame<Bytes>>) -> Result<(), ExchangeFault> {
+    /// Puts a frame of the body, or its end, behind what there is. `ends`: nothing comes after it.
+    fn encode(&mut self, frame: Option<Frame<Bytes>>, ends: bool) -> Result<(), ExchangeFault> {
         let trailers = match frame.map(Frame::into_data) {
-            Some(Ok(data)) => return self.encode_data(data),
+            Some(Ok(data)) => return self.encode_data(data, ends),
             Some(Err(frame)) => frame.into_trailers().ok(),
             None => None,
         };
@@ -84,7 +105,7 @@ impl<B: Body<Data = Bytes, Error = BodyFault> + Unpin> Upload<B> {
         Ok(())
     }
 
-    fn encode_data(&mut self, data: Bytes) -> Result<(), ExchangeFault> {
+    fn encode_data(&mut self, data: Bytes, ends: bool) -> Result<(), ExchangeFault> {
         if data.is_empty() {
             return Ok(());
         }
@@ -93,8 +114,8 @@ impl<B: Body<Data = Bytes, Error = BodyFault> + Unpin> Upload<B> {
                 encode::chunk_size(self.outgoing.gathered(), data.len());
                 self.outgoing.push(data, b"\r\n");
                 // Its end goes out with it, where it is known.
-                if self.body.is_end_stream() && self.outgoing.has_room() {
-                    return self.encode(None);
+                if ends && self.outgoing.has_room() {
+                    return self.encode(None, ends);
                 }
             }
             Coding::Length(left) => {
@@ -113,12 +134,13 @@ impl<B: Body<Data = Bytes, Error = BodyFault> + Unpin> Upload<B> {
 pub(super) struct Rest<B> {
     /// Gone when the exchange is given up: then this ends too.
     link: Weak<RefCell<Link>>,
-    upload: Upload<B>,
+    request: Box<Request<B>>,
+    upload: Upload,
 }
 
 impl<B> Rest<B> {
-    pub(super) fn new(link: Weak<RefCell<Link>>, upload: Upload<B>) -> Rest<B> {
-        Rest { link, upload }
+    pub(super) fn new(link: Weak<RefCell<Link>>, request: Box<Request<B>>, upload: Upload) -> Rest<B> {
+        Rest { link, request, upload }
     }
 }
 
@@ -126,12 +148,13 @@ impl<B: Body<Data = Bytes, Error = BodyFault> + Unpin> Future for Rest<B> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(link) = self.link.upgrade() else { return Poll::Ready(()) };
+        let this = &mut *self;
+        let Some(link) = this.link.upgrade() else { return Poll::Ready(()) };
         let mut link = link.borrow_mut();
         if link.is_closed() {
             return Poll::Ready(());
         }
-        match ready!(self.upload.poll(link.stream(), cx)) {
+        match ready!(this.upload.poll(this.request.body_mut(), link.stream(), cx)) {
             Ok(()) => link.upload_ended(true),
             // The server takes no more: what it has answered may be whole all the same.
             Err(ExchangeFault::Io(error)) => {

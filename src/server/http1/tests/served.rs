@@ -239,6 +239,35 @@ proptest! {
     }
 }
 
+/// Polls once.
+async fn is_ready<F: Future>(mut future: Pin<&mut F>) -> bool {
+    poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await
+}
+
+/// Whether the client has an answer after each poll of its connection, from the one on that can answer.
+async fn answered_in_turn(permits: usize) -> [bool; 2] {
+    let (mut client, server) = duplex(1024);
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let seen = Seen::with_permits(permits);
+    let mut serving = pin!(serve(server, Rc::clone(&seen)));
+    if permits == 0 {
+        assert!(!is_ready(serving.as_mut()).await && seen.calls.get() == 1);
+        seen.gate.add_permits(1);
+    }
+    let mut answered = [false; 2];
+    for has_come in &mut answered {
+        assert!(!is_ready(serving.as_mut()).await && seen.finished.get() == 1);
+        *has_come = is_ready(pin!(client.read(&mut [0; 1024]))).await;
+    }
+    answered
+}
+
+#[tokio::test]
+async fn an_answer_that_was_waited_for_lets_others_go_first() {
+    assert_eq!(answered_in_turn(1).await, [true, false], "a refusal goes at once");
+    assert_eq!(answered_in_turn(0).await, [false, true]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_head_that_never_becomes_whole_is_given_up() {
     let local = tokio::task::LocalSet::new();

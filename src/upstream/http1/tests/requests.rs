@@ -5,7 +5,9 @@ use crate::upstream::http1::Sender;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request};
 use http_body::Body;
-use std::pin::Pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 const FINE: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -47,6 +49,25 @@ fn a_request_is_written_at_once_with_framing_of_its_own() {
     }
     let bare_query = Request::get("http://api.test?x=1").body(Steps::none()).unwrap();
     assert!(written(bare_query, usize::MAX).0.starts_with("GET /?x=1 HTTP/1.1\r\n"));
+}
+
+/// What has been written after each of the first two polls.
+fn written_in_turn(request: Request<Steps>) -> [usize; 2] {
+    let script = Script::new([FINE], After::Silence).patience(10);
+    let (seen, mut sender) = (script.seen(), script.sender());
+    let mut sending = pin!(sender.try_send(request));
+    [(); 2].map(|()| {
+        let _ = sending.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        seen.writes()
+    })
+}
+
+#[test]
+fn what_is_short_lets_others_go_first_and_what_is_long_keeps_nobodys_room() {
+    assert_eq!(written_in_turn(bare("GET")), [0, 1]);
+    assert_eq!(written_in_turn(post(&[], Steps::text("amount=1"))), [0, 1]);
+    let long = Steps::new(Some(5_000), [Step::Data(Bytes::from(vec![b'x'; 5_000]))]);
+    assert_eq!(written_in_turn(post(&[], long)), [1, 1]);
 }
 
 #[test]
