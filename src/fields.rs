@@ -1,7 +1,7 @@
 //! FLOOR 1: the header fields that mean something to a gateway, by what they do. One list each, for all who refuse, remove or
 //! set such fields.
 
-use http::header::{self, HeaderName};
+use http::header::{self, HeaderMap, HeaderName};
 
 /// Fields that decide something: two of one are a disagreement waiting to happen between two readers, so they are refused.
 pub const DECIDING: [HeaderName; 7] = [
@@ -30,6 +30,19 @@ const OVERRIDING: [&str; 5] =
 
 /// What the gateway says of a request, beside the families `x-forwarded-` and `tollgate-`.
 const SAID_HERE: [&str; 5] = ["via", "forwarded", "request-id", "traceparent", "tracestate"];
+
+/// Said of one message only.
+const ONCE: [&str; 4] = ["request-id", "x-request-id", "traceparent", "idempotency-key"];
+
+/// Keeps fields whose values never come again out of the tables of a connection over HTTP/2 (RFC 7541 §6.2.3). There they would
+/// push out what does come again, and each new one would be compared with all that came before it.
+pub fn keep_out_of_tables(headers: &mut HeaderMap) {
+    for (name, value) in headers {
+        if ONCE.contains(&name.as_str()) {
+            value.set_sensitive(true);
+        }
+    }
+}
 
 /// Whether a client's field never goes on as it is.
 #[must_use]
@@ -134,6 +147,16 @@ pub fn untouchable(name: &HeaderName, change: Change) -> Option<Untouchable> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_once_is_kept_out_of_tables() {
+        let names = ["request-id", "date", "x-request-id", "traceparent", "tracestate", "idempotency-key", "x-id"];
+        let value = header::HeaderValue::from_static("1");
+        let mut headers: HeaderMap = names.iter().map(|name| (name.parse().unwrap(), value.clone())).collect();
+        keep_out_of_tables(&mut headers);
+        let kept_out = names.map(|name| headers.get(name).is_some_and(header::HeaderValue::is_sensitive));
+        assert_eq!(kept_out, [true, false, true, true, false, true, false]);
+    }
 
     #[test]
     fn every_field_that_decides_or_frames_is_untouchable_in_every_spelling() {

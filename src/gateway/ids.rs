@@ -102,10 +102,20 @@ pub fn random_seed() -> Seed {
     Seed([half(0..8), half(8..16)])
 }
 
+/// The two digits of every byte.
+const HEX: [[u8; 2]; 256] = {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let (mut pairs, mut byte) = ([[0; 2]; 256], 0);
+    while byte < pairs.len() {
+        pairs[byte] = [DIGITS[byte >> 4], DIGITS[byte & 15]];
+        byte += 1;
+    }
+    pairs
+};
+
 fn hex(text: &mut [u8], bytes: &[u8]) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
-        pair.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        pair.copy_from_slice(&HEX[usize::from(*byte)]);
     }
 }
 
@@ -123,6 +133,15 @@ mod tests {
             let text = id.to_str().unwrap();
             assert!(text.len() == 18 && text.starts_with("req_"), "{text}");
             assert!(text[4..].bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        }
+    }
+
+    #[test]
+    fn every_byte_has_its_digits() {
+        for byte in 0..=u8::MAX {
+            let mut text = [0; 2];
+            hex(&mut text, &[byte]);
+            assert_eq!(text, *format!("{byte:02x}").as_bytes());
         }
     }
 

@@ -13,6 +13,7 @@ use super::{MAX_HEAD_BYTES, MAX_HEADERS, RequestBody};
 use crate::clock::Time;
 use crate::config::Scheme;
 use crate::engine::{Clock, Nanos};
+use crate::fields;
 use crate::wire_fault::WireFault;
 use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
@@ -299,6 +300,7 @@ fn head(parts: &http::request::Parts, own: &OwnFields, scheme: Scheme) -> Reques
     *head.version_mut() = Version::HTTP_2;
     *head.headers_mut() = parts.headers.clone();
     own.add_to(head.headers_mut());
+    fields::keep_out_of_tables(head.headers_mut());
     // No other protocol can be asked for here, so the request is what it is without.
     for name in [header::CONNECTION, header::UPGRADE] {
         head.headers_mut().remove(name);

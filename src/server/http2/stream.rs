@@ -3,6 +3,7 @@
 use super::{grpc, head};
 use crate::budget::Charge;
 use crate::config::Server;
+use crate::fields;
 use crate::gateway::context::RequestLabels;
 use crate::gateway::headers::REQUEST_ID;
 use crate::gateway::{GatewayBody, Home, words};
@@ -236,6 +237,7 @@ async fn send<S>(
 ) -> Option<Pipe<GatewayBody>> {
     let length = response.body().size_hint().exact();
     head::finish(&mut response, length, || date(desk));
+    fields::keep_out_of_tables(response.headers_mut());
     let (parts, body) = response.into_parts();
     let has_body = !(is_head || head::is_bodiless(parts.status) || body.is_end_stream());
     let Ok(stream) = respond.send_response(Response::from_parts(parts, ()), !has_body) else {
