@@ -5,12 +5,16 @@
 //! still has missed its turn; it is told as late and replayed at the moment that the replay has come to.
 
 use std::collections::VecDeque;
+use std::hint::black_box;
 
 /// How much longer a request may take than one that began after it and stands before it in the log, in nanoseconds. Longer than
 /// the gateway's default `response_timeout`.
 pub const WINDOW_NS: u64 = 120 * 1_000_000_000;
 /// Requests that are held back.
 pub const MOST: usize = 131_072;
+/// Requests that are looked at together before the first of them is handed on: by then they have left the core's caches, and
+/// one after the other each would be waited for.
+const TOGETHER: usize = 16;
 
 /// Holds requests back. Those of one moment keep the order of the log.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub struct Order<T> {
     log_at: u64,
     /// What was handed on last, or is about to be.
     passed: u64,
+    /// So many of those that come next were looked at.
+    at_hand: usize,
     most: usize,
 }
 
@@ -36,6 +42,7 @@ impl<T> Order<T> {
             vacant: Vec::new(),
             log_at: 0,
             passed: 0,
+            at_hand: 0,
             most: most.max(1),
         }
     }
@@ -78,10 +85,22 @@ impl<T> Order<T> {
 
     /// The next one, and the moment it counts as having begun.
     pub fn pop(&mut self) -> Option<(u64, T)> {
+        if self.at_hand == 0 {
+            self.at_hand = self.look_ahead();
+        }
         let (at, place) = self.ready.pop_front()?;
+        self.at_hand -= 1;
         let item = self.items.get_mut(place as usize)?.take()?;
         self.vacant.push(place);
         Some((at, item))
+    }
+
+    /// Has those that come next at hand, at least one where there is one; answers how many.
+    fn look_ahead(&self) -> usize {
+        let next = self.ready.iter().take(TOGETHER);
+        let held = |&(_, place): &(u64, u32)| self.items.get(place as usize).is_some_and(Option::is_some);
+        black_box(next.clone().filter(|&next| held(next)).count());
+        next.len()
     }
 
     /// Sorting pays when about half of what waits can go.
@@ -160,6 +179,25 @@ mod tests {
         let (out, late) = ordered(100, &requests);
         assert_eq!((out.len(), late), (301, 1));
         assert!(out.contains(&7));
+    }
+
+    #[test]
+    fn what_was_looked_at_ahead_is_handed_on_and_nothing_else() {
+        let mut order = Order::new(40);
+        let mut out = Vec::new();
+        for at in 0..1_000 {
+            order.push(at, at, at);
+            // Never all that is ready, so that what was looked at is left over when more is put in order.
+            let ready = order.ready.len();
+            if order.is_ready() && ready % 7 != 3 {
+                out.extend(order.pop().map(|(_, item)| item));
+            }
+            assert!(order.at_hand <= order.ready.len(), "{} of {}", order.at_hand, order.ready.len());
+        }
+        order.end();
+        out.extend(std::iter::from_fn(|| order.pop().map(|(_, item)| item)));
+        assert_eq!(out, (0..1_000).collect::<Vec<_>>());
+        assert_eq!((order.at_hand, order.pop()), (0, None));
     }
 
     #[test]
