@@ -169,7 +169,7 @@ impl<'c> Simulation<'c> {
             return Then::GivenUp;
         }
         let endpoint = self.config.endpoints.get(class.endpoint.0 as usize);
-        let succeeds = arrival.was_refused || (200..300).contains(&arrival.status);
+        let succeeds = arrival.was_refused || arrival.succeeded;
         match endpoint.is_some_and(|endpoint| endpoint.transaction) && succeeds {
             true => Then::Earns(Box::new(*class)),
             false => Then::Nothing,
