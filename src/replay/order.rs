@@ -12,8 +12,8 @@ use std::hint::black_box;
 pub const WINDOW_NS: u64 = 120 * 1_000_000_000;
 /// Requests that are held back.
 pub const MOST: usize = 131_072;
-/// Requests that are looked at together before the first of them is handed on: by then they have left the core's caches, and
-/// one after the other each would be waited for.
+/// Requests that are looked at together before the first of them is handed on, and places before the first of them is filled: by then
+/// they have left the core's caches, and one after the other each would be waited for.
 const TOGETHER: usize = 16;
 
 /// Holds requests back. Those of one moment keep the order of the log.
@@ -29,6 +29,8 @@ pub struct Order<T> {
     passed: u64,
     /// So many of those that come next were looked at.
     at_hand: usize,
+    /// So many of the vacant places that are filled next were looked at, or were left just now.
+    vacant_at_hand: usize,
     most: usize,
 }
 
@@ -43,6 +45,7 @@ impl<T> Order<T> {
             log_at: 0,
             passed: 0,
             at_hand: 0,
+            vacant_at_hand: 0,
             most: most.max(1),
         }
     }
@@ -51,6 +54,10 @@ impl<T> Order<T> {
     /// began at the last moment handed on.
     pub fn push(&mut self, at: u64, written: u64, item: T) -> bool {
         self.log_at = self.log_at.max(written).max(at);
+        if self.vacant_at_hand == 0 {
+            self.vacant_at_hand = self.look_at(self.vacant.iter().rev().copied());
+        }
+        self.vacant_at_hand = self.vacant_at_hand.saturating_sub(1);
         let place = match self.vacant.pop() {
             Some(place) => place,
             None => {
@@ -86,7 +93,7 @@ impl<T> Order<T> {
     /// The next one, and the moment it counts as having begun.
     pub fn pop(&mut self) -> Option<(u64, T)> {
         if self.at_hand == 0 {
-            self.at_hand = self.look_ahead();
+            self.at_hand = self.look_at(self.ready.iter().map(|&(_, place)| place));
         }
         let (at, place) = self.ready.pop_front()?;
         self.at_hand -= 1;
@@ -95,12 +102,13 @@ impl<T> Order<T> {
         Some((at, item))
     }
 
-    /// Has those that come next at hand, at least one where there is one; answers how many.
-    fn look_ahead(&self) -> usize {
-        let next = self.ready.iter().take(TOGETHER);
-        let held = |&(_, place): &(u64, u32)| self.items.get(place as usize).is_some_and(Option::is_some);
-        black_box(next.clone().filter(|&next| held(next)).count());
-        next.len()
+    /// Has the first of these places at hand, at least one where there is one; answers how many.
+    fn look_at(&self, places: impl ExactSizeIterator<Item = u32>) -> usize {
+        let places = places.take(TOGETHER);
+        let count = places.len();
+        let is_held = |&place: &u32| self.items.get(place as usize).is_some_and(Option::is_some);
+        black_box(places.filter(is_held).count());
+        count
     }
 
     /// Sorting pays when about half of what waits can go.
@@ -193,6 +201,7 @@ mod tests {
                 out.extend(order.pop().map(|(_, item)| item));
             }
             assert!(order.at_hand <= order.ready.len(), "{} of {}", order.at_hand, order.ready.len());
+            assert!(order.vacant_at_hand < TOGETHER, "{}", order.vacant_at_hand);
         }
         order.end();
         out.extend(std::iter::from_fn(|| order.pop().map(|(_, item)| item)));
