@@ -114,12 +114,16 @@ impl Node {
         &mut self.statics[before].1
     }
 
-    /// The static children that are `piece`, in whatever case: none or one, hardly ever more.
-    fn variants<'n>(&'n self, piece: &Piece<'_>) -> impl Iterator<Item = &'n (Box<[u8]>, Node)> + Clone {
+    /// The static children that are `piece`, in whatever case, each with whether it is so to the letter: none or one, hardly
+    /// ever more.
+    fn variants<'n>(&'n self, piece: &Piece<'_>) -> impl Iterator<Item = (bool, &'n Node)> + Clone {
         let fold = piece.fold();
         let start = self.folds.partition_point(|&known| known < fold);
         let same = self.folds.iter().zip(&self.statics).skip(start).take_while(move |&(&known, _)| known == fold);
-        same.map(|(_, child)| child).filter(|(name, _)| piece.is_in_any_case(name))
+        same.filter_map(|(_, (name, child))| {
+            let to_the_letter = piece.is(name);
+            (to_the_letter || piece.is_in_any_case(name)).then_some((to_the_letter, child))
+        })
     }
 
     fn end(&self, method: &Method) -> Option<EndpointId> {
@@ -142,8 +146,8 @@ impl<'p> Search<'_, 'p> {
         let Some((piece, rest)) = segment::next(rest) else { return node.end(self.method) };
         let variants = node.variants(&piece);
         for to_the_letter in [true, false] {
-            for (name, child) in variants.clone() {
-                if piece.is(name) == to_the_letter
+            for (is_so, child) in variants.clone() {
+                if is_so == to_the_letter
                     && let Some(id) = self.descend(child, rest)
                 {
                     return Some(id);

@@ -46,15 +46,15 @@ pub(super) fn next(path: &str) -> Option<(Piece<'_>, &str)> {
             return None;
         }
         let (mut end, mut name_end, mut escaped) = (rest.len(), None, false);
-        for (at, byte) in rest.bytes().enumerate() {
-            match byte {
-                b'/' => {
+        // Most segments have none of the two other signs, so that one search finds their end.
+        for at in memchr::memchr3_iter(b'/', b';', b'%', rest.as_bytes()) {
+            match rest.as_bytes().get(at) {
+                Some(b'/') => {
                     end = at;
                     break;
                 }
-                b';' => name_end = name_end.or(Some(at)),
-                b'%' => escaped = true,
-                _ => {}
+                Some(b';') => name_end = name_end.or(Some(at)),
+                _ => escaped = true,
             }
         }
         // Both ends stand before an ASCII character or at the very end.
@@ -114,6 +114,27 @@ mod tests {
             prop_assert_eq!(fold(name.iter().copied()), fold_bytes(&name));
             prop_assert_eq!(fold_bytes(&name), fold_bytes(&name.to_ascii_uppercase()));
         }
+    }
+
+    #[test]
+    fn segments_end_at_slashes_and_names_at_semicolons() {
+        let cases = [
+            ("/v1/charges", "v1", false, "/charges"),
+            ("charges", "charges", false, ""),
+            ("/a%20b/c", "a%20b", true, "/c"),
+            ("/a;x=%41;y/b%41", "a", true, "/b%41"),
+            (
+                "/;x/;/long_enough_for_a_whole_word_of_a_vector;p=1/z",
+                "long_enough_for_a_whole_word_of_a_vector",
+                false,
+                "/z",
+            ),
+        ];
+        for (path, text, escaped, rest) in cases {
+            let (piece, left) = next(path).unwrap();
+            assert_eq!((piece.text, piece.escaped, left), (text, escaped, rest), "{path}");
+        }
+        assert!(next("/;x/;y").is_none() && next("/").is_none() && next("").is_none());
     }
 
     #[test]

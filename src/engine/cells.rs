@@ -27,6 +27,7 @@ use super::time::Nanos;
 use changes::Changes;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use dashmap::mapref::one::Ref;
 use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::num::NonZeroU64;
@@ -190,8 +191,8 @@ pub(super) struct Cells {
     map: DashMap<Key, Cell, BuildHasherDefault<IdHasher>>,
     len: AtomicUsize,
     max: usize,
-    /// Whether a caller reads cells ahead of the requests that meet them.
-    read_ahead: bool,
+    /// Whether all is done by one thread, which reads cells ahead of the requests that meet them.
+    one_thread: bool,
     /// How far a request's `now` may lie behind a sweep's.
     skew_ns: u64,
     /// Cells whose room is kept when they are forgotten.
@@ -219,7 +220,7 @@ impl Cells {
     /// For one thread only, whose time never goes back, and which reads them ahead and sweeps often.
     pub(super) fn for_one_thread(max: usize) -> Cells {
         Cells {
-            read_ahead: true,
+            one_thread: true,
             skew_ns: 0,
             kept: KEPT_BY_ONE_THREAD,
             ..Cells::with_shards(max, SHARDS_OF_ONE_THREAD)
@@ -229,12 +230,18 @@ impl Cells {
     fn with_shards(max: usize, shards: usize) -> Cells {
         let map = DashMap::with_capacity_and_hasher_and_shard_amount(0, BuildHasherDefault::default(), shards);
         let (len, changes) = (AtomicUsize::new(0), Changes::default());
-        Cells { map, len, max, read_ahead: false, skew_ns: SKEW_NS, kept: 0, changes }
+        Cells { map, len, max, one_thread: false, skew_ns: SKEW_NS, kept: 0, changes }
+    }
+
+    /// The cell of a partition, under a lock that others may hold as well. One thread keeps nobody waiting: it goes to where cells
+    /// are made, which finds those that there are by the same search.
+    fn shared(&self, key: Key) -> Option<Ref<'_, Key, Cell>> {
+        if self.one_thread { None } else { self.map.get(&key) }
     }
 
     /// Takes `cost` tokens from a bucket.
     pub(super) fn draw(&self, place: &Place, figures: &Gcra, now: Nanos, cost: u32) -> Answer<Drawn> {
-        if let Some(cell) = self.map.get(&place.key)
+        if let Some(cell) = self.shared(place.key)
             && let Cell::Bucket(bucket) = cell.value()
             && bucket.has(figures)
         {
@@ -243,8 +250,8 @@ impl Cells {
         self.draw_exclusively(place, figures, now, cost)
     }
 
-    /// The cold path: a new partition, or one whose limit has other figures now.
-    #[cold]
+    /// The cold path where there are threads: a new partition, or one whose limit has other figures now.
+    #[inline(never)]
     fn draw_exclusively(&self, place: &Place, figures: &Gcra, now: Nanos, cost: u32) -> Answer<Drawn> {
         let key = place.key;
         let draw = figures.draw(Nanos::ZERO, now, cost);
@@ -278,7 +285,7 @@ impl Cells {
 
     /// Takes one slot; answers the count with it, or `None` when all are taken.
     pub(super) fn take_slot(&self, place: &Place, figures: Concurrency) -> Answer<Option<u32>> {
-        if let Some(cell) = self.map.get(&place.key)
+        if let Some(cell) = self.shared(place.key)
             && let Cell::Counter(Counter::Slots(slots)) = cell.value()
         {
             return Answer { key: place.key, answer: slots.take(figures) };
@@ -286,7 +293,7 @@ impl Cells {
         self.take_slot_exclusively(place, figures)
     }
 
-    #[cold]
+    #[inline(never)]
     fn take_slot_exclusively(&self, place: &Place, figures: Concurrency) -> Answer<Option<u32>> {
         let key = place.key;
         match self.map.entry(key) {

@@ -5,12 +5,16 @@
 //! still has missed its turn; it is told as late and replayed at the moment that the replay has come to.
 
 use std::collections::VecDeque;
+use std::hint::black_box;
 
 /// How much longer a request may take than one that began after it and stands before it in the log, in nanoseconds. Longer than
 /// the gateway's default `response_timeout`.
 pub const WINDOW_NS: u64 = 120 * 1_000_000_000;
 /// Requests that are held back.
 pub const MOST: usize = 131_072;
+/// Requests that are looked at together before the first of them is handed on, and places before the first of them is filled: by then
+/// they have left the core's caches, and one after the other each would be waited for.
+const TOGETHER: usize = 16;
 
 /// Holds requests back. Those of one moment keep the order of the log.
 #[derive(Debug)]
@@ -23,6 +27,10 @@ pub struct Order<T> {
     log_at: u64,
     /// What was handed on last, or is about to be.
     passed: u64,
+    /// So many of those that come next were looked at.
+    at_hand: usize,
+    /// So many of the vacant places that are filled next were looked at, or were left just now.
+    vacant_at_hand: usize,
     most: usize,
 }
 
@@ -36,6 +44,8 @@ impl<T> Order<T> {
             vacant: Vec::new(),
             log_at: 0,
             passed: 0,
+            at_hand: 0,
+            vacant_at_hand: 0,
             most: most.max(1),
         }
     }
@@ -44,6 +54,10 @@ impl<T> Order<T> {
     /// began at the last moment handed on.
     pub fn push(&mut self, at: u64, written: u64, item: T) -> bool {
         self.log_at = self.log_at.max(written).max(at);
+        if self.vacant_at_hand == 0 {
+            self.vacant_at_hand = self.look_at(self.vacant.iter().rev().copied());
+        }
+        self.vacant_at_hand = self.vacant_at_hand.saturating_sub(1);
         let place = match self.vacant.pop() {
             Some(place) => place,
             None => {
@@ -78,10 +92,23 @@ impl<T> Order<T> {
 
     /// The next one, and the moment it counts as having begun.
     pub fn pop(&mut self) -> Option<(u64, T)> {
+        if self.at_hand == 0 {
+            self.at_hand = self.look_at(self.ready.iter().map(|&(_, place)| place));
+        }
         let (at, place) = self.ready.pop_front()?;
+        self.at_hand -= 1;
         let item = self.items.get_mut(place as usize)?.take()?;
         self.vacant.push(place);
         Some((at, item))
+    }
+
+    /// Has the first of these places at hand, at least one where there is one; answers how many.
+    fn look_at(&self, places: impl ExactSizeIterator<Item = u32>) -> usize {
+        let places = places.take(TOGETHER);
+        let count = places.len();
+        let is_held = |&place: &u32| self.items.get(place as usize).is_some_and(Option::is_some);
+        black_box(places.filter(is_held).count());
+        count
     }
 
     /// Sorting pays when about half of what waits can go.
@@ -160,6 +187,26 @@ mod tests {
         let (out, late) = ordered(100, &requests);
         assert_eq!((out.len(), late), (301, 1));
         assert!(out.contains(&7));
+    }
+
+    #[test]
+    fn what_was_looked_at_ahead_is_handed_on_and_nothing_else() {
+        let mut order = Order::new(40);
+        let mut out = Vec::new();
+        for at in 0..1_000 {
+            order.push(at, at, at);
+            // Never all that is ready, so that what was looked at is left over when more is put in order.
+            let ready = order.ready.len();
+            if order.is_ready() && ready % 7 != 3 {
+                out.extend(order.pop().map(|(_, item)| item));
+            }
+            assert!(order.at_hand <= order.ready.len(), "{} of {}", order.at_hand, order.ready.len());
+            assert!(order.vacant_at_hand < TOGETHER, "{}", order.vacant_at_hand);
+        }
+        order.end();
+        out.extend(std::iter::from_fn(|| order.pop().map(|(_, item)| item)));
+        assert_eq!(out, (0..1_000).collect::<Vec<_>>());
+        assert_eq!((order.at_hand, order.pop()), (0, None));
     }
 
     #[test]

@@ -16,7 +16,7 @@ const WARM_FROM: usize = 8_192;
 impl Cells {
     /// Whether a request's cells are worth reading before it meets them: nobody has done so, and they may be anywhere.
     pub(in crate::engine) fn is_large(&self) -> bool {
-        !self.read_ahead && self.outgrow_caches()
+        !self.one_thread && self.outgrow_caches()
     }
 
     /// Whether the cells no longer fit in a core's own caches.

@@ -7,7 +7,6 @@ use super::fields::{member, one_of, text};
 use super::time;
 use crate::engine::Mode;
 use crate::replay::record::{Fault, MAX_DURATION_NS, Record};
-use memchr::memchr2;
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -29,84 +28,147 @@ impl Own {
         }
     }
 
-    /// The quick way, for lines as the gateway writes them.
+    /// The quick way, for lines as the gateway writes them. A record is large, so it is made once, where it goes to.
+    #[inline]
     fn scan<'a>(&mut self, line: &'a str) -> Option<Record<'a>> {
         let mut scan = Scan(line);
         let at = self.dates.rfc3339(scan.after(r#"{"ts":""#)?)?;
-        let duration = Some(milliseconds(scan.number(r#","duration_ms":"#)?)?);
-        let mut record = Record { at, duration, ..Record::default() };
+        let duration = scan.milliseconds(r#","duration_ms":"#)?;
         scan.after(r#","request_id":""#)?;
-        record.client = Some(Cow::Borrowed(scan.after(r#","client":""#)?));
-        record.account = scan.optional(r#","account":""#)?;
-        record.connected = scan.optional(r#","connected_account":""#)?;
-        record.key = scan.optional(r#","key_id":""#)?;
-        if let Some(mode) = scan.optional(r#","mode":""#)? {
-            record.mode = Some(mode_of(&mode)?);
-        }
+        let client = scan.after(r#","client":""#)?;
+        let account = scan.optional(r#","account":""#)?;
+        let connected = scan.optional(r#","connected_account":""#)?;
+        let key = scan.optional(r#","key_id":""#)?;
+        let mode = match scan.optional(r#","mode":""#)? {
+            Some(mode) => Some(mode_of(mode)?),
+            None => None,
+        };
         scan.optional(r#","access":""#)?;
-        record.route = scan.optional(r#","route":""#)?;
-        record.endpoint = scan.optional(r#","endpoint":""#)?;
-        record.method = Cow::Borrowed(scan.after(r#","method":""#)?);
-        record.path = Cow::Borrowed(scan.after(r#","path":""#)?);
-        record.status = scan.number(r#","status":"#)?.parse().ok()?;
-        record.limit = scan.optional(r#","limit":""#)?;
+        let route = scan.optional(r#","route":""#)?;
+        let endpoint = scan.optional(r#","endpoint":""#)?;
+        let method = scan.after(r#","method":""#)?;
+        let path = scan.after(r#","path":""#)?;
+        let status = scan.status(r#","status":"#)?;
+        let limit = scan.optional(r#","limit":""#)?;
         scan.optional(r#","reason":""#)?;
-        settle(&mut record);
-        (scan.0 == "}").then_some(record)
+        if scan.0 != "}" {
+            return None;
+        }
+        Some(Record {
+            at,
+            duration: Some(duration),
+            account: account.filter(|_| came_to_limits(endpoint, status, false)).map(Cow::Borrowed),
+            connected: connected.map(Cow::Borrowed),
+            key: key.map(Cow::Borrowed),
+            mode,
+            method: Cow::Borrowed(method),
+            path: Cow::Borrowed(path),
+            host: None,
+            route: route.map(Cow::Borrowed),
+            endpoint: endpoint.map(Cow::Borrowed),
+            client: Some(Cow::Borrowed(client)),
+            status,
+            limit: limit.map(Cow::Borrowed),
+            given_up: false,
+            partition: Vec::new(),
+            facts: Vec::new(),
+        })
     }
 }
 
-/// What is left of a line.
+/// What is left of a line. Its methods are taken in where they are called, so that a literal is compared as a few words and not
+/// by a call.
 struct Scan<'a>(&'a str);
 
 impl<'a> Scan<'a> {
+    #[inline(always)]
     fn skip(&mut self, literal: &str) -> Option<()> {
         self.0 = self.0.strip_prefix(literal)?;
         Some(())
     }
 
     /// The string that follows `literal`, if it has no escape.
+    #[inline(always)]
     fn after(&mut self, literal: &str) -> Option<&'a str> {
         self.skip(literal)?;
-        let end = memchr2(b'"', b'\\', self.0.as_bytes())?;
+        let end = string_end(self.0.as_bytes())?;
         let (text, rest) = self.0.split_at_checked(end)?;
         self.0 = rest.strip_prefix('"')?;
         Some(text)
     }
 
     /// As [`Scan::after`] where `literal` follows; `Some(None)` where it does not.
-    fn optional(&mut self, literal: &str) -> Option<Option<Cow<'a, str>>> {
-        if self.0.starts_with(literal) { self.after(literal).map(|text| Some(Cow::Borrowed(text))) } else { Some(None) }
+    #[inline(always)]
+    fn optional(&mut self, literal: &str) -> Option<Option<&'a str>> {
+        if self.0.starts_with(literal) { self.after(literal).map(Some) } else { Some(None) }
     }
 
-    /// The plain decimal number that follows `literal`.
-    fn number(&mut self, literal: &str) -> Option<&'a str> {
+    /// The digits that come next, as a number.
+    #[inline(always)]
+    fn whole(&mut self) -> Option<u64> {
+        let (mut number, mut count) = (0_u64, 0);
+        for digit in self.0.bytes().map(|byte| byte.wrapping_sub(b'0')).take_while(|&digit| digit < 10) {
+            number = number.checked_mul(10)?.checked_add(u64::from(digit))?;
+            count += 1;
+        }
+        self.0 = self.0.get(count..)?;
+        (count > 0).then_some(number)
+    }
+
+    /// A value ends here: what follows is another member, or nothing.
+    fn ends<T>(&self, value: T) -> Option<T> {
+        self.0.starts_with([',', '}']).then_some(value)
+    }
+
+    /// The plain whole number that follows `literal`.
+    #[inline(always)]
+    fn status(&mut self, literal: &str) -> Option<u16> {
         self.skip(literal)?;
-        let end = self.0.bytes().position(|byte| !byte.is_ascii_digit() && byte != b'.')?;
-        let (number, rest) = self.0.split_at_checked(end)?;
-        self.0 = rest;
-        rest.starts_with([',', '}']).then_some(number)
+        let status = u16::try_from(self.whole()?).ok()?;
+        self.ends(status)
+    }
+
+    /// The plain decimal number of milliseconds that follows `literal`, in nanoseconds; digits beyond are cut off.
+    #[inline(always)]
+    fn milliseconds(&mut self, literal: &str) -> Option<u64> {
+        self.skip(literal)?;
+        let mut nanoseconds = self.whole()?.checked_mul(1_000_000)?;
+        if let Some(fraction) = self.0.strip_prefix('.') {
+            let (mut unit, mut count) = (100_000, 0);
+            for digit in fraction.bytes().map(|byte| byte.wrapping_sub(b'0')).take_while(|&digit| digit < 10) {
+                nanoseconds = nanoseconds.checked_add(u64::from(digit) * unit)?;
+                unit /= 10;
+                count += 1;
+            }
+            self.0 = fraction.get(count..)?;
+        }
+        self.ends(nanoseconds).filter(|&nanoseconds| nanoseconds <= MAX_DURATION_NS)
     }
 }
 
-/// Milliseconds as the log writes them, in nanoseconds; digits beyond are cut off.
-fn milliseconds(number: &str) -> Option<u64> {
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let mut nanoseconds = whole.parse::<u64>().ok()?.checked_mul(1_000_000)?;
-    let mut unit = 100_000;
-    for digit in fraction.bytes() {
-        nanoseconds = nanoseconds.checked_add(u64::from(digit.checked_sub(b'0')?) * unit)?;
-        unit /= 10;
+/// Where a string ends or has an escape: the first quote or backslash. Strings of a log are so short that to call a search that
+/// is made for long ones takes longer than eight bytes at a time.
+#[inline]
+fn string_end(text: &[u8]) -> Option<usize> {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGHS: u64 = ONES << 7;
+    let (words, rest) = text.as_chunks::<8>();
+    for (number, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let (quote, escape) = (word ^ (ONES * 0x22), word ^ (ONES * 0x5c));
+        // Of the bytes marked here the first is zero for certain; those after it may be marked by its borrow.
+        let marks = (quote.wrapping_sub(ONES) & !quote | escape.wrapping_sub(ONES) & !escape) & HIGHS;
+        if marks != 0 {
+            return Some(number * 8 + marks.trailing_zeros() as usize / 8);
+        }
     }
-    Some(nanoseconds).filter(|&nanoseconds| nanoseconds <= MAX_DURATION_NS)
+    let at = rest.iter().position(|&byte| matches!(byte, b'"' | b'\\'))?;
+    Some(words.len() * 8 + at)
 }
 
-/// Without an account where it never came to the limits: refused for what it was, before they were asked.
-fn settle(record: &mut Record<'_>) {
-    let before_limits = record.given_up && matches!(record.status, 400..=428);
-    if before_limits || record.endpoint.is_none() {
-        record.account = None;
-    }
+/// Whether a request came to the limits, or was refused before for what it was: then it is nobody's.
+fn came_to_limits(endpoint: Option<&str>, status: u16, given_up: bool) -> bool {
+    endpoint.is_some() && !(given_up && matches!(status, 400..=428))
 }
 
 fn mode_of(word: &str) -> Option<Mode> {
@@ -150,7 +212,9 @@ fn parse(line: &str) -> Result<Record<'static>, Fault> {
         partition: partition(&line)?,
         facts: facts(&line)?,
     };
-    settle(&mut record);
+    if !came_to_limits(record.endpoint.as_deref(), record.status, record.given_up) {
+        record.account = None;
+    }
     Ok(record)
 }
 
@@ -196,6 +260,53 @@ mod tests {
         let read = Own::default().read(&seldom).unwrap();
         assert_eq!(read.partition, [("path.id".into(), "po_1".into())]);
         assert_eq!(read.facts, ["form.a"]);
+    }
+
+    #[test]
+    fn a_string_ends_at_its_first_quote_or_backslash() {
+        for length in 0..40 {
+            for place in 0..length {
+                for end in [b'"', b'\\'] {
+                    for filler in [b'!', b'#', b'[', b']', b'a', 0xa2, 0xdc, 0xff, 0] {
+                        let mut text = vec![filler; length];
+                        assert_eq!(string_end(&text), None);
+                        text[place] = end;
+                        assert_eq!(string_end(&text), Some(place), "{text:?}");
+                        text[length - 1] = b'"';
+                        assert_eq!(string_end(&text), Some(place), "{text:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_as_the_parser_reads_them_or_left_to_it() {
+        let duration =
+            |number: &str| Own::default().scan(&LINE.replace("12.3456789", number)).map(|quick| quick.duration);
+        assert_eq!(duration("0.5"), Some(Some(500_000)));
+        assert_eq!(duration("604800000"), Some(Some(MAX_DURATION_NS)));
+        assert_eq!(duration("0.0000019999999999999"), Some(Some(1)));
+        for left in ["", ".5", "-1", "1.2.3", "1e3", "604800000.1", "99999999999999999999", "1x", "\"1\""] {
+            assert_eq!(duration(left), None, "{left}");
+        }
+        let status = |number: &str| Own::default().scan(&LINE.replace("429", number)).map(|quick| quick.status);
+        assert_eq!((status("0"), status("65535")), (Some(0), Some(65_535)));
+        for left in ["", "65536", "-1", "200.0", "\"200\""] {
+            assert_eq!(status(left), None, "{left}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_asked_for_what_never_came_to_the_limits() {
+        let without = LINE.replace(r#","endpoint":"c""#, "");
+        let quick = Own::default().scan(&without).unwrap();
+        assert_eq!((quick.account.as_deref(), &quick), (None, &parse(&without).unwrap()));
+        let given_up = LINE.replace(r#","limit":"l","reason":"global-rate""#, r#","forwarded":false"#);
+        for (status, account) in [("400", None), ("428", None), ("429", Some("acct_1")), ("503", Some("acct_1"))] {
+            let line = given_up.replace("429", status);
+            assert_eq!(Own::default().read(&line).unwrap().account.as_deref(), account, "{status}");
+        }
     }
 
     #[test]

@@ -14,6 +14,11 @@ fn bounded(max_partitions: usize) -> Arc<Engine> {
     Arc::new(Engine::new(seed(), max_partitions))
 }
 
+/// For many threads and for one.
+fn bounded_both(max_partitions: usize) -> [Arc<Engine>; 2] {
+    [bounded(max_partitions), Arc::new(Engine::for_one_thread(seed(), max_partitions))]
+}
+
 /// Whether a request is admitted; its tokens are spent.
 fn admits(engine: &Arc<Engine>, policy: &Policy, class: &RequestClass) -> bool {
     hold(engine, policy, class).map(|mut hold| hold.commit()).is_some()
@@ -25,16 +30,18 @@ fn hold(engine: &Arc<Engine>, policy: &Policy, class: &RequestClass) -> Option<H
 
 #[test]
 fn new_partitions_share_one_bucket() {
-    let (engine, policy) = (bounded(3), policy(&[LimitSpec::new("rate", Stage::GlobalRate, rate(1, 2))]));
-    for number in 0..3 {
-        assert!(admits(&engine, &policy, &account(number)));
-    }
-    let admitted = (3..1_000).filter(|&number| admits(&engine, &policy, &account(number))).count();
-    assert_eq!(admitted, 2, "the burst of one bucket, not of a thousand");
-    assert_eq!(engine.partitions(), 4);
-    for number in 0..3 {
-        assert!(admits(&engine, &policy, &account(number)), "a known partition keeps its own bucket");
-        assert!(!admits(&engine, &policy, &account(number)));
+    let policy = policy(&[LimitSpec::new("rate", Stage::GlobalRate, rate(1, 2))]);
+    for engine in bounded_both(3) {
+        for number in 0..3 {
+            assert!(admits(&engine, &policy, &account(number)));
+        }
+        let admitted = (3..1_000).filter(|&number| admits(&engine, &policy, &account(number))).count();
+        assert_eq!(admitted, 2, "the burst of one bucket, not of a thousand");
+        assert_eq!(engine.partitions(), 4);
+        for number in 0..3 {
+            assert!(admits(&engine, &policy, &account(number)), "a known partition keeps its own bucket");
+            assert!(!admits(&engine, &policy, &account(number)));
+        }
     }
 }
 

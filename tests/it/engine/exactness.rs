@@ -15,14 +15,23 @@ proptest! {
     /// Up to twelve limits: more than a hold keeps inside itself.
     #[test]
     fn engine_and_reference_agree(limits in limits(12), events in timeline(60)) {
-        Duel::new(limits).run(&events);
+        for engine in engines() {
+            Duel::new(limits.clone(), engine).run(&events);
+        }
     }
 
     /// Two limits, so that long timelines wear few partitions down.
     #[test]
     fn engine_and_reference_agree_on_worn_partitions(limits in limits(2), events in timeline(200)) {
-        Duel::new(limits).run(&events);
+        for engine in engines() {
+            Duel::new(limits.clone(), engine).run(&events);
+        }
     }
+}
+
+/// An engine for many threads and one for a single thread: there is one answer.
+fn engines() -> [Engine; 2] {
+    [Engine::new(seed(), usize::MAX), Engine::for_one_thread(seed(), usize::MAX)]
 }
 
 /// The same cases in every run.
@@ -42,11 +51,11 @@ struct Duel {
 }
 
 impl Duel {
-    fn new(limits: Vec<LimitSpec>) -> Duel {
+    fn new(limits: Vec<LimitSpec>, engine: Engine) -> Duel {
         Duel {
             policy: policy(&limits),
             limits,
-            engine: Arc::new(Engine::new(seed(), usize::MAX)),
+            engine: Arc::new(engine),
             reference: Reference::default(),
             clock: ManualClock::default(),
             arrived: 0,

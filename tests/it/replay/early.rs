@@ -4,14 +4,14 @@ use super::{Trace, config, line, traces};
 use tollgate::engine::Nanos;
 use tollgate::replay::{Comparison, Options};
 
-/// 20,000 requests of 3,000 accounts within five seconds, some of which come back at once and some after seconds.
+/// 40,000 requests of 9,000 accounts within ten seconds, some of which come back at once and some after seconds.
 fn trace() -> Trace {
     let mut random = 1_u64;
     let mut lines = String::new();
-    for number in 0..20_000_u64 {
+    for number in 0..40_000_u64 {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let drawn = random >> 33;
-        let account = if drawn.is_multiple_of(9) { drawn % 40 } else { drawn % 3_000 };
+        let account = if drawn.is_multiple_of(9) { drawn % 40 } else { drawn % 9_000 };
         let took_ms = (drawn % 700) as f64;
         lines += &line(Nanos(number * 250_000), took_ms, &format!("acct_{account}"), "GET /v1/charges", 200, "");
     }
@@ -31,9 +31,9 @@ fn sweeping_early_changes_nothing() {
         let options = Options { top: 50, figures: false };
         tollgate::replay::run(&traces(&[&trace.path], None), (&config, None), options, &mut ()).unwrap()
     };
-    // With room for 10,000 a live engine might come to its bound at this pace, so nothing is forgotten before its time; the 9,000
-    // that there are stay below it.
-    let (early, patient) = (replayed(10_000_000), replayed(10_000));
+    // With room for 28,000 a live engine might come to its bound at this pace, so nothing is forgotten before its time; the 27,000
+    // that there are at most stay below it.
+    let (early, patient) = (replayed(10_000_000), replayed(28_000));
     assert_eq!(early, patient);
     assert!(early.report.refused > 1_000, "{}", early.report.refused);
 }
