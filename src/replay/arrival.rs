@@ -159,6 +159,8 @@ struct Aside {
     hosts: HashMap<Box<str>, String>,
     /// Whether limits count by keys or by addresses.
     counts_by_origin: bool,
+    /// The names under which our own log has what extractors find, in their order.
+    extractors: Vec<String>,
 }
 
 /// What became of a record.
@@ -234,7 +236,9 @@ impl<'c> Classes<'c> {
     }
 
     fn class(&self, number: usize, record: &Record<'_>, asked: &Asked<'_>) -> Result<RequestClass, Unfit> {
-        let Some(config) = self.configs.get(number) else { return Err(Unfit::NoRoute) };
+        let (Some(config), Some(aside)) = (self.configs.get(number), self.asides.get(number)) else {
+            return Err(Unfit::NoRoute);
+        };
         let classifier = Classifier { config, seed: self.seed, principal: &self.principal };
         let mut class = classifier.classify(asked).class?;
         if let Some(inspection) = config.inspection(class.endpoint) {
@@ -242,9 +246,8 @@ impl<'c> Classes<'c> {
             findings.facts = inspection.facts_named(|name| record.facts.iter().any(|fact| fact == name));
             let known = &config.policy.endpoint(class.endpoint).extractors;
             for (value, extractor) in findings.values.iter_mut().zip(known) {
-                let Some(extractor) = config.extractors.get(extractor.0 as usize) else { continue };
-                let name = extractor.to_string();
-                let found = record.partition.iter().find(|(own, _)| *own == name);
+                let Some(name) = aside.extractors.get(extractor.0 as usize) else { continue };
+                let found = record.partition.iter().find(|(own, _)| own == name);
                 *value = found.map(|(_, value)| Cow::Borrowed(&**value));
             }
             classification::take(&mut class, &findings, &self.seed);
@@ -335,7 +338,8 @@ impl Aside {
         });
         let by_origin = |part: &Part| matches!(part, Part::Key | Part::Ip);
         let counts_by_origin = config.policy.limits().any(|(_, limit)| limit.per.iter().any(by_origin));
-        Aside { hosts: hosts.collect(), counts_by_origin }
+        let extractors = config.extractors.iter().map(ToString::to_string).collect();
+        Aside { hosts: hosts.collect(), counts_by_origin, extractors }
     }
 }
 
