@@ -76,7 +76,10 @@ impl Workers {
             let name = format!("worker-{index}");
             let thread = std::thread::Builder::new().name(name).spawn(move || {
                 // A local runtime cannot leave its thread, so it is made here and only its failure goes back.
-                let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+                let runtime = Builder::new_current_thread()
+                    .enable_all()
+                    .on_thread_park(crate::upstream::rest)
+                    .build_local(LocalOptions::default());
                 let (runtime, outcome) = match runtime {
                     Ok(runtime) => (Some(runtime), Ok(())),
                     Err(error) => (None, Err(error)),

@@ -36,6 +36,7 @@ pub mod room;
 mod secure;
 mod server;
 mod shared;
+mod spares;
 mod turn;
 mod upkeep;
 mod watched;
@@ -63,7 +64,9 @@ pub use registry::Servers;
 pub use resolve::{Lookup, MAX_ADDRESSES, Resolve, SystemResolver};
 pub use secure::UpstreamTls;
 pub use server::{Load, Open, Server, ServerId, ServerState};
-pub use turn::Turn;
+#[cfg(test)]
+pub use turn::crowd;
+pub use turn::{Turn, rest};
 pub use upkeep::look_after;
 
 use crate::clock::Time;

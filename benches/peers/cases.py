@@ -114,7 +114,9 @@ class Paced(Case):
             name = contender.name
             lines += row([name, f"{self.middle(name):.2f}"] + [f"{self.added(name, key):.0f}" for key in self.KEYS]
                          + [f"{self.added(name, key) / self.added('haproxy', key):.2f}" for key in self.KEYS])
-        return lines + [""] + [f"- {note}" for note in self.notes]
+        each = [f"- {contender.name}: p50 of each round " + ", ".join(f"{run['p50']:.0f}" for run in self.rounds[contender.name])
+                for contender in self.contenders]
+        return lines + [""] + [f"- {note}" for note in self.notes] + each
 
 
 class Crowded(Case):
@@ -201,7 +203,7 @@ def all_cases(also):
     """Every case. `also` are further builds of Tollgate, as (name, binary)."""
     others = [tollgate(f"tollgate {name}", binary) for name, binary in also]
     no_limits = tollgate("tollgate, no limits", template="tollgate-no-limits.toml")
-    paced = Paced("latency", "Latency at half load, open loop", peers(), None)
+    paced = Paced("latency", "Latency at half load, open loop", peers() + others, None)
     paced.load = get_paced(paced)
     return [
         Case("get", "Forwarded GET", [raw_forwarder()] + peers() + [no_limits] + others, get,

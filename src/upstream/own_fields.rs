@@ -3,18 +3,8 @@
 //! They are the same few for every request, and nobody reads them on the way: a header map would hash each of them, and make room
 //! for it, only to be written out again.
 
+use super::spares;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use std::cell::RefCell;
-
-thread_local! {
-    /// Room for the next requests': each keeps its own until it is answered, since it may have to be sent again.
-    static SPARES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Bytes that room is kept for.
-const MAX_KEPT_BYTES: usize = 4 * 1024;
-/// Rooms that a thread keeps.
-const MAX_KEPT: usize = 64;
 
 /// Fields with their line ends, in the order in which they were added.
 #[derive(Debug, Default)]
@@ -26,9 +16,7 @@ impl OwnFields {
     /// None yet.
     #[must_use]
     pub fn new() -> OwnFields {
-        // A thread that ends has none any more.
-        let spare = SPARES.try_with(|spares| spares.borrow_mut().pop()).ok().flatten();
-        OwnFields { lines: spare.unwrap_or_default() }
+        OwnFields { lines: spares::take() }
     }
 
     /// Adds a field. Neither name nor value can hold CR or LF: their types do not let them.
@@ -79,16 +67,7 @@ impl OwnFields {
 
 impl Drop for OwnFields {
     fn drop(&mut self) {
-        if (1..=MAX_KEPT_BYTES).contains(&self.lines.capacity()) {
-            let mut room = std::mem::take(&mut self.lines);
-            room.clear();
-            let _ = SPARES.try_with(|spares| {
-                let mut spares = spares.borrow_mut();
-                if spares.len() < MAX_KEPT {
-                    spares.push(room);
-                }
-            });
-        }
+        spares::keep(std::mem::take(&mut self.lines));
     }
 }
 

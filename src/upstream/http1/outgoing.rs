@@ -1,9 +1,8 @@
 //! Bytes on their way to the server: short pieces are put together, long ones go out as they are, in one `writev`.
 
 use super::stream::Stream;
-use crate::upstream::room;
+use crate::upstream::{room, spares};
 use bytes::{Buf, Bytes};
-use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,13 +12,6 @@ use tokio::io::AsyncWrite;
 const COPIED_BYTES: usize = 2 * 1024;
 /// Bytes put together before they are written.
 const GATHERED_BYTES: usize = 16 * 1024;
-/// Buffers kept for a thread: as many as there are requests that [wait for their turn](crate::upstream::Turn) at a time, mostly.
-const MAX_KEPT: usize = 64;
-
-thread_local! {
-    /// Buffers of requests that have been written: idle connections need none.
-    static SPARES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-}
 
 /// What has been encoded and not written yet.
 pub(super) struct Outgoing {
@@ -42,7 +34,7 @@ impl Outgoing {
     /// Where short pieces are appended. Nothing may be appended behind a long piece: see [`Outgoing::has_room`].
     pub(super) fn gathered(&mut self) -> &mut Vec<u8> {
         if self.gathered.capacity() == 0 {
-            self.gathered = SPARES.with_borrow_mut(Vec::pop).unwrap_or_default();
+            self.gathered = spares::take();
         }
         &mut self.gathered
     }
@@ -50,15 +42,7 @@ impl Outgoing {
     /// Nothing in it is needed any more.
     fn release(&mut self) {
         self.at = 0;
-        self.gathered.clear();
-        if (1..=2 * GATHERED_BYTES).contains(&self.gathered.capacity()) {
-            let buffer = std::mem::take(&mut self.gathered);
-            SPARES.with_borrow_mut(|spares| {
-                if spares.len() < MAX_KEPT {
-                    spares.push(buffer);
-                }
-            });
-        }
+        spares::keep(std::mem::take(&mut self.gathered));
     }
 
     /// Whether more may be put behind what there is.

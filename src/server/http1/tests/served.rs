@@ -246,6 +246,7 @@ async fn is_ready<F: Future>(mut future: Pin<&mut F>) -> bool {
 
 /// Whether the client has an answer after each poll of its connection, from the one on that can answer.
 async fn answered_in_turn(permits: usize) -> [bool; 2] {
+    crate::upstream::crowd();
     let (mut client, server) = duplex(1024);
     client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let seen = Seen::with_permits(permits);

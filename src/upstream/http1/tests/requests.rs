@@ -53,6 +53,7 @@ fn a_request_is_written_at_once_with_framing_of_its_own() {
 
 /// What has been written after each of the first two polls.
 fn written_in_turn(request: Request<Steps>) -> [usize; 2] {
+    crate::upstream::crowd();
     let script = Script::new([FINE], After::Silence).patience(10);
     let (seen, mut sender) = (script.seen(), script.sender());
     let mut sending = pin!(sender.try_send(request));
