@@ -42,12 +42,6 @@ impl Turn {
         Turn { has_waited: !(is_crowded() && may_wait) }
     }
 
-    /// Whether the others have been.
-    #[must_use]
-    pub fn has_come(&self) -> bool {
-        self.has_waited
-    }
-
     /// Pending once: the task comes behind all that are ready already.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.has_waited {
@@ -73,9 +67,9 @@ mod tests {
 
     #[test]
     fn only_where_there_are_many_is_a_turn_waited_for() {
-        let waits = || !Turn::new(true).has_come();
+        let waits = || !Turn::new(true).has_waited;
         assert!((0..MANY).all(|_| !waits()), "nobody knows yet that there are many");
-        assert!(waits() && Turn::new(false).has_come());
+        assert!(waits() && Turn::new(false).has_waited);
         rest();
         assert!(waits(), "there were many just now");
         rest();
@@ -94,7 +88,6 @@ mod tests {
                 let mut turn = Turn::new(waits);
                 poll_fn(|cx| turn.poll(cx)).await;
                 note("written");
-                assert!(turn.has_come());
             })
         };
         for task in [task("first", true), task("second", false), task("third", true)] {

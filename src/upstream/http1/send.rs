@@ -152,9 +152,7 @@ where
                     self.refused = Some(error);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending if self.upload.has_its_turn() => {}
-                // The server has not heard of the request.
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {}
             }
             if self.upload.is_begun {
                 // Nobody can be given the request back any more, and its head shares memory with much else.

@@ -47,11 +47,6 @@ impl Upload {
         encode::head(self.outgoing.gathered(), request, further(request.body()), self.coding);
     }
 
-    /// Whether it has begun to write, or may.
-    pub(super) fn has_its_turn(&self) -> bool {
-        self.turn.has_come()
-    }
-
     /// Writes on until all is written.
     pub(super) fn poll<B>(
         &mut self,

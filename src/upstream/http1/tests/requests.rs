@@ -230,6 +230,21 @@ fn an_early_answer_does_not_end_the_upload() {
     });
 }
 
+#[test]
+fn a_server_that_takes_no_more_is_heard_all_the_same() {
+    let long = || Steps::new(Some(5_000), [Step::Data(Bytes::from(vec![b'x'; 5_000]))]);
+    for (many, body) in [(false, long()), (true, long()), (true, Steps::text("amount=1"))] {
+        with_tasks(async move || {
+            if many {
+                crate::upstream::crowd();
+            }
+            let mut sender = Script::new([FINE], After::Silence).stuck_after(20).sender();
+            let answered = tokio::time::timeout(Duration::from_secs(1), sender.try_send(post(&[], body))).await;
+            assert!(answered.is_ok_and(|answered| answered.is_ok()), "{many}");
+        });
+    }
+}
+
 fn early(answer: &str, last: Step) -> (Sender, super::script::Seen, Request<Steps>) {
     let script = Script::new([answer], After::Silence);
     let seen = script.seen();

@@ -33,6 +33,7 @@ pub struct Script {
     room: usize,
     /// Bytes that all writes together take before they fail.
     budget: usize,
+    is_stuck: bool,
     /// Bytes that must have been written before the server says anything.
     patience: usize,
     written: Arc<Mutex<Vec<u8>>>,
@@ -61,7 +62,17 @@ impl Script {
         let reads = reads.into_iter().map(|piece| Bytes::copy_from_slice(piece.as_ref()));
         let Seen { written, writes } = Seen::default();
         let reads = reads.filter(|piece| !piece.is_empty()).collect();
-        Script { reads, after, waits: true, room: usize::MAX, budget: usize::MAX, patience: 0, written, writes }
+        Script {
+            reads,
+            after,
+            waits: true,
+            room: usize::MAX,
+            budget: usize::MAX,
+            is_stuck: false,
+            patience: 0,
+            written,
+            writes,
+        }
     }
 
     pub(super) fn room(mut self, room: usize) -> Script {
@@ -72,6 +83,12 @@ impl Script {
     /// Takes so many bytes and no more.
     pub(super) fn room_once(mut self, budget: usize) -> Script {
         self.budget = budget;
+        self
+    }
+
+    /// Takes so many bytes and then none, without a word.
+    pub(super) fn stuck_after(mut self, budget: usize) -> Script {
+        (self.budget, self.is_stuck) = (budget, true);
         self
     }
 
@@ -113,6 +130,9 @@ impl AsyncRead for Script {
 impl AsyncWrite for Script {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let taken = bytes.len().min(self.room).min(self.budget);
+        if taken == 0 && self.is_stuck {
+            return Poll::Pending;
+        }
         if taken == 0 {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
