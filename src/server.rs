@@ -22,6 +22,7 @@ pub use listen::{bind, is_free};
 
 use crate::gateway::{Home, Shared};
 use crate::store::Lender;
+use crate::upstream::rest;
 use crowd::Crowd;
 use door::Door;
 use std::io;
@@ -30,7 +31,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::runtime::{Builder, LocalOptions};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::watch;
 
 /// Where in its life the gateway is.
@@ -76,10 +77,7 @@ impl Workers {
             let name = format!("worker-{index}");
             let thread = std::thread::Builder::new().name(name).spawn(move || {
                 // A local runtime cannot leave its thread, so it is made here and only its failure goes back.
-                let runtime = Builder::new_current_thread()
-                    .enable_all()
-                    .on_thread_park(crate::upstream::rest)
-                    .build_local(LocalOptions::default());
+                let runtime = runtime();
                 let (runtime, outcome) = match runtime {
                     Ok(runtime) => (Some(runtime), Ok(())),
                     Err(error) => (None, Err(error)),
@@ -104,6 +102,11 @@ impl Workers {
             }
         }
     }
+}
+
+/// What a thread runs on. It tells when it has been through everything that was ready, which [`Turn`](crate::upstream::Turn)s go by.
+fn runtime() -> io::Result<LocalRuntime> {
+    Builder::new_current_thread().enable_all().on_thread_park(rest).build_local(LocalOptions::default())
 }
 
 /// One thread: accepts until told to drain, then waits for its connections.
@@ -193,5 +196,34 @@ async fn dismiss_idle(door: Rc<Door>) {
         }
         door.guests.dismiss_idle(door.home.now(), patience);
         door.make_room_if_waited_for();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::{Turn, crowd};
+    use std::future::poll_fn;
+
+    #[test]
+    fn a_thread_that_had_nothing_to_do_keeps_no_write_waiting() {
+        let waits = async || {
+            let (mut turn, mut polls) = (Turn::new(true), 0);
+            poll_fn(|cx| {
+                polls += 1;
+                turn.poll(cx)
+            })
+            .await;
+            polls > 1
+        };
+        runtime().unwrap().block_on(async {
+            crowd();
+            assert!(waits().await);
+            for _ in 0..2 {
+                // There is nothing to do meanwhile.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert!(!waits().await);
+        });
     }
 }

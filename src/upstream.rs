@@ -15,6 +15,7 @@
 mod balance;
 mod body;
 mod budget;
+pub mod buffers;
 mod client_body;
 mod connect;
 mod ejection;
@@ -36,7 +37,6 @@ pub mod room;
 mod secure;
 mod server;
 mod shared;
-mod spares;
 mod turn;
 mod upkeep;
 mod watched;

@@ -203,7 +203,7 @@ where
         if framing != Framing::None {
             poll_fn(|cx| self.poll_stream(cx, asked, &mut framing, body.as_mut())).await?;
         }
-        // What was answered at once comes from nobody who could be kept busy.
+        // An answer that no upstream was waited for, as a refusal, is no cheaper for having waited here.
         let mut turn = Turn::new(self.has_waited && self.outflow.is_short());
         poll_fn(|cx| {
             ready!(turn.poll(cx));

@@ -377,3 +377,26 @@ fn accept(response: Response<RecvStream>, sending: Sending) -> Response<StreamBo
     }
     Response::from_parts(parts, body)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn what_is_said_once_stays_out_of_the_upstreams_table() {
+        let parts = Request::post("/v1/charges?a=b")
+            .header("host", "api.test")
+            .header("idempotency-key", "1")
+            .header("accept", "*/*")
+            .body(())
+            .map(|request| request.into_parts().0)
+            .unwrap();
+        let mut own = OwnFields::new();
+        own.add(&http::HeaderName::from_static("request-id"), &HeaderValue::from_static("req_1"));
+        let head = head(&parts, &own, Scheme::Https);
+        assert_eq!(head.uri(), "https://api.test/v1/charges?a=b");
+        let kept_out = ["request-id", "idempotency-key", "accept"].map(|name| head.headers()[name].is_sensitive());
+        assert_eq!(kept_out, [true, true, false]);
+    }
+}

@@ -3,7 +3,7 @@
 //! They are the same few for every request, and nobody reads them on the way: a header map would hash each of them, and make room
 //! for it, only to be written out again.
 
-use super::spares;
+use super::buffers;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 /// Fields with their line ends, in the order in which they were added.
@@ -16,7 +16,7 @@ impl OwnFields {
     /// None yet.
     #[must_use]
     pub fn new() -> OwnFields {
-        OwnFields { lines: spares::take() }
+        OwnFields { lines: buffers::take() }
     }
 
     /// Adds a field. Neither name nor value can hold CR or LF: their types do not let them.
@@ -67,7 +67,7 @@ impl OwnFields {
 
 impl Drop for OwnFields {
     fn drop(&mut self) {
-        spares::keep(std::mem::take(&mut self.lines));
+        buffers::keep(std::mem::take(&mut self.lines));
     }
 }
 

@@ -2,11 +2,10 @@
 
 use super::spares::Spares;
 use crate::budget::Charge;
-use crate::upstream::{Pace, room};
+use crate::upstream::{Pace, buffers, room};
 use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 
@@ -28,26 +27,17 @@ pub(super) struct Outflow {
     pace: Pace,
     /// Memory for what waits.
     charge: Charge,
-    spares: Rc<Spares>,
 }
 
 impl Outflow {
-    pub(super) fn new(pace: Pace, spares: &Rc<Spares>) -> Outflow {
-        Outflow {
-            buffer: Vec::new(),
-            sent: 0,
-            long: Bytes::new(),
-            tail: b"",
-            pace,
-            charge: spares.charge(),
-            spares: Rc::clone(spares),
-        }
+    pub(super) fn new(pace: Pace, spares: &Spares) -> Outflow {
+        Outflow { buffer: Vec::new(), sent: 0, long: Bytes::new(), tail: b"", pace, charge: spares.charge() }
     }
 
     /// Where to append what is short. Nothing may be appended while it [is full](Outflow::is_full).
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
         if self.buffer.capacity() == 0 {
-            self.buffer = self.spares.buffer();
+            self.buffer = buffers::take();
         }
         &mut self.buffer
     }
@@ -104,7 +94,7 @@ impl Outflow {
             }
         }
         if self.buffer.capacity() > 0 {
-            self.spares.keep_buffer(std::mem::take(&mut self.buffer));
+            buffers::keep(std::mem::take(&mut self.buffer));
             self.sent = 0;
         }
         let polled = Pin::new(io).poll_flush(cx).map_ok(|()| 0);
@@ -171,7 +161,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     fn outflow(write_timeout: Duration) -> Outflow {
-        Outflow::new(Pace::new(write_timeout, 0), &Rc::new(Spares::new(Time::manual().0)))
+        Outflow::new(Pace::new(write_timeout, 0), &Spares::new(Time::manual().0))
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,5 @@
-//! What the connections of one thread lend each other, so that an idle one holds nothing: buffers to write from, header maps,
-//! and the date. Room to read into they share with those to upstreams ([`crate::upstream::room`]).
+//! What the connections of one thread lend each other, so that an idle one holds nothing: header maps and the date. Room to read
+//! into and buffers to write from they share with those to upstreams ([`crate::upstream::room`], [`crate::upstream::buffers`]).
 
 use crate::budget::{Budget, Charge};
 use crate::clock::Time;
@@ -9,10 +9,8 @@ use jiff::fmt::rfc2822::DateTimePrinter;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-/// Buffers and maps kept, each. More are in use only while more requests are answered at once.
+/// Maps kept. More are in use only while more requests are answered at once.
 const MAX_KEPT: usize = 64;
-/// A buffer that has grown beyond this is not kept.
-const MAX_KEPT_BYTES: usize = 32 * 1024;
 /// Fields that a new header map has room for: those of a request, and what the gateway adds.
 const FIELDS: usize = 24;
 /// Nanoseconds of a second.
@@ -22,7 +20,6 @@ const SECOND_NS: u64 = 1_000_000_000;
 pub(in crate::server) struct Spares {
     time: Time,
     budget: Arc<Budget>,
-    buffers: RefCell<Vec<Vec<u8>>>,
     maps: RefCell<Vec<HeaderMap>>,
     date: RefCell<String>,
     date_until: Cell<Nanos>,
@@ -40,7 +37,6 @@ impl Spares {
         Spares {
             time,
             budget: Arc::clone(budget),
-            buffers: RefCell::default(),
             maps: RefCell::default(),
             date: RefCell::default(),
             date_until: Cell::new(Nanos::ZERO),
@@ -50,20 +46,6 @@ impl Spares {
     /// What a connection may take of the memory for buffers: nothing yet.
     pub(super) fn charge(&self) -> Charge {
         Charge::none(&self.budget)
-    }
-
-    /// An empty buffer.
-    pub(super) fn buffer(&self) -> Vec<u8> {
-        self.buffers.borrow_mut().pop().unwrap_or_default()
-    }
-
-    /// Takes a buffer back.
-    pub(super) fn keep_buffer(&self, mut buffer: Vec<u8>) {
-        let mut buffers = self.buffers.borrow_mut();
-        if buffers.len() < MAX_KEPT && buffer.capacity() <= MAX_KEPT_BYTES {
-            buffer.clear();
-            buffers.push(buffer);
-        }
     }
 
     /// An empty header map.

@@ -1,7 +1,7 @@
 //! Bytes on their way to the server: short pieces are put together, long ones go out as they are, in one `writev`.
 
 use super::stream::Stream;
-use crate::upstream::{room, spares};
+use crate::upstream::{buffers, room};
 use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -34,7 +34,7 @@ impl Outgoing {
     /// Where short pieces are appended. Nothing may be appended behind a long piece: see [`Outgoing::has_room`].
     pub(super) fn gathered(&mut self) -> &mut Vec<u8> {
         if self.gathered.capacity() == 0 {
-            self.gathered = spares::take();
+            self.gathered = buffers::take();
         }
         &mut self.gathered
     }
@@ -42,7 +42,7 @@ impl Outgoing {
     /// Nothing in it is needed any more.
     fn release(&mut self) {
         self.at = 0;
-        spares::keep(std::mem::take(&mut self.gathered));
+        buffers::keep(std::mem::take(&mut self.gathered));
     }
 
     /// Whether more may be put behind what there is.

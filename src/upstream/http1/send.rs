@@ -29,11 +29,11 @@ impl Sender {
 
     /// Sends a request and waits for the head of its answer. Dropped before it is ready, it leaves a connection that is not
     /// ready and never will be.
-    pub fn try_send<B>(&mut self, request: impl Into<Box<Request<B>>>) -> Sending<'_, B>
+    pub fn try_send<B>(&mut self, request: Request<B>) -> Sending<'_, B>
     where
         B: http_body::Body<Data = Bytes, Error = BodyFault> + Unpin,
     {
-        self.try_send_with(request.into(), |_| b"")
+        self.try_send_with(Box::new(request), |_| b"")
     }
 
     /// The same with further fields for its head, whole lines, which it carries along with its body.

@@ -43,6 +43,23 @@ fn requests_and_answers_are_what_they_are_over_http1() {
     wait_until("it is gone", || gateway.metrics().sum("tollgate_connections", &[]) == 0.0);
 }
 
+/// As a literal that is never indexed (RFC 7541 §6.2.3): with its name, each time. What was put into the table would be named by
+/// its number the second time.
+#[test]
+fn request_ids_are_kept_out_of_the_table() {
+    let upstream = Upstream::fine();
+    let gateway = Setup::new(upstream.address()).start();
+    let mut raw = Raw::begin(gateway.address, &[]);
+    // `request-id` in HPACK's Huffman code, behind its length.
+    let field = [0x10, 0x87, 0xb0, 0xbd, 0xad, 0x2a, 0x12, 0xb1, 0xa4];
+    for stream in [1, 3] {
+        raw.head(stream, &frames::fields("GET", "/v1/charges", SECRET), true);
+        let answered = raw.stream(stream);
+        let head = &answered.iter().find(|frame| frame.kind == frames::HEADERS).unwrap().payload;
+        assert!(head.windows(field.len()).any(|bytes| bytes == field), "{head:x?}");
+    }
+}
+
 #[test]
 fn http1_and_http2_share_a_port_unless_it_is_switched_off() {
     let upstream = Upstream::fine();

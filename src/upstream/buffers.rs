@@ -1,9 +1,9 @@
-//! Short buffers to write from that a thread uses again, so that idle connections hold none.
+//! Short buffers to write from that a thread uses again for connections of both sides, so that idle ones hold none.
 
 use std::cell::RefCell;
 
-/// Buffers that a thread keeps: two for each request that is on its way, mostly, of as many as come at a time.
-const MAX_KEPT: usize = 128;
+/// Buffers that a thread keeps: three for each request that is on its way, mostly, of 64 that come at a time.
+const MAX_KEPT: usize = 192;
 /// A buffer that has grown beyond this is not kept.
 const MAX_KEPT_BYTES: usize = 32 * 1024;
 
@@ -12,13 +12,14 @@ thread_local! {
 }
 
 /// An empty buffer.
-pub(super) fn take() -> Vec<u8> {
+#[must_use]
+pub fn take() -> Vec<u8> {
     // A thread that ends has none any more.
     SPARES.try_with(|spares| spares.borrow_mut().pop()).ok().flatten().unwrap_or_default()
 }
 
 /// Takes a buffer back.
-pub(super) fn keep(mut buffer: Vec<u8>) {
+pub fn keep(mut buffer: Vec<u8>) {
     if (1..=MAX_KEPT_BYTES).contains(&buffer.capacity()) {
         buffer.clear();
         let _ = SPARES.try_with(|spares| {
