@@ -306,17 +306,33 @@ impl Engine {
         let outcome = self.ask(query, id, which, first, hold);
         match (outcome, second) {
             (Outcome::Admitted { .. }, Some(second)) => {
-                let outcome = outcome.and(self.ask(query, id, which, second, hold));
-                if let Outcome::Rejected { .. } = outcome {
-                    hold.cancel_from(held, query.now);
-                    return (outcome, second);
-                }
-                (outcome, first)
+                let (outcome, refused) = self.ask_second(query, id, which, (outcome, second), (held, hold));
+                (outcome, refused.unwrap_or(first))
             }
             _ => (outcome, first),
         }
     }
 
+    /// Asks for the second who pays, after the first had room; answers who had none, if so.
+    #[cold]
+    fn ask_second(
+        &self,
+        query: &Query<'_>,
+        id: LimitId,
+        which: Which,
+        (outcome, second): (Outcome, Payer),
+        (held, hold): (usize, &mut Hold),
+    ) -> (Outcome, Option<Payer>) {
+        let outcome = outcome.and(self.ask(query, id, which, second, hold));
+        let refused = matches!(outcome, Outcome::Rejected { .. });
+        if refused {
+            hold.cancel_from(held, query.now);
+        }
+        (outcome, refused.then_some(second))
+    }
+
+    /// Taken in where it is called: once on the way of a request, and once where two pay.
+    #[inline(always)]
     fn ask(&self, query: &Query<'_>, id: LimitId, which: Which, payer: Payer, hold: &mut Hold) -> Outcome {
         let place = self.place(query, id, which, payer.account);
         let limiter = query.policy.figures(id, which, payer.profile);
@@ -390,6 +406,7 @@ impl Engine {
     }
 
     /// The partition of a limit that a request falls in when `account` pays.
+    #[inline(always)]
     fn place(&self, query: &Query<'_>, id: LimitId, which: Which, account: Id) -> Place {
         let (policy, class) = (query.policy, query.class);
         let salt = policy.salt(id, which);

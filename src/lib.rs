@@ -67,3 +67,4 @@ pub mod store;
 pub mod tls;
 pub mod upstream;
 pub mod wire_fault;
+pub mod words;

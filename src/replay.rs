@@ -19,6 +19,7 @@ pub mod html;
 pub mod input;
 pub mod lines;
 pub mod order;
+mod recent;
 pub mod record;
 pub mod report;
 mod search;

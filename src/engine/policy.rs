@@ -390,8 +390,10 @@ impl Policy {
 
     /// The limiter with the figures of `profile`.
     #[must_use]
+    #[inline]
     pub fn limiter(&self, id: LimitId, profile: ProfileId) -> Limiter {
-        self.replaced(id, profile).unwrap_or(self.limit(id).limiter)
+        let own = self.limit(id).limiter;
+        if profile == ProfileId::BASE { own } else { self.replaced(id, profile).unwrap_or(own) }
     }
 
     /// The figures on trial, if there are any. Who has figures of its own would keep them if the candidate took the place of
@@ -402,6 +404,7 @@ impl Policy {
         Some(self.replaced(id, profile).unwrap_or(candidate))
     }
 
+    #[inline]
     pub(super) fn figures(&self, id: LimitId, which: Which, profile: ProfileId) -> Limiter {
         match which {
             Which::InForce => self.limiter(id, profile),
@@ -409,10 +412,9 @@ impl Policy {
         }
     }
 
+    /// What a profile has in place of a limit's own. The base has nothing.
+    #[inline(never)]
     fn replaced(&self, id: LimitId, profile: ProfileId) -> Option<Limiter> {
-        if profile == ProfileId::BASE {
-            return None;
-        }
         let replaced = self.profiles.get(profile.0 as usize)?;
         let place = replaced.binary_search_by_key(&id, |own| own.0).ok()?;
         replaced.get(place).map(|own| own.1)

@@ -1,5 +1,6 @@
 //! What a replay keeps of a request between its line and its turn: no strings.
 
+use super::recent::Recent;
 use super::record::Record;
 use crate::body::Findings;
 use crate::classification::{self, Asked, Classifier, Unfit};
@@ -150,6 +151,8 @@ pub struct Classes<'c> {
     /// The account and the key are put into it for each request.
     principal: Principal,
     accounts: Accounts,
+    /// What requests were classified as where neither their keys nor their addresses count.
+    recent: Option<Recent>,
 }
 
 /// What is known of a configuration beside itself.
@@ -178,9 +181,10 @@ impl<'c> Classes<'c> {
     #[must_use]
     pub fn new(seed: Seed, configs: &[&'c Config]) -> Classes<'c> {
         let configs: Vec<&Config> = configs.iter().copied().take(MAX_CONFIGS).collect();
-        let asides = configs.iter().map(|config| Aside::new(config)).collect();
+        let asides: Vec<Aside> = configs.iter().map(|config| Aside::new(config)).collect();
+        let recent = (!asides.iter().any(|aside| aside.counts_by_origin)).then(Recent::new);
         let principal = Principal::supposed(&seed, "", "", Mode::Live);
-        Classes { seed, configs, asides, principal, accounts: Accounts::default() }
+        Classes { seed, configs, asides, principal, accounts: Accounts::default(), recent }
     }
 
     /// The accounts seen so far.
@@ -192,30 +196,41 @@ impl<'c> Classes<'c> {
     /// Classifies a record, but for its account: [`place`](Classes::place) follows.
     pub fn classify(&mut self, record: &Record<'_>) -> Classed {
         let Some(account) = &record.account else { return Classed::Elsewhere };
-        let Ok(method) = Method::from_bytes(record.method.as_bytes()) else { return Classed::BadPath };
-        // What the gateway logged is canonical; in other logs the query follows.
-        let own = record.endpoint.is_some();
-        let Ok(path) = (if own { Ok(Cow::Borrowed(&*record.path)) } else { canonical(&record.path) }) else {
-            return Classed::BadPath;
-        };
         let id = self.seed.id(IdKind::Account, account.as_bytes());
-        let mode = record.mode.unwrap_or(Mode::Live);
-        self.principal.mode = mode;
-        self.principal.account_id = id;
-        if self.asides.iter().any(|aside| aside.counts_by_origin) {
-            let key = record.key.as_deref().unwrap_or_default();
-            self.principal.key_id = self.seed.id(IdKind::Key, key.as_bytes());
-        }
+        let own = record.endpoint.is_some();
         let mut arrival = Arrival {
             duration_ns: record.duration.unwrap_or(0),
             account: AccountId::BEYOND,
-            mode,
+            mode: record.mode.unwrap_or(Mode::Live),
             succeeded: (200..300).contains(&record.status),
             was_refused: record.limit.is_some() || (!own && record.status == 429),
             given_up: record.given_up,
             briefs: [None; MAX_CONFIGS],
             classes: None,
         };
+        match self.recent.as_ref().and_then(|recent| recent.get(record)) {
+            Some(briefs) => arrival.briefs = briefs,
+            None => {
+                if self.classify_anew(record, own, id, &mut arrival).is_none() {
+                    return Classed::BadPath;
+                }
+            }
+        }
+        if arrival.briefs.iter().any(Option::is_some) { Classed::Arrival(arrival, id) } else { Classed::Elsewhere }
+    }
+
+    /// Classifies a record of which nothing is remembered. `None`: the gateway takes no such method or path.
+    #[inline(never)]
+    fn classify_anew(&mut self, record: &Record<'_>, own: bool, id: Id, arrival: &mut Arrival) -> Option<()> {
+        let method = Method::from_bytes(record.method.as_bytes()).ok()?;
+        // What the gateway logged is canonical; in other logs the query follows.
+        let path = if own { Cow::Borrowed(&*record.path) } else { canonical(&record.path).ok()? };
+        self.principal.mode = arrival.mode;
+        self.principal.account_id = id;
+        if self.asides.iter().any(|aside| aside.counts_by_origin) {
+            let key = record.key.as_deref().unwrap_or_default();
+            self.principal.key_id = self.seed.id(IdKind::Key, key.as_bytes());
+        }
         let headers = headers(record);
         for number in 0..self.configs.len() {
             let asked = Asked {
@@ -227,12 +242,15 @@ impl<'c> Classes<'c> {
                 client: self.client(number, record),
             };
             match self.class(number, record, &asked) {
-                Ok(class) => self.note(number, &mut arrival, class),
-                Err(Unfit::Path) => return Classed::BadPath,
+                Ok(class) => self.note(number, arrival, class),
+                Err(Unfit::Path) => return None,
                 Err(_) => {}
             }
         }
-        if arrival.briefs.iter().any(Option::is_some) { Classed::Arrival(arrival, id) } else { Classed::Elsewhere }
+        if let Some(recent) = self.recent.as_mut().filter(|_| arrival.classes.is_none()) {
+            recent.note(record, arrival.briefs);
+        }
+        Some(())
     }
 
     fn class(&self, number: usize, record: &Record<'_>, asked: &Asked<'_>) -> Result<RequestClass, Unfit> {

@@ -5,47 +5,51 @@
 //! still has missed its turn; it is told as late and replayed at the moment that the replay has come to.
 
 use std::collections::VecDeque;
-use std::hint::black_box;
 
 /// How much longer a request may take than one that began after it and stands before it in the log, in nanoseconds. Longer than
 /// the gateway's default `response_timeout`.
 pub const WINDOW_NS: u64 = 120 * 1_000_000_000;
 /// Requests that are held back.
 pub const MOST: usize = 131_072;
-/// Requests that are looked at together before the first of them is handed on, and places before the first of them is filled: by then
-/// they have left the core's caches, and one after the other each would be waited for.
-const TOGETHER: usize = 16;
+/// Requests that are put in order together. As many are handed on before the next are read, so that these fill the places just left,
+/// which are still in the core's second cache.
+const TOGETHER: usize = 4_096;
+
+/// When a request began, and its place.
+type Waiting = (u64, u32);
 
 /// Holds requests back. Those of one moment keep the order of the log.
 #[derive(Debug)]
 pub struct Order<T> {
-    waiting: Vec<(u64, u32)>,
-    ready: VecDeque<(u64, u32)>,
+    /// Those that came last, as they came.
+    fresh: Vec<Waiting>,
+    /// All others, in their order.
+    sorted: VecDeque<Waiting>,
+    /// So many of these can be handed on.
+    ready: usize,
+    /// Room for those that are put in order anew.
+    mixed: Vec<Waiting>,
     items: Vec<Option<T>>,
     vacant: Vec<u32>,
     /// The latest end that was seen.
     log_at: u64,
     /// What was handed on last, or is about to be.
     passed: u64,
-    /// So many of those that come next were looked at.
-    at_hand: usize,
-    /// So many of the vacant places that are filled next were looked at, or were left just now.
-    vacant_at_hand: usize,
     most: usize,
 }
 
 impl<T> Order<T> {
-    /// Holds back at most `most` requests, and as many again while they are sorted.
+    /// Holds back at most `most` requests, and [`TOGETHER`] more until they are put in order.
     pub fn new(most: usize) -> Order<T> {
         Order {
-            waiting: Vec::new(),
-            ready: VecDeque::new(),
+            fresh: Vec::new(),
+            sorted: VecDeque::new(),
+            ready: 0,
+            mixed: Vec::new(),
             items: Vec::new(),
             vacant: Vec::new(),
             log_at: 0,
             passed: 0,
-            at_hand: 0,
-            vacant_at_hand: 0,
             most: most.max(1),
         }
     }
@@ -54,10 +58,6 @@ impl<T> Order<T> {
     /// began at the last moment handed on.
     pub fn push(&mut self, at: u64, written: u64, item: T) -> bool {
         self.log_at = self.log_at.max(written).max(at);
-        if self.vacant_at_hand == 0 {
-            self.vacant_at_hand = self.look_at(self.vacant.iter().rev().copied());
-        }
-        self.vacant_at_hand = self.vacant_at_hand.saturating_sub(1);
         let place = match self.vacant.pop() {
             Some(place) => place,
             None => {
@@ -68,16 +68,16 @@ impl<T> Order<T> {
         if let Some(vacant) = self.items.get_mut(place as usize) {
             *vacant = Some(item);
         }
-        self.waiting.push((at.max(self.passed), place));
+        self.fresh.push((at.max(self.passed), place));
         at >= self.passed
     }
 
     /// Whether something can be handed on without reading further.
     pub fn is_ready(&mut self) -> bool {
-        if self.ready.is_empty() && self.is_due() {
+        if self.ready == 0 && self.fresh.len() >= TOGETHER.min(self.most) {
             self.release(false);
         }
-        !self.ready.is_empty()
+        self.ready > 0
     }
 
     /// Nothing follows: everything can be handed on.
@@ -87,52 +87,46 @@ impl<T> Order<T> {
 
     /// When the next one began.
     pub fn peek(&self) -> Option<u64> {
-        self.ready.front().map(|&(at, _)| at)
+        self.sorted.front().filter(|_| self.ready > 0).map(|&(at, _)| at)
     }
 
-    /// The next one, and the moment it counts as having begun.
-    pub fn pop(&mut self) -> Option<(u64, T)> {
-        if self.at_hand == 0 {
-            self.at_hand = self.look_at(self.ready.iter().map(|&(_, place)| place));
+    /// Hands on up to `most` of those that are ready and began at a moment that `may` follow, each with that moment. They have left
+    /// the core's caches, but none has to wait for the one before it.
+    pub fn hand_on(&mut self, most: usize, may: impl Fn(u64) -> bool, to: &mut Vec<(u64, T)>) {
+        for _ in 0..most.min(self.ready) {
+            let Some(&(at, place)) = self.sorted.front().filter(|(at, _)| may(*at)) else { return };
+            self.sorted.pop_front();
+            self.ready -= 1;
+            self.vacant.push(place);
+            if let Some(item) = self.items.get_mut(place as usize).and_then(Option::take) {
+                to.push((at, item));
+            }
         }
-        let (at, place) = self.ready.pop_front()?;
-        self.at_hand -= 1;
-        let item = self.items.get_mut(place as usize)?.take()?;
-        self.vacant.push(place);
-        Some((at, item))
-    }
-
-    /// Has the first of these places at hand, at least one where there is one; answers how many.
-    fn look_at(&self, places: impl ExactSizeIterator<Item = u32>) -> usize {
-        let places = places.take(TOGETHER);
-        let count = places.len();
-        let is_held = |&place: &u32| self.items.get(place as usize).is_some_and(Option::is_some);
-        black_box(places.filter(is_held).count());
-        count
-    }
-
-    /// Sorting pays when about half of what waits can go.
-    fn is_due(&self) -> bool {
-        const FEW: usize = 1_024;
-        let full = self.waiting.len() >= self.most.saturating_mul(2);
-        let old = |first: &(u64, u32)| self.log_at.saturating_sub(first.0) > 2 * WINDOW_NS;
-        full || (self.waiting.len() >= FEW.min(self.most) && self.waiting.first().is_some_and(old))
     }
 
     fn release(&mut self, all: bool) {
-        // Stable, so that those of one moment keep their order.
-        self.waiting.sort_by_key(|&(at, _)| at);
-        let in_time = self.log_at.saturating_sub(WINDOW_NS);
-        let count = if all {
-            self.waiting.len()
+        self.put_in_order();
+        self.ready = if all {
+            self.sorted.len()
         } else {
-            let old = self.waiting.partition_point(|&(at, _)| at < in_time);
-            old.max(self.waiting.len().saturating_sub(self.most))
+            let in_time = self.log_at.saturating_sub(WINDOW_NS);
+            let old = self.sorted.partition_point(|&(at, _)| at < in_time);
+            old.max(self.sorted.len().saturating_sub(self.most))
         };
-        if let Some(&(at, _)) = count.checked_sub(1).and_then(|last| self.waiting.get(last)) {
+        if let Some(&(at, _)) = self.ready.checked_sub(1).and_then(|last| self.sorted.get(last)) {
             self.passed = at;
         }
-        self.ready.extend(self.waiting.drain(..count));
+    }
+
+    /// Sorts in what came last: mostly it belongs to the end.
+    fn put_in_order(&mut self) {
+        let Some(earliest) = self.fresh.iter().map(|&(at, _)| at).min() else { return };
+        let before = self.sorted.partition_point(|&(at, _)| at <= earliest);
+        self.mixed.extend(self.sorted.drain(before..));
+        self.mixed.append(&mut self.fresh);
+        // Stable, so that those of one moment keep their order.
+        self.mixed.sort_by_key(|&(at, _)| at);
+        self.sorted.extend(self.mixed.drain(..));
     }
 }
 
@@ -147,12 +141,18 @@ mod tests {
         for &(at, written) in requests {
             late += usize::from(!order.push(at, written, at));
             while order.is_ready() {
-                out.extend(order.pop().map(|(_, item)| item));
+                out.extend(taken(&mut order, 16));
             }
         }
         order.end();
-        out.extend(std::iter::from_fn(|| order.pop().map(|(_, item)| item)));
+        out.extend(taken(&mut order, usize::MAX));
         (out, late)
+    }
+
+    fn taken(order: &mut Order<u64>, most: usize) -> Vec<u64> {
+        let mut taken = Vec::new();
+        order.hand_on(most, |_| true, &mut taken);
+        taken.into_iter().map(|(_, item)| item).collect()
     }
 
     #[test]
@@ -179,7 +179,7 @@ mod tests {
         for &(at, written) in &requests {
             order.push(at, written, at);
             while order.is_ready() {
-                order.pop();
+                taken(&mut order, 1);
             }
             most = most.max(order.items.len());
         }
@@ -190,35 +190,50 @@ mod tests {
     }
 
     #[test]
-    fn what_was_looked_at_ahead_is_handed_on_and_nothing_else() {
+    fn places_that_were_left_are_filled_again() {
         let mut order = Order::new(40);
         let mut out = Vec::new();
-        for at in 0..1_000 {
+        for at in 0..10_000 {
             order.push(at, at, at);
-            // Never all that is ready, so that what was looked at is left over when more is put in order.
-            let ready = order.ready.len();
-            if order.is_ready() && ready % 7 != 3 {
-                out.extend(order.pop().map(|(_, item)| item));
+            // Never all that is ready, so that some is left when more is put in order.
+            if order.is_ready() && at % 7 != 3 {
+                out.extend(taken(&mut order, 2));
             }
-            assert!(order.at_hand <= order.ready.len(), "{} of {}", order.at_hand, order.ready.len());
-            assert!(order.vacant_at_hand < TOGETHER, "{}", order.vacant_at_hand);
         }
+        assert!(order.items.len() < 200, "{}", order.items.len());
         order.end();
-        out.extend(std::iter::from_fn(|| order.pop().map(|(_, item)| item)));
-        assert_eq!(out, (0..1_000).collect::<Vec<_>>());
-        assert_eq!((order.at_hand, order.pop()), (0, None));
+        out.extend(taken(&mut order, usize::MAX));
+        assert_eq!(out, (0..10_000).collect::<Vec<_>>());
+        assert_eq!((order.peek(), taken(&mut order, 1)), (None, vec![]));
+    }
+
+    #[test]
+    fn no_more_is_handed_on_than_was_asked_for() {
+        let mut order = Order::new(MOST);
+        for at in [3, 1, 4, 1, 5] {
+            order.push(at, at, at);
+        }
+        assert_eq!((order.peek(), taken(&mut order, 9)), (None, vec![]));
+        order.end();
+        assert_eq!(taken(&mut order, 1), [1]);
+        let mut early = Vec::new();
+        order.hand_on(9, |at| at < 4, &mut early);
+        assert_eq!((early, order.peek()), (vec![(1, 1), (3, 3)], Some(4)));
+        assert_eq!(taken(&mut order, 9), [4, 5]);
     }
 
     #[test]
     fn those_of_one_moment_keep_the_order_of_the_log() {
-        let mut order = Order::new(MOST);
-        for item in 0..100 {
+        let mut order = Order::new(100);
+        let mut out = Vec::new();
+        for item in 0..1_000 {
             order.push(5, 5, item);
+            while order.is_ready() {
+                out.extend(taken(&mut order, 7));
+            }
         }
         order.end();
-        assert_eq!(
-            std::iter::from_fn(|| order.pop()).map(|(_, item)| item).collect::<Vec<_>>(),
-            (0..100).collect::<Vec<_>>()
-        );
+        out.extend(taken(&mut order, usize::MAX));
+        assert_eq!(out, (0..1_000).collect::<Vec<_>>());
     }
 }

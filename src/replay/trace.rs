@@ -6,7 +6,7 @@ use super::format::{Mapping, Reader};
 use super::input::{BytesRead, Input};
 use super::lines::{Lines, Next};
 use super::order::{MOST, Order};
-use super::record::{Fault, Record};
+use super::record::Fault;
 use crate::engine::{Id, Nanos};
 use std::ops::Range;
 
@@ -143,11 +143,7 @@ impl Traces {
         }
         let mut next = Vec::with_capacity(AHEAD);
         loop {
-            while next.len() < AHEAD
-                && let Some(request) = pass.next(&mut sources)?
-            {
-                next.push(request);
-            }
+            pass.next(&mut sources, &mut next)?;
             if next.is_empty() {
                 break;
             }
@@ -180,20 +176,28 @@ impl<W: Watch> Pass<'_, '_, W> {
         Ok(source)
     }
 
-    /// The next request of all files: the earliest of those that each file has next.
-    fn next(&mut self, sources: &mut [Source]) -> Result<Option<(u64, Arrival)>, ReplayError> {
-        let mut earliest: Option<(u64, usize)> = None;
-        for (place, source) in sources.iter_mut().enumerate() {
-            while !source.order.is_ready() && source.lines.is_some() {
-                self.read_on(source)?;
+    /// The next requests of all files: the earliest of those that each file has next, of one moment those of the first file.
+    fn next(&mut self, sources: &mut [Source], next: &mut Vec<(u64, Arrival)>) -> Result<(), ReplayError> {
+        while next.len() < AHEAD {
+            let (mut earliest, mut second) = (None, None);
+            for (place, source) in sources.iter_mut().enumerate() {
+                while !source.order.is_ready() && source.lines.is_some() {
+                    self.read_on(source)?;
+                }
+                let Some(own) = source.order.peek().map(|at| (at, place)) else { continue };
+                if earliest.is_none_or(|known| own < known) {
+                    (earliest, second) = (Some(own), earliest);
+                } else if second.is_none_or(|known| own < known) {
+                    second = Some(own);
+                }
             }
-            if let Some(at) = source.order.peek()
-                && earliest.is_none_or(|known| at < known.0)
-            {
-                earliest = Some((at, place));
+            let Some((_, place)) = earliest else { return Ok(()) };
+            if let Some(source) = sources.get_mut(place) {
+                let is_earliest = |at| second.is_none_or(|second| (at, place) < second);
+                source.order.hand_on(AHEAD - next.len(), is_earliest, next);
             }
         }
-        Ok(earliest.and_then(|(_, place)| sources.get_mut(place)?.order.pop()))
+        Ok(())
     }
 
     /// Reads the next lines.
@@ -274,10 +278,15 @@ impl<W: Watch> Pass<'_, '_, W> {
             return Err(Fault::Binary);
         }
         let text = std::str::from_utf8(bytes).map_err(|_| Fault::Binary)?;
-        // A last line without a line feed may be one that is still being written.
-        let cut_off = |fault| if whole || fault != Fault::Malformed { fault } else { Fault::Truncated };
-        let record: Record<'_> = reader.read(text).map_err(cut_off)?;
-        match self.classes.classify(&record) {
+        // A record is large, so it stays where it was made.
+        let read = reader.read(text);
+        let record = match &read {
+            Ok(record) => record,
+            // A last line without a line feed may be one that is still being written.
+            Err(Fault::Malformed) if !whole => return Err(Fault::Truncated),
+            Err(fault) => return Err(*fault),
+        };
+        match self.classes.classify(record) {
             Classed::Arrival(arrival, id) => {
                 let written = record.at.saturating_add(record.duration.unwrap_or(0));
                 let from = self.names.len();

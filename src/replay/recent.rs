@@ -1,0 +1,77 @@
+//! Requests that were classified lately: a trace asks for the same few paths over and over.
+//!
+//! What is remembered is what classification said, never made up here; a place that is taken is written over.
+
+use super::arrival::{Brief, MAX_CONFIGS};
+use super::record::Record;
+use crate::words;
+use std::borrow::Cow;
+
+/// Requests remembered.
+const PLACES: usize = 256;
+/// Longer ones are not remembered, so that they hold no memory.
+const MAX_BYTES: usize = 256;
+
+/// What some requests were classified as.
+#[derive(Debug)]
+pub(super) struct Recent {
+    known: Box<[Known]>,
+}
+
+/// One of them. All that classification went by where a request has nothing else.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    method: String,
+    path: String,
+    /// The host and the route, where they are named.
+    named: [Option<String>; 2],
+    /// Whether the path was canonical already.
+    own: bool,
+    briefs: Option<[Option<Brief>; MAX_CONFIGS]>,
+}
+
+impl Recent {
+    /// Nothing yet.
+    pub(super) fn new() -> Recent {
+        Recent { known: vec![Known::default(); PLACES].into() }
+    }
+
+    /// What such a request was classified as, if it is remembered.
+    pub(super) fn get(&self, record: &Record<'_>) -> Option<[Option<Brief>; MAX_CONFIGS]> {
+        let known = self.known.get(place(record)).filter(|_| is_plain(record))?;
+        let same = known.path == *record.path
+            && known.method == *record.method
+            && known.own == record.endpoint.is_some()
+            && known.named.iter().map(Option::as_deref).eq(named(record));
+        known.briefs.filter(|_| same)
+    }
+
+    /// Remembers what a request was classified as that has no class of its own.
+    pub(super) fn note(&mut self, record: &Record<'_>, briefs: [Option<Brief>; MAX_CONFIGS]) {
+        let bytes = record.method.len() + record.path.len() + named(record).flatten().map(str::len).sum::<usize>();
+        if !is_plain(record) || bytes > MAX_BYTES {
+            return;
+        }
+        let Some(known) = self.known.get_mut(place(record)) else { return };
+        (*record.method).clone_into(&mut known.method);
+        (*record.path).clone_into(&mut known.path);
+        for (known, name) in known.named.iter_mut().zip(named(record)) {
+            *known = name.map(str::to_owned);
+        }
+        (known.own, known.briefs) = (record.endpoint.is_some(), Some(briefs));
+    }
+}
+
+/// Whether nothing else of a request counts but what is remembered; where its key or its address does, nothing is.
+fn is_plain(record: &Record<'_>) -> bool {
+    record.connected.is_none() && record.partition.is_empty() && record.facts.is_empty()
+}
+
+fn named<'r>(record: &'r Record<'_>) -> impl Iterator<Item = Option<&'r str>> {
+    [&record.host, &record.route].into_iter().map(Option::<Cow<'_, str>>::as_deref)
+}
+
+fn place(record: &Record<'_>) -> usize {
+    let mixed = words::mix(words::caseless(record.path.as_bytes()), words::caseless(record.method.as_bytes()));
+    mixed as usize >> 16 & (PLACES - 1)
+}
