@@ -75,3 +75,66 @@ fn place(record: &Record<'_>) -> usize {
     let mixed = words::mix(words::caseless(record.path.as_bytes()), words::caseless(record.method.as_bytes()));
     mixed as usize >> 16 & (PLACES - 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{EndpointId, RouteId};
+
+    fn briefs(endpoint: u32) -> [Option<Brief>; MAX_CONFIGS] {
+        [Some(Brief { endpoint: EndpointId(endpoint), route: RouteId(0) }), None]
+    }
+
+    fn record(path: &str) -> Record<'_> {
+        Record { method: "GET".into(), path: path.into(), ..Record::default() }
+    }
+
+    #[test]
+    fn only_the_same_request_is_remembered() {
+        let mut recent = Recent::new();
+        let known = Record { host: Some("a.test".into()), endpoint: Some("c".into()), ..record("/v1/charges") };
+        recent.note(&known, briefs(1));
+        assert_eq!(recent.get(&known), Some(briefs(1)));
+        let same = Record { endpoint: Some("d".into()), account: Some("b".into()), status: 429, ..known.clone() };
+        assert_eq!(recent.get(&same), Some(briefs(1)), "by what was found then nothing goes");
+        let others = [
+            Record { method: "POST".into(), ..known.clone() },
+            Record { method: "get".into(), ..known.clone() },
+            Record { path: "/v1/Charges".into(), ..known.clone() },
+            Record { host: None, ..known.clone() },
+            Record { host: None, route: Some("a.test".into()), ..known.clone() },
+            Record { host: Some("b.test".into()), ..known.clone() },
+            Record { route: Some("r".into()), ..known.clone() },
+            Record { endpoint: None, ..known.clone() },
+            Record { connected: Some("acct_1".into()), ..known.clone() },
+            Record { partition: vec![("path.id".into(), "1".into())], ..known.clone() },
+            Record { facts: vec!["form.a".into()], ..known.clone() },
+        ];
+        for other in others {
+            assert_eq!(recent.get(&other), None, "{other:?}");
+            let mut only = Recent::new();
+            only.note(&other, briefs(2));
+            assert_eq!(only.get(&known), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn of_many_each_is_remembered_as_itself_or_not_at_all() {
+        let mut recent = Recent::new();
+        let paths: Vec<String> = (0..2_000).map(|number| format!("/v1/charges/ch_{number}")).collect();
+        let mut remembered = 0;
+        for (number, path) in (0..).zip(&paths) {
+            recent.note(&record(path), briefs(number));
+        }
+        for (number, path) in (0..).zip(&paths) {
+            let known = recent.get(&record(path));
+            assert!(known.is_none_or(|known| known == briefs(number)), "{path}");
+            remembered += usize::from(known.is_some());
+        }
+        // Of so many that each falls on a place, a place keeps the last.
+        assert!((200..=PLACES).contains(&remembered), "{remembered}");
+        let long = format!("/{}", "a".repeat(MAX_BYTES));
+        recent.note(&record(&long), briefs(1));
+        assert_eq!(recent.get(&record(&long)), None);
+    }
+}

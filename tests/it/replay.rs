@@ -6,6 +6,7 @@ mod early;
 mod figures;
 mod hostile;
 mod live;
+mod partitions;
 
 use crate::support::cases::configuration;
 use std::path::{Path, PathBuf};
