@@ -151,8 +151,7 @@ pub struct Classes<'c> {
     /// The account and the key are put into it for each request.
     principal: Principal,
     accounts: Accounts,
-    /// What requests were classified as where neither their keys nor their addresses count.
-    recent: Option<Recent>,
+    recent: Recent,
 }
 
 /// What is known of a configuration beside itself.
@@ -181,10 +180,9 @@ impl<'c> Classes<'c> {
     #[must_use]
     pub fn new(seed: Seed, configs: &[&'c Config]) -> Classes<'c> {
         let configs: Vec<&Config> = configs.iter().copied().take(MAX_CONFIGS).collect();
-        let asides: Vec<Aside> = configs.iter().map(|config| Aside::new(config)).collect();
-        let recent = (!asides.iter().any(|aside| aside.counts_by_origin)).then(Recent::new);
+        let asides = configs.iter().map(|config| Aside::new(config)).collect();
         let principal = Principal::supposed(&seed, "", "", Mode::Live);
-        Classes { seed, configs, asides, principal, accounts: Accounts::default(), recent }
+        Classes { seed, configs, asides, principal, accounts: Accounts::default(), recent: Recent::new() }
     }
 
     /// The accounts seen so far.
@@ -208,7 +206,7 @@ impl<'c> Classes<'c> {
             briefs: [None; MAX_CONFIGS],
             classes: None,
         };
-        match self.recent.as_ref().and_then(|recent| recent.get(record)) {
+        match self.recent.get(record) {
             Some(briefs) => arrival.briefs = briefs,
             None => {
                 if self.classify_anew(record, own, id, &mut arrival).is_none() {
@@ -247,8 +245,8 @@ impl<'c> Classes<'c> {
                 Err(_) => {}
             }
         }
-        if let Some(recent) = self.recent.as_mut().filter(|_| arrival.classes.is_none()) {
-            recent.note(record, arrival.briefs);
+        if arrival.classes.is_none() {
+            self.recent.note(record, arrival.briefs);
         }
         Some(())
     }

@@ -39,7 +39,7 @@ pub struct Order<T> {
 }
 
 impl<T> Order<T> {
-    /// Holds back at most `most` requests, and [`TOGETHER`] more until they are put in order.
+    /// Holds back at most `most` requests, and 4,096 more, or as many again where that is less, until they are put in order.
     pub fn new(most: usize) -> Order<T> {
         Order {
             fresh: Vec::new(),

@@ -46,7 +46,8 @@ impl Recent {
         known.briefs.filter(|_| same)
     }
 
-    /// Remembers what a request was classified as that has no class of its own.
+    /// Remembers what a request was classified as whose briefs tell all: it has no class of its own, as it would where its key or
+    /// its address counts.
     pub(super) fn note(&mut self, record: &Record<'_>, briefs: [Option<Brief>; MAX_CONFIGS]) {
         let bytes = record.method.len() + record.path.len() + named(record).flatten().map(str::len).sum::<usize>();
         if !is_plain(record) || bytes > MAX_BYTES {
@@ -62,7 +63,7 @@ impl Recent {
     }
 }
 
-/// Whether nothing else of a request counts but what is remembered; where its key or its address does, nothing is.
+/// Whether nothing else of a request can count but what is remembered.
 fn is_plain(record: &Record<'_>) -> bool {
     record.connected.is_none() && record.partition.is_empty() && record.facts.is_empty()
 }
