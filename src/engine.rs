@@ -306,29 +306,30 @@ impl Engine {
         let outcome = self.ask(query, id, which, first, hold);
         match (outcome, second) {
             (Outcome::Admitted { .. }, Some(second)) => {
-                let (outcome, refused) = self.ask_second(query, id, which, (outcome, second), (held, hold));
-                (outcome, refused.unwrap_or(first))
+                let outcome = outcome.and(self.ask_second(query, id, which, second, held, hold));
+                (outcome, if matches!(outcome, Outcome::Admitted { .. }) { first } else { second })
             }
             _ => (outcome, first),
         }
     }
 
-    /// Asks for the second who pays, after the first had room; answers who had none, if so.
-    #[cold]
+    /// Asks for the second who pays, after the first had room; where the second has none, what was taken after `held` things goes
+    /// back.
+    #[inline(never)]
     fn ask_second(
         &self,
         query: &Query<'_>,
         id: LimitId,
         which: Which,
-        (outcome, second): (Outcome, Payer),
-        (held, hold): (usize, &mut Hold),
-    ) -> (Outcome, Option<Payer>) {
-        let outcome = outcome.and(self.ask(query, id, which, second, hold));
-        let refused = matches!(outcome, Outcome::Rejected { .. });
-        if refused {
+        second: Payer,
+        held: usize,
+        hold: &mut Hold,
+    ) -> Outcome {
+        let outcome = self.ask(query, id, which, second, hold);
+        if matches!(outcome, Outcome::Rejected { .. }) {
             hold.cancel_from(held, query.now);
         }
-        (outcome, refused.then_some(second))
+        outcome
     }
 
     /// Taken in where it is called: once on the way of a request, and once where two pay.

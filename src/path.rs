@@ -228,6 +228,7 @@ fn is_canonical(raw: &[u8]) -> bool {
 fn begins_segment(rest: &[u8]) -> bool {
     rest.first() != Some(&b'/') && dots(rest) == Dots::None
 }
+
 /// Whether a segment is a dot segment.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Dots {

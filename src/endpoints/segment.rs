@@ -1,7 +1,7 @@
 //! The segments of a canonical path as matching sees them.
 
 use crate::path;
-use crate::words;
+use crate::short;
 
 /// A segment without its `;parameters`, still escaped. Never empty.
 #[derive(Clone, Copy)]
@@ -19,7 +19,7 @@ impl<'p> Piece<'p> {
 
     /// See [`fold`].
     pub(super) fn fold(&self) -> u64 {
-        if self.escaped { fold(path::decoded(self.text)) } else { words::caseless(self.text.as_bytes()) }
+        if self.escaped { fold(path::decoded(self.text)) } else { short::caseless(self.text.as_bytes()) }
     }
 
     /// Whether it stands for these bytes.
@@ -50,7 +50,7 @@ pub(super) fn next(path: &str) -> Option<(Piece<'_>, &str)> {
         // Most segments have none of the two other signs, so that one search finds their end.
         loop {
             let after = rest.as_bytes().get(end..).unwrap_or_default();
-            let Some(at) = words::first_of([b'/', b';', b'%'], after) else {
+            let Some(at) = short::first_of([b'/', b';', b'%'], after) else {
                 end = rest.len();
                 break;
             };
@@ -71,7 +71,7 @@ pub(super) fn next(path: &str) -> Option<(Piece<'_>, &str)> {
     }
 }
 
-/// As [`words::caseless`]: what the children of a node are ordered by. Who compares folds compares names after, and the names are
+/// As [`short::caseless`]: what the children of a node are ordered by. Who compares folds compares names after, and the names are
 /// the operator's own, so nobody can choose them to collide.
 pub(super) fn fold(mut name: impl Iterator<Item = u8>) -> u64 {
     let mut folded = 0;
@@ -79,7 +79,7 @@ pub(super) fn fold(mut name: impl Iterator<Item = u8>) -> u64 {
         let mut word = [0; 8];
         let filled = word.iter_mut().zip(&mut name).map(|(place, byte)| *place = byte).count();
         if filled > 0 {
-            folded = words::mix(folded, u64::from_le_bytes(word));
+            folded = short::mix(folded, u64::from_le_bytes(word));
         }
         if filled < word.len() {
             return folded;
@@ -95,8 +95,8 @@ mod tests {
     proptest! {
         #[test]
         fn both_folds_agree_and_ignore_case(name in prop::collection::vec(any::<u8>(), 0..40)) {
-            prop_assert_eq!(fold(name.iter().copied()), words::caseless(&name));
-            prop_assert_eq!(words::caseless(&name), words::caseless(&name.to_ascii_uppercase()));
+            prop_assert_eq!(fold(name.iter().copied()), short::caseless(&name));
+            prop_assert_eq!(short::caseless(&name), short::caseless(&name.to_ascii_uppercase()));
         }
     }
 
@@ -136,7 +136,7 @@ mod tests {
             "123456789",
             "payment_intents",
         ];
-        let folds: std::collections::HashSet<u64> = names.iter().map(|name| words::caseless(name.as_bytes())).collect();
+        let folds: std::collections::HashSet<u64> = names.iter().map(|name| short::caseless(name.as_bytes())).collect();
         assert_eq!(folds.len(), names.len());
     }
 }

@@ -392,8 +392,7 @@ impl Policy {
     #[must_use]
     #[inline]
     pub fn limiter(&self, id: LimitId, profile: ProfileId) -> Limiter {
-        let own = self.limit(id).limiter;
-        if profile == ProfileId::BASE { own } else { self.replaced(id, profile).unwrap_or(own) }
+        self.replaced(id, profile).unwrap_or(self.limit(id).limiter)
     }
 
     /// The figures on trial, if there are any. Who has figures of its own would keep them if the candidate took the place of
@@ -412,9 +411,14 @@ impl Policy {
         }
     }
 
-    /// What a profile has in place of a limit's own. The base has nothing.
-    #[inline(never)]
+    /// What a profile has in place of a limit's own; the base, nothing.
+    #[inline(always)]
     fn replaced(&self, id: LimitId, profile: ProfileId) -> Option<Limiter> {
+        if profile == ProfileId::BASE { None } else { self.of_profile(id, profile) }
+    }
+
+    #[inline(never)]
+    fn of_profile(&self, id: LimitId, profile: ProfileId) -> Option<Limiter> {
         let replaced = self.profiles.get(profile.0 as usize)?;
         let place = replaced.binary_search_by_key(&id, |own| own.0).ok()?;
         replaced.get(place).map(|own| own.1)

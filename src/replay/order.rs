@@ -1,18 +1,19 @@
 //! Puts the requests of a trace into the order in which they began.
 //!
-//! Logs are written when requests end, so a slow request stands behind faster ones that began later. Up to [`MOST`] requests
-//! are held back until nothing that began before them can follow: the log has come [`WINDOW_NS`] further. What comes later
-//! still has missed its turn; it is told as late and replayed at the moment that the replay has come to.
+//! Logs are written when requests end, so a slow request stands behind faster ones that began later, and some exports have the
+//! newest first. [`MOST`] requests are held back; the earliest of them is handed on when more come. What stands still further
+//! from its place has missed its turn; it is told as late and replayed at the moment that the replay has come to.
+//!
+//! As in a merge sort whose first runs lie in memory one after the other, and of which only those are merged that come out: runs
+//! of requests are sorted while the core's second cache has them, and the earliest of their heads is found in a heap.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 
-/// How much longer a request may take than one that began after it and stands before it in the log, in nanoseconds. Longer than
-/// the gateway's default `response_timeout`.
-pub const WINDOW_NS: u64 = 120 * 1_000_000_000;
 /// Requests that are held back.
-pub const MOST: usize = 131_072;
-/// Requests that are put in order together. As many are handed on before the next are read, so that these fill the places just left,
-/// which are still in the core's second cache.
+pub const MOST: usize = 262_144;
+/// Requests that are sorted together. As many are handed on before the next are read, so that these fill the places just left.
 const TOGETHER: usize = 4_096;
 
 /// When a request began, and its place.
@@ -23,41 +24,75 @@ type Waiting = (u64, u32);
 pub struct Order<T> {
     /// Those that came last, as they came.
     fresh: Vec<Waiting>,
-    /// All others, in their order.
-    sorted: VecDeque<Waiting>,
+    runs: Vec<Run>,
+    /// Runs of which nothing is left.
+    left: Vec<u32>,
+    heads: BinaryHeap<Reverse<Head>>,
+    /// Runs so far.
+    begun: u32,
+    /// Requests in runs.
+    held: usize,
     /// So many of these can be handed on.
     ready: usize,
-    /// Room for those that are put in order anew.
-    mixed: Vec<Waiting>,
     items: Vec<Option<T>>,
     vacant: Vec<u32>,
-    /// The latest end that was seen.
-    log_at: u64,
-    /// What was handed on last, or is about to be.
+    /// When the one began that was handed on last.
     passed: u64,
     most: usize,
 }
 
+/// Requests in the order in which they began.
+#[derive(Debug, Default)]
+struct Run {
+    requests: Vec<Waiting>,
+    /// How many were handed on.
+    passed: usize,
+}
+
+/// When the first request of a run began, how many runs are older, and the run's place: one number in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Head(u128);
+
+impl Head {
+    fn new(at: u64, older: u32, place: u32) -> Head {
+        Head(u128::from(at) << 64 | u128::from(older) << 32 | u128::from(place))
+    }
+
+    /// The same run with another request first.
+    fn moved_to(self, at: u64) -> Head {
+        Head(u128::from(at) << 64 | u128::from(self.0 as u64))
+    }
+
+    fn at(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+
+    fn place(self) -> u32 {
+        self.0 as u32
+    }
+}
+
 impl<T> Order<T> {
-    /// Holds back at most `most` requests, and 4,096 more, or as many again where that is less, until they are put in order.
+    /// Holds back `most` requests, and 4,096 more, or as many again where that is less, until these are sorted.
     pub fn new(most: usize) -> Order<T> {
         Order {
             fresh: Vec::new(),
-            sorted: VecDeque::new(),
+            runs: Vec::new(),
+            left: Vec::new(),
+            heads: BinaryHeap::new(),
+            begun: 0,
+            held: 0,
             ready: 0,
-            mixed: Vec::new(),
             items: Vec::new(),
             vacant: Vec::new(),
-            log_at: 0,
             passed: 0,
             most: most.max(1),
         }
     }
 
-    /// Takes a request that began at `at` and whose line was written at `written`. `false`: it is late, and counts as one that
+    /// Takes a request that began at `at`, while nothing [is ready](Order::is_ready). `false`: it is late, and counts as one that
     /// began at the last moment handed on.
-    pub fn push(&mut self, at: u64, written: u64, item: T) -> bool {
-        self.log_at = self.log_at.max(written).max(at);
+    pub fn push(&mut self, at: u64, item: T) -> bool {
         let place = match self.vacant.pop() {
             Some(place) => place,
             None => {
@@ -75,28 +110,41 @@ impl<T> Order<T> {
     /// Whether something can be handed on without reading further.
     pub fn is_ready(&mut self) -> bool {
         if self.ready == 0 && self.fresh.len() >= TOGETHER.min(self.most) {
-            self.release(false);
+            self.begin_run();
+            self.ready = self.held.saturating_sub(self.most);
         }
         self.ready > 0
     }
 
     /// Nothing follows: everything can be handed on.
     pub fn end(&mut self) {
-        self.release(true);
+        self.begin_run();
+        self.ready = self.held;
     }
 
     /// When the next one began.
     pub fn peek(&self) -> Option<u64> {
-        self.sorted.front().filter(|_| self.ready > 0).map(|&(at, _)| at)
+        self.heads.peek().filter(|_| self.ready > 0).map(|Reverse(head)| head.at())
     }
 
     /// Hands on up to `most` of those that are ready and began at a moment that `may` follow, each with that moment. They have left
-    /// the core's caches, but none has to wait for the one before it.
+    /// the core's first caches, but none has to wait for the one before it.
     pub fn hand_on(&mut self, most: usize, may: impl Fn(u64) -> bool, to: &mut Vec<(u64, T)>) {
         for _ in 0..most.min(self.ready) {
-            let Some(&(at, place)) = self.sorted.front().filter(|(at, _)| may(*at)) else { return };
-            self.sorted.pop_front();
-            self.ready -= 1;
+            let Some(mut first) = self.heads.peek_mut() else { return };
+            let Reverse(head) = *first;
+            let Some(run) = self.runs.get_mut(head.place() as usize) else { return };
+            let Some(&(at, place)) = run.requests.get(run.passed).filter(|(at, _)| may(*at)) else { return };
+            run.passed += 1;
+            if let Some(&(next, _)) = run.requests.get(run.passed) {
+                *first = Reverse(head.moved_to(next));
+            } else {
+                PeekMut::pop(first);
+                run.passed = 0;
+                run.requests.clear();
+                self.left.push(head.place());
+            }
+            (self.ready, self.held, self.passed) = (self.ready - 1, self.held - 1, at);
             self.vacant.push(place);
             if let Some(item) = self.items.get_mut(place as usize).and_then(Option::take) {
                 to.push((at, item));
@@ -104,29 +152,21 @@ impl<T> Order<T> {
         }
     }
 
-    fn release(&mut self, all: bool) {
-        self.put_in_order();
-        self.ready = if all {
-            self.sorted.len()
-        } else {
-            let in_time = self.log_at.saturating_sub(WINDOW_NS);
-            let old = self.sorted.partition_point(|&(at, _)| at < in_time);
-            old.max(self.sorted.len().saturating_sub(self.most))
-        };
-        if let Some(&(at, _)) = self.ready.checked_sub(1).and_then(|last| self.sorted.get(last)) {
-            self.passed = at;
-        }
-    }
-
-    /// Sorts in what came last: mostly it belongs to the end.
-    fn put_in_order(&mut self) {
-        let Some(earliest) = self.fresh.iter().map(|&(at, _)| at).min() else { return };
-        let before = self.sorted.partition_point(|&(at, _)| at <= earliest);
-        self.mixed.extend(self.sorted.drain(before..));
-        self.mixed.append(&mut self.fresh);
+    /// Sorts those that came last.
+    fn begin_run(&mut self) {
         // Stable, so that those of one moment keep their order.
-        self.mixed.sort_by_key(|&(at, _)| at);
-        self.sorted.extend(self.mixed.drain(..));
+        self.fresh.sort_by_key(|&(at, _)| at);
+        let Some(&(at, _)) = self.fresh.first() else { return };
+        let place = self.left.pop().unwrap_or_else(|| {
+            self.runs.push(Run::default());
+            u32::try_from(self.runs.len() - 1).unwrap_or(u32::MAX)
+        });
+        if let Some(run) = self.runs.get_mut(place as usize) {
+            std::mem::swap(&mut run.requests, &mut self.fresh);
+            self.held += run.requests.len();
+            self.heads.push(Reverse(Head::new(at, self.begun, place)));
+            self.begun += 1;
+        }
     }
 }
 
@@ -134,18 +174,20 @@ impl<T> Order<T> {
 mod tests {
     use super::*;
 
-    /// The requests in the order they are handed on, and how many were late.
-    fn ordered(most: usize, requests: &[(u64, u64)]) -> (Vec<u64>, usize) {
+    /// The requests in the order they are handed on, and how many were late. No more wait than may.
+    fn ordered(most: usize, requests: impl IntoIterator<Item = u64>) -> (Vec<u64>, usize) {
         let mut order = Order::new(most);
         let (mut late, mut out) = (0, Vec::new());
-        for &(at, written) in requests {
-            late += usize::from(!order.push(at, written, at));
+        for at in requests {
+            late += usize::from(!order.push(at, at));
             while order.is_ready() {
                 out.extend(taken(&mut order, 16));
             }
         }
+        assert!(order.items.len() <= most + TOGETHER.min(most), "{} wait", order.items.len());
         order.end();
         out.extend(taken(&mut order, usize::MAX));
+        assert_eq!((order.held, order.left.len()), (0, order.runs.len()));
         (out, late)
     }
 
@@ -157,61 +199,66 @@ mod tests {
 
     #[test]
     fn requests_that_end_late_come_in_their_turn() {
-        const SECOND_NS: u64 = 1_000_000_000;
-        let requests: Vec<(u64, u64)> = (0..20_000_u64)
-            .map(|number| {
-                // One in ten takes up to a minute and a half.
-                let took = if number % 10 == 0 { (number * 7_919) % 90 } else { 0 };
-                ((number * SECOND_NS / 10).saturating_sub(took * SECOND_NS), number * SECOND_NS / 10)
-            })
-            .collect();
-        let (out, late) = ordered(MOST, &requests);
-        assert_eq!((out.len(), late), (requests.len(), 0));
+        // One in ten takes up to a minute and a half, at ten a second.
+        let took = |number: u64| if number.is_multiple_of(10) { number * 7_919 % 900 } else { 0 };
+        let (out, late) = ordered(MOST, (0..20_000).map(|number| number - took(number).min(number)));
+        assert_eq!((out.len(), late), (20_000, 0));
         assert!(out.is_sorted());
     }
 
     #[test]
-    fn what_is_held_back_is_bounded_and_what_comes_too_late_is_told() {
-        let mut requests: Vec<(u64, u64)> = (100..400).map(|at| (at, at)).collect();
-        requests.push((7, 400));
-        let mut order = Order::new(100);
-        let mut most = 0;
-        for &(at, written) in &requests {
-            order.push(at, written, at);
-            while order.is_ready() {
-                taken(&mut order, 1);
-            }
-            most = most.max(order.items.len());
+    fn what_stands_as_far_from_its_place_as_is_held_back_comes_in_its_turn() {
+        for most in [100, 5_000, 10_000] {
+            let last = 4 * most as u64;
+            // Each moves up by one, and the first of all stands behind `most` others.
+            let (out, late) = ordered(most, (1..=most as u64).chain([0]).chain(most as u64 + 1..last));
+            assert_eq!((out, late), ((0..last).collect(), 0), "{most}");
+            let (out, late) = ordered(most, (1..last).chain([0]));
+            assert_eq!((out.len() as u64, late), (last, 1), "{most}");
+            assert!(out.contains(&0));
+            let newest_first = (0..most as u64).rev();
+            assert_eq!(ordered(most, newest_first), ((0..most as u64).collect(), 0), "{most}");
         }
-        assert!(most <= 200, "{most}");
-        let (out, late) = ordered(100, &requests);
-        assert_eq!((out.len(), late), (301, 1));
-        assert!(out.contains(&7));
     }
 
     #[test]
-    fn places_that_were_left_are_filled_again() {
-        let mut order = Order::new(40);
-        let mut out = Vec::new();
-        for at in 0..10_000 {
-            order.push(at, at, at);
-            // Never all that is ready, so that some is left when more is put in order.
-            if order.is_ready() && at % 7 != 3 {
-                out.extend(taken(&mut order, 2));
+    fn any_order_comes_out_sorted_but_for_the_late() {
+        let mut random = 1_u64;
+        for (most, spread) in [(40, 30), (40, 400), (5_000, 4_000), (5_000, 40_000)] {
+            let requests: Vec<u64> = (0..30_000)
+                .map(|number| {
+                    random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                    number + (random >> 33) % spread
+                })
+                .collect();
+            let mut order = Order::new(most);
+            let (mut out, mut late, mut passed) = (Vec::new(), 0, 0);
+            for &at in &requests {
+                assert_eq!(order.push(at, at), at >= passed);
+                late += usize::from(at < passed);
+                while order.is_ready() {
+                    order.hand_on(7, |_| true, &mut out);
+                    passed = out.last().map_or(0, |&(at, _)| at);
+                }
             }
+            order.end();
+            order.hand_on(usize::MAX, |_| true, &mut out);
+            assert!(out.is_sorted_by_key(|&(at, _)| at));
+            assert_eq!(out.iter().filter(|(at, item)| at != item).count(), late);
+            assert_eq!(late > 0, spread > most as u64, "{most} {spread}: {late}");
+            let mut items: Vec<u64> = out.into_iter().map(|(_, item)| item).collect();
+            let mut all = requests.clone();
+            items.sort_unstable();
+            all.sort_unstable();
+            assert_eq!(items, all);
         }
-        assert!(order.items.len() < 200, "{}", order.items.len());
-        order.end();
-        out.extend(taken(&mut order, usize::MAX));
-        assert_eq!(out, (0..10_000).collect::<Vec<_>>());
-        assert_eq!((order.peek(), taken(&mut order, 1)), (None, vec![]));
     }
 
     #[test]
     fn no_more_is_handed_on_than_was_asked_for() {
         let mut order = Order::new(MOST);
         for at in [3, 1, 4, 1, 5] {
-            order.push(at, at, at);
+            order.push(at, at);
         }
         assert_eq!((order.peek(), taken(&mut order, 9)), (None, vec![]));
         order.end();
@@ -220,6 +267,7 @@ mod tests {
         order.hand_on(9, |at| at < 4, &mut early);
         assert_eq!((early, order.peek()), (vec![(1, 1), (3, 3)], Some(4)));
         assert_eq!(taken(&mut order, 9), [4, 5]);
+        assert_eq!((order.peek(), taken(&mut order, 1)), (None, vec![]));
     }
 
     #[test]
@@ -227,7 +275,7 @@ mod tests {
         let mut order = Order::new(100);
         let mut out = Vec::new();
         for item in 0..1_000 {
-            order.push(5, 5, item);
+            order.push(5, item);
             while order.is_ready() {
                 out.extend(taken(&mut order, 7));
             }

@@ -4,7 +4,7 @@
 
 use super::arrival::{Brief, MAX_CONFIGS};
 use super::record::Record;
-use crate::words;
+use crate::short;
 use std::borrow::Cow;
 
 /// Requests remembered.
@@ -38,7 +38,7 @@ impl Recent {
 
     /// What such a request was classified as, if it is remembered.
     pub(super) fn get(&self, record: &Record<'_>) -> Option<[Option<Brief>; MAX_CONFIGS]> {
-        let known = self.known.get(place(record)).filter(|_| is_plain(record))?;
+        let known = self.known.get(place(record)?)?;
         let same = known.path == *record.path
             && known.method == *record.method
             && known.own == record.endpoint.is_some()
@@ -49,11 +49,7 @@ impl Recent {
     /// Remembers what a request was classified as whose briefs tell all: it has no class of its own, as it would where its key or
     /// its address counts.
     pub(super) fn note(&mut self, record: &Record<'_>, briefs: [Option<Brief>; MAX_CONFIGS]) {
-        let bytes = record.method.len() + record.path.len() + named(record).flatten().map(str::len).sum::<usize>();
-        if !is_plain(record) || bytes > MAX_BYTES {
-            return;
-        }
-        let Some(known) = self.known.get_mut(place(record)) else { return };
+        let Some(known) = place(record).and_then(|place| self.known.get_mut(place)) else { return };
         (*record.method).clone_into(&mut known.method);
         (*record.path).clone_into(&mut known.path);
         for (known, name) in known.named.iter_mut().zip(named(record)) {
@@ -72,9 +68,14 @@ fn named<'r>(record: &'r Record<'_>) -> impl Iterator<Item = Option<&'r str>> {
     [&record.host, &record.route].into_iter().map(Option::<Cow<'_, str>>::as_deref)
 }
 
-fn place(record: &Record<'_>) -> usize {
-    let mixed = words::mix(words::caseless(record.path.as_bytes()), words::caseless(record.method.as_bytes()));
-    mixed as usize >> 16 & (PLACES - 1)
+/// Where a request is remembered, if it can be.
+fn place(record: &Record<'_>) -> Option<usize> {
+    let bytes = record.method.len() + record.path.len() + named(record).flatten().map(str::len).sum::<usize>();
+    if !is_plain(record) || bytes > MAX_BYTES {
+        return None;
+    }
+    let mixed = short::mix(short::caseless(record.path.as_bytes()), short::caseless(record.method.as_bytes()));
+    Some(mixed as usize >> 16 & (PLACES - 1))
 }
 
 #[cfg(test)]

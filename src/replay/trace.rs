@@ -103,7 +103,6 @@ struct Pass<'p, 'c, W> {
 /// A request whose account is yet to be found: that is done for several together.
 struct Unplaced {
     line: u64,
-    written: u64,
     at: u64,
     arrival: Arrival,
     id: Id,
@@ -212,9 +211,9 @@ impl<W: Watch> Pass<'_, '_, W> {
     fn place(&mut self, source: &mut Source) -> Result<(), ReplayError> {
         let mut unplaced = std::mem::take(&mut self.unplaced);
         self.classes.look_ahead(unplaced.iter().map(|request| request.id));
-        for Unplaced { line, written, at, mut arrival, id, name } in unplaced.drain(..) {
+        for Unplaced { line, at, mut arrival, id, name } in unplaced.drain(..) {
             self.classes.place(&mut arrival, id, self.names.get(name).unwrap_or_default());
-            if !source.order.push(at, written, arrival) {
+            if !source.order.push(at, arrival) {
                 self.fault(Fault::Late, source.place, line)?;
             }
         }
@@ -288,11 +287,10 @@ impl<W: Watch> Pass<'_, '_, W> {
         };
         match self.classes.classify(record) {
             Classed::Arrival(arrival, id) => {
-                let written = record.at.saturating_add(record.duration.unwrap_or(0));
                 let from = self.names.len();
                 self.names.push_str(record.account.as_deref().unwrap_or_default());
                 let name = from..self.names.len();
-                self.unplaced.push(Unplaced { line: number, written, at: record.at, arrival, id, name });
+                self.unplaced.push(Unplaced { line: number, at: record.at, arrival, id, name });
                 Ok(())
             }
             Classed::Elsewhere => {

@@ -7,7 +7,7 @@ use super::fields::{member, one_of, text};
 use super::time;
 use crate::engine::Mode;
 use crate::replay::record::{Fault, MAX_DURATION_NS, Record};
-use crate::words;
+use crate::short;
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -94,7 +94,7 @@ impl<'a> Scan<'a> {
     fn after(&mut self, literal: &str) -> Option<&'a str> {
         self.skip(literal)?;
         // A backslash begins an escape.
-        let end = words::first_of([b'"', b'\\'], self.0.as_bytes())?;
+        let end = short::first_of([b'"', b'\\'], self.0.as_bytes())?;
         let (text, rest) = self.0.split_at_checked(end)?;
         self.0 = rest.strip_prefix('"')?;
         Some(text)

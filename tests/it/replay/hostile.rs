@@ -81,10 +81,27 @@ fn time_that_goes_back_is_told_and_replayed_at_the_present() {
 fn far_out_of_order_is_late() {
     let mut text: String = (0..6_000).map(|second| good(1_000 + second)).collect();
     text.push_str(&good(1));
-    let report = replay(&Trace::new(text), &config(LIMIT));
-    assert_eq!(report.trace.requests, 6_001, "it is replayed all the same");
-    let late: Vec<_> = report.trace.faults.iter().map(|fault| (fault.kind, fault.count)).collect();
-    assert_eq!(late, [("late", 1)]);
+    let (trace, empty) = (Trace::new(text), Trace::new(""));
+    let late = |files: usize| {
+        let mut paths = vec![trace.path.as_path()];
+        paths.resize(files, &empty.path);
+        let options = Options { top: 1, figures: false };
+        let report = tollgate::replay::run(&traces(&paths, None), (&config(LIMIT), None), options, &mut ()).unwrap();
+        assert_eq!(report.trace.requests, 6_001, "it is replayed all the same");
+        report.trace.faults.iter().map(|fault| (fault.kind, fault.count)).collect::<Vec<_>>()
+    };
+    // Many files share what may be held back.
+    assert_eq!((late(1), late(256)), (vec![], vec![("late", 1)]));
+}
+
+#[test]
+fn a_trace_with_the_newest_first_is_replayed_from_its_beginning() {
+    let lines: Vec<String> = (0..10_000).map(|second| good(1_000 + second / 4)).collect();
+    let oldest_first = replay(&Trace::new(lines.concat()), &config(LIMIT));
+    let newest_first = replay(&Trace::new(lines.into_iter().rev().collect::<String>()), &config(LIMIT));
+    assert!(newest_first.report == oldest_first.report, "{}", newest_first.report.admitted);
+    assert_eq!((newest_first.trace.from, newest_first.trace.faults), (oldest_first.trace.from, vec![]));
+    assert!(oldest_first.report.refused > 0);
 }
 
 #[test]

@@ -10,14 +10,14 @@ const HIGHS: u64 = ONES << 7;
 #[must_use]
 pub fn first_of<const N: usize>(signs: [u8; N], text: &[u8]) -> Option<usize> {
     let (words, rest) = text.as_chunks::<8>();
-    for (number, word) in words.iter().enumerate() {
-        let marks = marks(signs, u64::from_le_bytes(*word));
+    for (number, &eight) in words.iter().enumerate() {
+        let marks = marks(signs, u64::from_le_bytes(eight));
         if marks != 0 {
             return Some(number * 8 + marks.trailing_zeros() as usize / 8);
         }
     }
     // What the last word is filled up with may be one of the signs.
-    let at = marks(signs, short(rest)).trailing_zeros() as usize / 8;
+    let at = marks(signs, word(rest)).trailing_zeros() as usize / 8;
     (at < rest.len()).then_some(words.len() * 8 + at)
 }
 
@@ -32,7 +32,7 @@ fn marks<const N: usize>(signs: [u8; N], word: u64) -> u64 {
 /// Up to seven bytes as the lower ones of a word; the others are zero. Of more bytes the first and the last four.
 #[inline]
 #[must_use]
-pub fn short(bytes: &[u8]) -> u64 {
+pub fn word(bytes: &[u8]) -> u64 {
     if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
         let shift = 8 * (bytes.len().min(8) - 4);
         return u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << shift;
@@ -51,7 +51,7 @@ pub fn short(bytes: &[u8]) -> u64 {
 pub fn caseless(text: &[u8]) -> u64 {
     let (words, rest) = text.as_chunks::<8>();
     let folded = words.iter().fold(0, |folded, &word| mix(folded, u64::from_le_bytes(word)));
-    if rest.is_empty() { folded } else { mix(folded, short(rest)) }
+    if rest.is_empty() { folded } else { mix(folded, word(rest)) }
 }
 
 /// The same of one more word. Setting the bit that tells upper from lower case in every byte also merges a few signs.
@@ -89,9 +89,9 @@ mod tests {
     fn a_short_text_is_the_lower_bytes_of_a_word() {
         let text = [1, 2, 3, 0x84, 5, 6, 0xf7, 8];
         for length in 0..=text.len() {
-            let mut word = [0; 8];
-            word[..length].copy_from_slice(&text[..length]);
-            assert_eq!(short(&text[..length]), u64::from_le_bytes(word));
+            let mut filled = [0; 8];
+            filled[..length].copy_from_slice(&text[..length]);
+            assert_eq!(word(&text[..length]), u64::from_le_bytes(filled));
         }
     }
 }
