@@ -54,7 +54,7 @@ pub struct Arrival {
     pub classes: Option<Box<[Option<RequestClass>; MAX_CONFIGS]>>,
 }
 
-// Some 260,000 of them are held back until their turn comes, which is more than a core's own caches hold.
+// 262,144 of them are held back until their turn comes, which is more than a core's own caches hold.
 const _: () = assert!(size_of::<Option<Arrival>>() <= 48);
 
 /// Most requests have no more to them, the account and the mode aside.
