@@ -22,6 +22,7 @@ use crate::engine::EndpointId;
 use crate::path::{self, CanonicalPath};
 use http::Method;
 use segment::Piece;
+pub(crate) use segment::fold_bytes;
 use std::borrow::Cow;
 use template::Segment;
 

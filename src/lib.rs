@@ -62,7 +62,6 @@ pub mod path;
 pub mod process;
 pub mod replay;
 pub mod server;
-pub mod short;
 pub mod state;
 pub mod store;
 pub mod tls;

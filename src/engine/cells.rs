@@ -479,13 +479,8 @@ impl Cells {
 
     /// Room for one more cell; overflow cells (one a limit and mode) always have room.
     fn reserve(&self, place: &Place) -> bool {
-        let has_room = |len: usize| len < self.max || place.key == place.overflow;
-        if self.one_thread {
-            let len = self.len.load(Relaxed);
-            self.len.store(len + usize::from(has_room(len)), Relaxed);
-            return has_room(len);
-        }
-        let room = has_room(self.len.fetch_add(1, Relaxed));
+        let before = self.len.fetch_add(1, Relaxed);
+        let room = before < self.max || place.key == place.overflow;
         if !room {
             self.len.fetch_sub(1, Relaxed);
         }

@@ -4,7 +4,7 @@
 
 use super::arrival::{Brief, MAX_CONFIGS};
 use super::record::Record;
-use crate::short;
+use crate::endpoints::fold_bytes;
 use std::borrow::Cow;
 
 /// Requests remembered.
@@ -74,7 +74,7 @@ fn place(record: &Record<'_>) -> Option<usize> {
     if !is_plain(record) || bytes > MAX_BYTES {
         return None;
     }
-    let mixed = short::mix(short::caseless(record.path.as_bytes()), short::caseless(record.method.as_bytes()));
+    let mixed = fold_bytes(record.path.as_bytes()).rotate_left(1) ^ fold_bytes(record.method.as_bytes());
     Some(mixed as usize >> 16 & (PLACES - 1))
 }
 

@@ -6,7 +6,7 @@ use super::format::{Mapping, Reader};
 use super::input::{BytesRead, Input};
 use super::lines::{Lines, Next};
 use super::order::{MOST, Order};
-use super::record::Fault;
+use super::record::{Fault, Record};
 use crate::engine::{Id, Nanos};
 use std::ops::Range;
 
@@ -277,15 +277,10 @@ impl<W: Watch> Pass<'_, '_, W> {
             return Err(Fault::Binary);
         }
         let text = std::str::from_utf8(bytes).map_err(|_| Fault::Binary)?;
-        // A record is large, so it stays where it was made.
-        let read = reader.read(text);
-        let record = match &read {
-            Ok(record) => record,
-            // A last line without a line feed may be one that is still being written.
-            Err(Fault::Malformed) if !whole => return Err(Fault::Truncated),
-            Err(fault) => return Err(*fault),
-        };
-        match self.classes.classify(record) {
+        // A last line without a line feed may be one that is still being written.
+        let cut_off = |fault| if whole || fault != Fault::Malformed { fault } else { Fault::Truncated };
+        let record: Record<'_> = reader.read(text).map_err(cut_off)?;
+        match self.classes.classify(&record) {
             Classed::Arrival(arrival, id) => {
                 let from = self.names.len();
                 self.names.push_str(record.account.as_deref().unwrap_or_default());

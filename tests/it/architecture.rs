@@ -21,7 +21,6 @@ const fn place(module: &'static str, floor: u8, beside: &'static [&'static str])
 /// From the ground up; see `ARCHITECTURE.md`.
 const BUILDING: &[Place] = &[
     place("engine", 0, &[]),
-    place("short", 0, &[]),
     place("budget", 1, &[]),
     place("clock", 1, &[]),
     place("metrics", 1, &[]),
