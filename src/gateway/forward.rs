@@ -270,27 +270,33 @@ impl<'a> Route<'a> {
         now: Nanos,
     ) -> Result<Box<Request<RequestBody>>, Refusal> {
         let Failure { unsent, error, written, answered } = failed;
-        let refusal = failure(&error);
-        let (Refusal::Upstream(_), Some(server)) = (&refusal, connection.server()) else { return Err(refusal) };
+        let mut refusal = failure(&error);
+        let (Refusal::Upstream(failure), Some(server)) = (&mut refusal, connection.server()) else {
+            return Err(refusal);
+        };
+        if !written {
+            *failure = UpstreamFailure::Untaken;
+        }
+        let is_shared = connection.sender.is_shared();
+        let cause = match error {
+            // The server leaves, or has enough on this connection, which says nothing against it.
+            _ if !written && (is_shared || connection.reused) => Cause::Stale,
+            _ if !written => Cause::Connect,
+            ExchangeFault::Io(_) | ExchangeFault::Closed => Cause::of_break(connection.reused && !answered),
+            ExchangeFault::Stream(_) => Cause::Reset,
+            // What is no HTTP would be none a second time.
+            _ => Cause::Nonsense,
+        };
         match unsent {
-            Some(unsent) if !written && connection.sender.is_shared() => {
-                // The server leaves, or has enough on this connection, which says nothing against it.
-                if self.tries.take(Cause::Stale, server, now) { Ok(unsent) } else { Err(refusal) }
-            }
-            Some(unsent) if !written && connection.reused => Ok(unsent),
+            Some(unsent) if !written && connection.reused && !is_shared => Ok(unsent),
+            // Nothing of it was acted on, so that it goes again whatever it asks for.
             Some(unsent) if !written => {
-                self.group.note(server, false, now);
-                if self.tries.take(Cause::Connect, server, now) { Ok(unsent) } else { Err(refusal) }
+                if cause != Cause::Stale {
+                    self.group.note(server, false, now);
+                }
+                if self.tries.take(cause, server, now) { Ok(unsent) } else { Err(refusal) }
             }
-            unsent => {
-                let cause = match error {
-                    ExchangeFault::Io(_) | ExchangeFault::Closed => Cause::of_break(connection.reused && !answered),
-                    ExchangeFault::Stream(_) => Cause::Reset,
-                    // What is no HTTP would be none a second time.
-                    _ => Cause::Nonsense,
-                };
-                self.again(cause, server, unsent, now).ok_or(refusal)
-            }
+            unsent => self.again(cause, server, unsent, now).ok_or(refusal),
         }
     }
 

@@ -185,6 +185,9 @@ pub enum UpstreamFailure {
     Unreachable,
     /// No server took the connection within `connect_timeout`: nothing was sent.
     ConnectTimedOut,
+    /// No server took the request, which may have been sent: a connection ended, or a stream was refused, before anything of it
+    /// was acted on.
+    Untaken,
     /// It takes no more: `max_in_flight`, `max_pending` or `max_connections` is reached. Nothing was sent.
     Overloaded,
     /// The connection broke, or what came was not HTTP: whether the request took effect is unknown.
@@ -201,7 +204,9 @@ impl UpstreamFailure {
     #[must_use]
     pub fn status(self) -> StatusCode {
         match self {
-            UpstreamFailure::Unreachable | UpstreamFailure::Broken => StatusCode::BAD_GATEWAY,
+            UpstreamFailure::Unreachable | UpstreamFailure::Untaken | UpstreamFailure::Broken => {
+                StatusCode::BAD_GATEWAY
+            }
             UpstreamFailure::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             UpstreamFailure::ConnectTimedOut | UpstreamFailure::TimedOut => StatusCode::GATEWAY_TIMEOUT,
             UpstreamFailure::CutOff => StatusCode::SERVICE_UNAVAILABLE,

@@ -90,6 +90,9 @@ pub fn of(refusal: &Refusal, config: Option<&Config>) -> Words {
         Refusal::BadRequest(bad) => Words::invalid_request(bad.message),
         Refusal::Upstream(failure) => Words::api_error(match failure {
             UpstreamFailure::Unreachable => "The API behind this gateway cannot be reached. The request was not sent.",
+            UpstreamFailure::Untaken => {
+                "The API behind this gateway turned the request away before it did anything with it. It had no effect."
+            }
             UpstreamFailure::ConnectTimedOut => {
                 "The API behind this gateway did not take a connection in time. The request was not sent."
             }

@@ -124,6 +124,9 @@ impl Deadline {
     }
 }
 
+/// Bytes of a body that are kept until its request is answered, for a server that turns it away.
+const KEPT_BYTES: usize = 16 * 1024;
+
 /// The client's body, passed on as it comes.
 pub struct RequestBody {
     inner: ReadAhead<ClientBody>,
@@ -135,6 +138,16 @@ pub struct RequestBody {
     own: OwnFields,
     /// Memory for what waits of it.
     held: Option<Charge>,
+    /// What has been handed out since it was to be remembered, as long as all of it is there.
+    handed: Option<Box<Handed>>,
+}
+
+/// The beginning of a body.
+#[derive(Default)]
+struct Handed {
+    bytes: Vec<u8>,
+    /// Nothing comes after it.
+    is_whole: bool,
 }
 
 impl RequestBody {
@@ -147,7 +160,7 @@ impl RequestBody {
         most: u64,
         progress: Option<Rc<Cell<Instant>>>,
     ) -> RequestBody {
-        RequestBody { inner, pace, room: most, progress, own: OwnFields::default(), held: None }
+        RequestBody { inner, pace, room: most, progress, own: OwnFields::default(), held: None, handed: None }
     }
 
     /// The same behind a head that the gateway adds these fields to.
@@ -171,6 +184,40 @@ impl RequestBody {
     pub fn within(mut self, held: Option<Charge>) -> RequestBody {
         self.held = held;
         self
+    }
+
+    /// What is handed out from here on is remembered, so that the body can be sent a second time: up to [`KEPT_BYTES`], and not
+    /// behind trailers.
+    pub(super) fn remember(&mut self) {
+        self.handed = Some(Box::default());
+    }
+
+    /// Nobody will send it a second time.
+    pub(super) fn forget(&mut self) {
+        self.handed = None;
+    }
+
+    /// Whether [`RequestBody::rewound`] gives it back.
+    pub(super) fn is_remembered(&self) -> bool {
+        self.handed.is_some()
+    }
+
+    /// The body from where it was to be remembered, unless what was handed out since was too much.
+    pub(super) fn rewound(mut self) -> Option<RequestBody> {
+        let Handed { bytes, is_whole } = *self.handed.take()?;
+        self.room = self.room.saturating_add(bytes.len() as u64);
+        self.inner.put_back(bytes.into(), is_whole);
+        Some(self)
+    }
+
+    /// Remembers a frame that is handed out, or that there are no more.
+    fn note(&mut self, frame: Option<&Frame<Bytes>>) {
+        let Some(handed) = &mut self.handed else { return };
+        match frame.map(Frame::data_ref) {
+            None => handed.is_whole = true,
+            Some(Some(data)) if handed.bytes.len() + data.len() <= KEPT_BYTES => handed.bytes.extend_from_slice(data),
+            Some(_) => self.handed = None,
+        }
     }
 
     /// Counts a frame, unless it is more than may come.
@@ -221,7 +268,9 @@ impl Body for RequestBody {
                 if let Some(progress) = &self.progress {
                     progress.set(timer_now());
                 }
-                Poll::Ready(frame.map(|frame| frame.map_err(BodyFault::Client).and_then(|frame| self.admit(frame))))
+                let frame = frame.transpose().map_err(BodyFault::Client)?;
+                self.note(frame.as_ref());
+                Poll::Ready(frame.map(|frame| self.admit(frame)))
             }
             Poll::Pending => {
                 ready!(self.pace.poll_expired(cx));

@@ -281,7 +281,7 @@ impl Lane {
         };
         let written = !matches!(&error, ExchangeFault::Stream(error) if self.is_unprocessed(error, id));
         let answered = matches!(error, ExchangeFault::Malformed(_));
-        let unsent = sending.into_untouched().map(|body| Box::new(Request::from_parts(parts, body)));
+        let unsent = sending.into_unsent().map(|body| Box::new(Request::from_parts(parts, body)));
         Err(Box::new(Failure { unsent, error, written, answered }))
     }
 
@@ -327,12 +327,13 @@ enum Sending {
 }
 
 impl Sending {
-    fn new(body: RequestBody, stream: SendStream<Bytes>, ends: bool) -> Sending {
+    fn new(mut body: RequestBody, stream: SendStream<Bytes>, ends: bool) -> Sending {
         // How long the upstream may take nothing is what `response_timeout` and the body's own time-out bound.
         const PATIENCE: Duration = Duration::from_secs(24 * 3600);
         if ends {
             return Sending::Whole(Box::new(body));
         }
+        body.remember();
         Sending::Going(Box::new(Pipe::new(body, stream, Reason::CANCEL, Pace::new(PATIENCE, 0))))
     }
 
@@ -343,7 +344,9 @@ impl Sending {
                 match pipe.poll(cx) {
                     Poll::Ready(Err(Broken::Body(fault))) => return Poll::Ready(Err(ExchangeFault::Request(fault))),
                     // What the upstream thinks of it, its answer says.
-                    Poll::Ready(Err(Broken::Refused | Broken::Stalled) | Ok(())) if !pipe.is_untouched() => {
+                    Poll::Ready(Err(Broken::Refused | Broken::Stalled) | Ok(()))
+                        if !pipe.body_mut().is_remembered() =>
+                    {
                         *self = Sending::Gone;
                     }
                     _ => {}
@@ -354,10 +357,11 @@ impl Sending {
         .await
     }
 
-    fn into_untouched(self) -> Option<RequestBody> {
+    /// The body as it was before, where all of it is there.
+    fn into_unsent(self) -> Option<RequestBody> {
         match self {
             Sending::Whole(body) => Some(*body),
-            Sending::Going(pipe) => pipe.into_untouched(),
+            Sending::Going(pipe) => pipe.into_body().rewound(),
             Sending::Gone => None,
         }
     }
@@ -368,6 +372,7 @@ fn accept(response: Response<RecvStream>, sending: Sending) -> Response<StreamBo
     let (parts, stream) = response.into_parts();
     let mut body = StreamBody::new(&parts.headers, stream, |_| Ok(()));
     if let Sending::Going(mut pipe) = sending {
+        pipe.body_mut().forget();
         let rest = tokio::task::spawn_local(async move {
             if let Err(broken) = poll_fn(|cx| pipe.poll(cx)).await {
                 tracing::debug!(?broken, "a request broke off behind its answer");

@@ -61,7 +61,6 @@ pub struct Pipe<B> {
     piece: Bytes,
     /// Whether `piece` is the last of the body.
     is_last: bool,
-    is_untouched: bool,
     /// What the other end is told when the body fails.
     on_failure: Reason,
     /// Bounds the wait for the other end.
@@ -86,7 +85,7 @@ impl<B: Body<Data = Bytes> + Unpin> Pipe<B> {
     /// slower than `pace`.
     pub fn new(body: B, stream: SendStream<Bytes>, on_failure: Reason, pace: Pace) -> Pipe<B> {
         let piece = Bytes::new();
-        Pipe { body, stream, piece, is_last: false, is_untouched: true, on_failure, pace, place: None }
+        Pipe { body, stream, piece, is_last: false, on_failure, pace, place: None }
     }
 
     /// The same among others of a client's connection, which share its pace; what waits is taken from `charge`.
@@ -96,14 +95,14 @@ impl<B: Body<Data = Bytes> + Unpin> Pipe<B> {
         self
     }
 
-    /// Whether nothing has been read from the body.
-    pub fn is_untouched(&self) -> bool {
-        self.is_untouched
+    /// The body.
+    pub fn body_mut(&mut self) -> &mut B {
+        &mut self.body
     }
 
-    /// The body, if nothing has been read from it.
-    pub fn into_untouched(self) -> Option<B> {
-        self.is_untouched.then_some(self.body)
+    /// What has not been read of the body.
+    pub fn into_body(self) -> B {
+        self.body
     }
 
     /// Ready when the other end has reset the stream.
@@ -169,12 +168,11 @@ impl<B: Body<Data = Bytes> + Unpin> Pipe<B> {
             }
             None if self.is_last => return Poll::Ready(Ok(true)),
             None => {
-                (self.is_last, self.is_untouched) = (true, false);
+                self.is_last = true;
                 let ended = self.stream.send_data(Bytes::new(), true);
                 return Poll::Ready(ended.map(|()| true).map_err(|_| Broken::Refused));
             }
         };
-        self.is_untouched = false;
         let sent = match frame.into_data() {
             Ok(data) => {
                 self.is_last = self.body.is_end_stream();

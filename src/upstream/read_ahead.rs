@@ -63,6 +63,14 @@ impl<B> ReadAhead<B> {
         self.next.is_some()
     }
 
+    /// Puts what was handed out back in front. `is_whole`: nothing comes after it.
+    pub fn put_back(&mut self, handed: Bytes, is_whole: bool) {
+        if !handed.is_empty() {
+            self.front = handed;
+        }
+        self.ended |= is_whole;
+    }
+
     /// The body itself.
     pub fn inner_mut(&mut self) -> &mut B {
         &mut self.inner

@@ -65,7 +65,7 @@ pub enum Malformed {
 /// A request that got no answer.
 #[derive(Debug)]
 pub struct Failure<B> {
-    /// The request, where nothing has been taken of its body: only then can it be sent again.
+    /// The request, where all of its body is there: only then can it be sent again.
     pub unsent: Option<Box<Request<B>>>,
     /// What went wrong.
     pub error: ExchangeFault,

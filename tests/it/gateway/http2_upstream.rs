@@ -117,14 +117,60 @@ fn a_refused_stream_is_sent_again_and_a_begun_one_is_not() {
     let mut client = gateway.connect();
     assert_eq!(client.ask(get("/v1/refused", LIVE)).text(), "ok");
     assert_eq!(count.swap(0, Ordering::SeqCst), 3);
-    // A body that has begun to go is gone.
-    let refused = client.ask(request("POST", "/v1/refused", LIVE, "content-length: 1\r\n") + "x");
-    assert!(matches!(refused.status(), 200 | 502), "{refused:?}");
-    count.store(0, Ordering::SeqCst);
-    assert_eq!(client.ask(get("/v1/always", LIVE)).status(), 502);
-    assert_eq!(count.swap(0, Ordering::SeqCst), 4, "not for ever: once, and as often as `retries.attempts` says");
-    assert_eq!(client.ask(post("/v1/begun", LIVE)).status(), 502);
+    for ask in [get("/v1/always", LIVE), post("/v1/always", LIVE)] {
+        let refused = client.ask(ask);
+        assert!(refused.status() == 502 && refused.text().contains("It had no effect."), "{refused:?}");
+        assert_eq!(refused.head.value("stripe-should-retry"), None);
+        assert_eq!(count.swap(0, Ordering::SeqCst), 4, "not for ever: once, and as often as `retries.attempts` says");
+    }
+    let begun = client.ask(post("/v1/begun", LIVE));
+    assert!(begun.status() == 502 && begun.text().contains("is unknown"), "{begun:?}");
+    assert_eq!(begun.head.value("stripe-should-retry"), Some("false"));
     assert_eq!(count.load(Ordering::SeqCst), 1, "it may have taken effect");
+}
+
+#[test]
+fn a_body_that_has_gone_already_goes_again_to_a_server_that_did_nothing_with_it() {
+    // Each request is turned away once, when all of its body has come, and then told.
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&seen);
+    let upstream = H2Upstream::scripted(move |mut request, mut respond| {
+        let nth = counted.fetch_add(1, Ordering::SeqCst);
+        async move {
+            if nth.is_multiple_of(2) {
+                let reads_all = request.uri().path() != "/v1/early";
+                while reads_all && let Some(Ok(data)) = request.body_mut().data().await {
+                    let _ = request.body_mut().flow_control().release_capacity(data.len());
+                }
+                respond.send_reset(Reason::REFUSED_STREAM);
+                return;
+            }
+            describe(request, respond).await;
+        }
+    });
+    let gateway = in_front_of(&upstream).start();
+    let mut client = gateway.connect();
+    let sized = |path: &str, length: usize| {
+        request("POST", path, LIVE, &format!("content-length: {length}\r\n")) + &"x".repeat(length)
+    };
+    for length in [1, 300, 10_000, 16 * 1024] {
+        for path in ["/v1/late", "/v1/early"] {
+            let expected = format!("POST http://api.test{path} acct_a {length} false");
+            assert_eq!(client.ask(sized(path, length)).text(), expected);
+        }
+    }
+    let chunked = |chunks: &str| request("POST", "/v1/late", LIVE, "transfer-encoding: chunked\r\n") + chunks;
+    let pieces = client.ask(chunked("3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"));
+    assert_eq!(pieces.text(), "POST http://api.test/v1/late acct_a 7 false");
+    // What is not kept is not sent again, and the client is told that it may send it.
+    let before = seen.load(Ordering::SeqCst);
+    for lost in [sized("/v1/late", 16 * 1024 + 1), chunked("3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n")] {
+        let lost = client.ask(lost);
+        assert!(lost.status() == 502 && lost.text().contains("It had no effect."), "{lost:?}");
+        assert_eq!(lost.head.value("stripe-should-retry"), None);
+        seen.fetch_add(1, Ordering::SeqCst);
+    }
+    assert_eq!(seen.load(Ordering::SeqCst) - before, 4, "each went once");
 }
 
 #[test]
