@@ -231,6 +231,11 @@ impl Lease {
         self.used
     }
 
+    /// Whether there is anything that the store has lent.
+    pub(super) fn is_held(&self) -> bool {
+        self.used > 0 || self.held > 0
+    }
+
     pub(super) fn is_asking(&self) -> bool {
         self.is_asking
     }

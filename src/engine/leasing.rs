@@ -233,10 +233,10 @@ impl Engine {
         self.cells.lease(partition.key.into(), Lease::take_stranded).unwrap_or_default()
     }
 
-    /// Whether requests hold slots that were lent of a partition.
+    /// Whether anything that was lent of a partition is here: in use, or come back since the store was told.
     #[must_use]
-    pub fn holds_slots(&self, partition: &Partition) -> bool {
-        self.cells.lease(partition.key.into(), |lease| lease.used() > 0).unwrap_or_default()
+    pub fn is_held(&self, partition: &Partition) -> bool {
+        self.cells.lease(partition.key.into(), |lease| lease.is_held()).unwrap_or_default()
     }
 
     /// An ask that tells as well what was counted while the store could not be asked.

@@ -1,7 +1,7 @@
 //! What a thread does with what it was lent when it ends, and after Redis was away.
 //!
-//! A thread that ends gives back what no request uses, so that a restart of one gateway after the other loses nobody's share. Slots
-//! that requests of other threads still hold are looked after by those from then on.
+//! A thread that ends gives back what no request uses, so that a restart of one gateway after the other loses nobody's share. What
+//! requests of other threads still hold, or have let go of meanwhile, is looked after by those from then on.
 
 use super::lender::Lender;
 use crate::engine::{Clock, Nanos, Partition};
@@ -71,8 +71,9 @@ impl Lender {
     /// back in its time; a call takes `command_timeout` at most.
     pub async fn leave(self: &Rc<Self>) {
         self.tell_all().await;
+        // Free slots too: those that came back since Redis was told, from requests of other threads.
         let rest = self.watched();
-        self.link.store().handed.add(rest.into_iter().filter(|partition| self.engine.holds_slots(partition)));
+        self.link.store().handed.add(rest.into_iter().filter(|partition| self.engine.is_held(partition)));
         if self.link.store().lenders.fetch_sub(1, AcqRel) == 1 {
             // Those who have left before have left theirs to this one.
             self.tell_all().await;
