@@ -36,7 +36,7 @@ mod sync;
 pub mod time;
 mod told;
 
-pub use cells::{Count, PartitionKey};
+pub use cells::{Alone, Count, Map, PartitionKey, Shards};
 pub use class::{Access, EndpointId, Id, IdKind, Mode, Payers, ProfileId, RequestClass, RouteId, Seed};
 pub use credit::Earned;
 pub use decision::{Outcome, Rejection, Step, Witness};
@@ -62,13 +62,14 @@ use policy::Which;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The state of all limits, shared by all threads. Policies come and go; state belongs to a limit's name and mechanism.
+/// The state of all limits, shared by all threads, or [of one](Engine::for_one_thread). Policies come and go; state belongs to a
+/// limit's name and mechanism.
 #[derive(Debug)]
-pub struct Engine {
+pub struct Engine<M: Map = Shards> {
     seed: Seed,
     /// Keys the mixing of partition keys.
     secret: Id,
-    cells: Cells,
+    cells: Cells<M>,
     /// Of what a shared store lends.
     terms: LiveTerms,
 }
@@ -106,6 +107,20 @@ impl Engine {
     /// at about 100 bytes each; what happens at the bound stands in the module `cells`: new partitions share one.
     #[must_use]
     pub fn new(seed: Seed, max_partitions: usize) -> Engine {
+        Engine::on_map(seed, max_partitions)
+    }
+}
+
+impl Engine<Alone> {
+    /// An engine for one thread, whose time must never go back; then it gives the same answers as any other.
+    #[must_use]
+    pub fn for_one_thread(seed: Seed, max_partitions: usize) -> Engine<Alone> {
+        Engine::on_map(seed, max_partitions)
+    }
+}
+
+impl<M: Map> Engine<M> {
+    fn on_map(seed: Seed, max_partitions: usize) -> Engine<M> {
         Engine {
             seed,
             secret: seed.hash(b"partition keys"),
@@ -130,7 +145,7 @@ impl Engine {
         stage: Stage,
         class: &RequestClass,
         now: Nanos,
-        hold: &mut Hold,
+        hold: &mut Hold<M>,
         witness: &mut impl Witness,
     ) -> Result<(), Rejection> {
         let told = hold.take_told();
@@ -144,7 +159,7 @@ impl Engine {
         &self,
         query: &Query<'_>,
         stage: Stage,
-        hold: &mut Hold,
+        hold: &mut Hold<M>,
         witness: &mut impl Witness,
     ) -> Result<(), Rejection> {
         let &Query { policy, class, now, .. } = query;
@@ -180,7 +195,14 @@ impl Engine {
     /// Asks the candidate of the limit that has just refused. What it takes stays taken where every limit after that one
     /// would admit: under the candidate the request would have been forwarded. A slot goes back at once, since nobody knows how
     /// long the request would have run. `hold` is empty before and after.
-    fn try_instead(&self, query: &Query<'_>, stage: Stage, id: LimitId, hold: &mut Hold, witness: &mut impl Witness) {
+    fn try_instead(
+        &self,
+        query: &Query<'_>,
+        stage: Stage,
+        id: LimitId,
+        hold: &mut Hold<M>,
+        witness: &mut impl Witness,
+    ) {
         let (outcome, _) = self.ask_payers(query, id, Which::Candidate, hold);
         witness.saw(Step::Tried { limit: id, outcome });
         if hold.is_empty() {
@@ -212,7 +234,7 @@ impl Engine {
         class: &RequestClass,
         now: Nanos,
         witness: &mut impl Witness,
-    ) -> Result<Hold, Rejection> {
+    ) -> Result<Hold<M>, Rejection> {
         let mut hold = Hold::new(Arc::clone(self));
         for stage in Stage::ALL {
             let verdict = self.stage(policy, stage, class, now, &mut hold, witness);
@@ -294,13 +316,13 @@ impl Engine {
         self.cells.census().into_iter().filter_map(|(tag, count)| Some((*tags.get(&tag)?, count))).collect()
     }
 
-    pub(in crate::engine) fn cells(&self) -> &Cells {
+    pub(in crate::engine) fn cells(&self) -> &Cells<M> {
         &self.cells
     }
 
     /// Asks a limit for everybody who pays, and answers who had no room, or the first. When the second has no room, the first
     /// has given nothing.
-    fn ask_payers(&self, query: &Query<'_>, id: LimitId, which: Which, hold: &mut Hold) -> (Outcome, Payer) {
+    fn ask_payers(&self, query: &Query<'_>, id: LimitId, which: Which, hold: &mut Hold<M>) -> (Outcome, Payer) {
         let (first, second) = payers(query.policy.limit(id), query.class);
         let held = hold.len();
         let outcome = self.ask(query, id, which, first, hold);
@@ -323,7 +345,7 @@ impl Engine {
         which: Which,
         second: Payer,
         held: usize,
-        hold: &mut Hold,
+        hold: &mut Hold<M>,
     ) -> Outcome {
         let outcome = self.ask(query, id, which, second, hold);
         if matches!(outcome, Outcome::Rejected { .. }) {
@@ -334,7 +356,7 @@ impl Engine {
 
     /// Taken in where it is called: once on the way of a request, and once where two pay.
     #[inline(always)]
-    fn ask(&self, query: &Query<'_>, id: LimitId, which: Which, payer: Payer, hold: &mut Hold) -> Outcome {
+    fn ask(&self, query: &Query<'_>, id: LimitId, which: Which, payer: Payer, hold: &mut Hold<M>) -> Outcome {
         let place = self.place(query, id, which, payer.account);
         let limiter = query.policy.figures(id, which, payer.profile);
         if query.is_lent(id, which) {
@@ -369,7 +391,7 @@ impl Engine {
                 self.spend(query, &place, &figures.requests(transactions), hold)
             }
             Limiter::Concurrency(figures) => {
-                let taken = self.cells.take_slot(&place, figures);
+                let taken = self.cells.take_slot(&place, figures, query.now);
                 match taken.answer {
                     Some(in_flight) => {
                         hold.push(Taken { key: taken.key, what: What::Slot });
@@ -381,7 +403,7 @@ impl Engine {
         }
     }
 
-    fn spend(&self, query: &Query<'_>, place: &Place, figures: &SlidingWindow, hold: &mut Hold) -> Outcome {
+    fn spend(&self, query: &Query<'_>, place: &Place, figures: &SlidingWindow, hold: &mut Hold<M>) -> Outcome {
         let cost = query.class.cost;
         let spent = self.cells.spend(place, figures, query.now, cost);
         match spent.answer {

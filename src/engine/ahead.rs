@@ -1,22 +1,14 @@
 //! Cells read into the core's caches before they are asked. Nothing is decided here, and no answer depends on it.
 
-use super::cells::{Cells, WARM, WARM_AHEAD};
+use super::cells::{Map, WARM, WARM_AHEAD};
 use super::key::Key;
 use super::leasing::Manner;
 use super::policy::{Policy, Stage, Which};
 use super::{Engine, Query, payers};
-use crate::engine::class::{RequestClass, Seed};
+use crate::engine::class::RequestClass;
 use crate::engine::time::Nanos;
 
-impl Engine {
-    /// An engine for one thread that decides many requests and reads the cells of several at once with
-    /// [`read_ahead`](Engine::read_ahead): they are not read again for each. Its time must never go back; then it gives the same
-    /// answers as any other.
-    #[must_use]
-    pub fn for_one_thread(seed: Seed, max_partitions: usize) -> Engine {
-        Engine { cells: Cells::for_one_thread(max_partitions), ..Engine::new(seed, max_partitions) }
-    }
-
+impl<M: Map> Engine<M> {
     /// Has the cells that these requests are about to meet at hand, so that they wait for main memory together. Requests that
     /// begin within microseconds of each other gain by it, others lose nothing but the time.
     pub fn read_ahead(&self, policy: &Policy, classes: impl Iterator<Item = RequestClass>) {

@@ -5,7 +5,7 @@ use super::leasing::Manner;
 use super::limiter::Limiter;
 use super::policy::{LimitId, Policy, Which};
 use super::time::Nanos;
-use super::{Engine, Query, payers};
+use super::{Engine, Map, Query, payers};
 
 /// How far transactions have earned an allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Earned {
     pub allowed: u32,
 }
 
-impl Engine {
+impl<M: Map> Engine<M> {
     /// Counts one transaction that `class` has made, for every allocation of `policy`: for the partition that a request of the
     /// same caller would fall in, and where it was made for a connected account, also for the one that a request of that
     /// account itself would. Conditions on endpoints and access do not matter here, since they are about what is allowed.

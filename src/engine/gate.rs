@@ -3,7 +3,6 @@
 //! A gate counts by one id of the caller's choosing. Its buckets are cells like those of any limit (the same bound, the same
 //! overflow cell, the same sweep), so they belong into an [`Engine`] of their own where strangers decide how many there are.
 
-use super::Engine;
 use super::class::{Id, IdKind, Seed};
 use super::decision::Outcome;
 use super::key::{Key, Mixer, Place};
@@ -11,6 +10,7 @@ use super::limiter::Gcra;
 use super::limiter::gcra::Draw;
 use super::policy;
 use super::time::Nanos;
+use super::{Engine, Map};
 
 /// Where other partitions have their mode: a gate's are neither live nor test.
 const NO_MODE: u8 = 2;
@@ -36,7 +36,7 @@ impl Gate {
         &self.figures
     }
 
-    fn place(&self, engine: &Engine, who: Id) -> Place {
+    fn place<M: Map>(&self, engine: &Engine<M>, who: Id) -> Place {
         let mut key = Mixer::new(engine.secret, self.salt, NO_MODE);
         key.push(who);
         Place { key: key.key(), overflow: Key::overflow(self.salt, NO_MODE), tag: policy::tag(self.salt) }
@@ -50,7 +50,7 @@ impl Gate {
     }
 }
 
-impl Engine {
+impl<M: Map> Engine<M> {
     /// Takes one token of `who` at `now`. Tokens taken here never come back but by time.
     pub fn draw(&self, gate: &Gate, who: Id, now: Nanos) -> Outcome {
         let drawn = self.cells.draw(&gate.place(self, who), &gate.figures, now, 1);

@@ -1,11 +1,11 @@
 //! What one request has taken so far.
 
-use super::Engine;
 use super::key::Key;
 use super::leasing::Manner;
 use super::limiter::gcra::Tokens;
 use super::time::Nanos;
 use super::told::Told;
+use super::{Engine, Map, Shards};
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use std::sync::Arc;
 /// Up to [`INLINE`] entries live inside; more spill to the heap.
 #[must_use = "a hold that is dropped gives its slots back"]
 #[derive(Debug)]
-pub struct Hold {
-    engine: Arc<Engine>,
+pub struct Hold<M: Map = Shards> {
+    engine: Arc<Engine<M>>,
     inline: [Taken; INLINE],
     used: usize,
     spilled: Vec<Taken>,
@@ -62,9 +62,9 @@ impl Taken {
     const VACANT: Taken = Taken { key: Key::ZERO, what: What::Slot };
 }
 
-impl Hold {
+impl<M: Map> Hold<M> {
     /// A hold on nothing yet.
-    pub fn new(engine: Arc<Engine>) -> Hold {
+    pub fn new(engine: Arc<Engine<M>>) -> Hold<M> {
         let manner = engine.manner();
         Hold {
             engine,
@@ -103,7 +103,7 @@ impl Hold {
 
     /// The engine that the hold takes from.
     #[must_use]
-    pub fn engine(&self) -> &Arc<Engine> {
+    pub fn engine(&self) -> &Arc<Engine<M>> {
         &self.engine
     }
 
@@ -215,7 +215,7 @@ impl Hold {
     }
 }
 
-impl Drop for Hold {
+impl<M: Map> Drop for Hold<M> {
     fn drop(&mut self) {
         self.give_back(None);
     }

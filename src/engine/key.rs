@@ -9,7 +9,7 @@ use std::hash::Hasher;
 
 /// A partition's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key(Id);
+pub struct Key(Id);
 
 impl Key {
     pub(super) const ZERO: Key = Key(Id::NONE);
@@ -76,6 +76,11 @@ impl Place {
     /// Where what is lent of it is.
     pub(super) fn of_lease(&self) -> Place {
         Place { key: self.key.of_lease(), overflow: self.overflow.of_lease(), tag: self.tag }
+    }
+
+    /// Whether it is the overflow cell's, of which there is one for each limit and mode.
+    pub(super) fn is_overflow(&self) -> bool {
+        self.key == self.overflow
     }
 
     pub(super) fn overflowed(&self) -> Place {

@@ -17,7 +17,7 @@ use super::limiter::{Concurrency, Limiter};
 use super::policy::{Limit, LimitId, Part, Policy, Stage, Which};
 use super::time::Nanos;
 use super::told::Portion;
-use super::{Engine, Query, payers};
+use super::{Engine, Map, Query, payers};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Whose counts decide about limits that several gateways share.
@@ -103,7 +103,7 @@ impl LiveTerms {
     }
 }
 
-impl Engine {
+impl<M: Map> Engine<M> {
     /// What holds for leases.
     #[must_use]
     pub fn terms(&self) -> Terms {
@@ -268,7 +268,7 @@ impl Engine {
     }
 
     /// Asks what was lent of a limit.
-    pub(super) fn ask_lent(&self, query: &Query<'_>, place: &Place, limiter: &Limiter, hold: &mut Hold) -> Outcome {
+    pub(super) fn ask_lent(&self, query: &Query<'_>, place: &Place, limiter: &Limiter, hold: &mut Hold<M>) -> Outcome {
         let (now, cost, terms) = (query.now, query.class.cost, self.terms());
         let drawn = self.cells.with_lease(place, limiter, |lease| lease.draw(limiter, now, cost, &terms));
         let (tokens, remaining) = match drawn.answer {

@@ -8,13 +8,32 @@ use super::policy::{Exempt, Limit, LimitId, Policy, Stage};
 impl Policy {
     /// The limits of a stage that the index lists for the request, in the order they are asked, each with why it is not asked
     /// if so. Those that the index leaves out do not apply either; [`Limit::applies`] says why.
-    pub fn meeting(&self, stage: Stage, class: &RequestClass) -> impl Iterator<Item = (LimitId, Result<(), Exempt>)> {
-        let mut covered = Covered::default();
-        self.listed(stage, class).iter().map(move |&id| {
-            let limit = self.limit(id);
-            let applies = limit.applies_beyond_index(class).and_then(|()| covered.admit(limit, class));
-            (id, applies)
-        })
+    pub fn meeting<'p>(
+        &'p self,
+        stage: Stage,
+        class: &'p RequestClass,
+    ) -> impl Iterator<Item = (LimitId, Result<(), Exempt>)> + use<'p> {
+        Meeting { policy: self, class, listed: self.listed(stage, class).iter(), covered: Covered::default() }
+    }
+}
+
+struct Meeting<'p> {
+    policy: &'p Policy,
+    class: &'p RequestClass,
+    listed: std::slice::Iter<'p, LimitId>,
+    covered: Covered,
+}
+
+impl Iterator for Meeting<'_> {
+    type Item = (LimitId, Result<(), Exempt>);
+
+    /// Taken in where it is called, as are the conditions: a limit mostly has none.
+    #[inline(always)]
+    fn next(&mut self) -> Option<(LimitId, Result<(), Exempt>)> {
+        let id = *self.listed.next()?;
+        let limit = self.policy.limit(id);
+        let applies = limit.applies_beyond_index(self.class);
+        Some((id, applies.and_then(|()| self.covered.admit(limit, self.class))))
     }
 }
 

@@ -229,6 +229,7 @@ impl Limit {
     }
 
     /// What is left of [`applies`](Limit::applies) for a limit that the index lists for the request.
+    #[inline(always)]
     pub(super) fn applies_beyond_index(&self, class: &RequestClass) -> Result<(), Exempt> {
         self.when.holds_beyond_index(class).map_err(Exempt::When)?;
         match &self.except {

@@ -19,7 +19,7 @@ use super::limiter::sliding_window::Spend;
 use super::limiter::{Concurrency, Limiter, SlidingWindow};
 use super::policy::{LimitId, Policy, Stage, Which, WithoutStore};
 use super::time::Nanos;
-use super::{Engine, Query, payers};
+use super::{Engine, Map, Query, payers};
 
 /// One gateway's share of what several hold together: one of `of`, its place among them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub struct Questions {
     pub in_vain: Option<Told>,
 }
 
-impl Engine {
+impl<M: Map> Engine<M> {
     /// What to ask a store before `class` meets its limits. Nothing is taken.
     #[must_use]
     pub fn questions(&self, policy: &Policy, class: &RequestClass, now: Nanos) -> Questions {
@@ -158,7 +158,7 @@ impl Engine {
         told: &Told,
         place: &Place,
         limiter: &Limiter,
-        hold: &mut Hold,
+        hold: &mut Hold<M>,
     ) -> Outcome {
         let (now, admitted) = (query.now, matches!(told.outcome, Outcome::Admitted { .. }));
         match limiter {
@@ -177,7 +177,7 @@ impl Engine {
                 }
             }
             Limiter::Concurrency(_) if admitted => {
-                let taken = self.cells.take_slot(place, Concurrency { slots: u32::MAX });
+                let taken = self.cells.take_slot(place, Concurrency { slots: u32::MAX }, now);
                 if taken.answer.is_some() {
                     hold.push(Taken { key: taken.key, what: What::Slot });
                 }

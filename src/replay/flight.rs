@@ -3,32 +3,24 @@
 use super::arrival::Arrival;
 use crate::config::Server;
 use crate::engine::time::nanos_of;
-use crate::engine::{EndpointId, Engine, Hold, Nanos, Policy, RequestClass};
+use crate::engine::{Alone, EndpointId, Engine, Hold, Nanos, Policy, RequestClass};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 /// Requests with slots that may be in flight at once. Beyond, the one that would end first ends early.
 pub const MAX_IN_FLIGHT: usize = 131_072;
-/// Partitions from which on they are swept early: so many are still in the core's second cache, and forgetting one changes no
-/// answer. Nearly as many as fit before the map doubles: those that a sweep finds still in use were visited in vain.
-const EARLY_PARTITIONS: usize = 7_000;
-
 /// An engine, and the requests that hold something of it.
 #[derive(Debug)]
 pub struct Flight {
-    engine: Arc<Engine>,
+    engine: Arc<Engine<Alone>>,
     sweep_ns: u64,
-    max_partitions: usize,
-    /// So many partitions are swept early.
-    many: usize,
     next_sweep: u64,
-    last_sweep: u64,
     /// When each ends; those of one moment in the order in which they began.
     ends: BinaryHeap<Reverse<End>>,
     begun: u64,
     /// Of the request that meets the limits next.
-    next: Box<Hold>,
+    next: Box<Hold<Alone>>,
     held: Vec<Held>,
     vacant: Vec<u32>,
     /// Requests that ended early, see [`MAX_IN_FLIGHT`].
@@ -38,7 +30,7 @@ pub struct Flight {
 /// A request in flight. Holds stay where they are and are used again: to move one costs as much as a limit's decision.
 #[derive(Debug)]
 struct Held {
-    hold: Box<Hold>,
+    hold: Box<Hold<Alone>>,
     then: Then,
 }
 
@@ -79,15 +71,13 @@ pub enum Then {
 impl Flight {
     /// The engine of a configuration, with nothing in flight.
     pub fn new(server: &Server) -> Flight {
+        #[expect(clippy::arc_with_non_send_sync, reason = "a hold knows its engine in this way, whatever map it has")]
         let engine = Arc::new(Engine::for_one_thread(super::SEED, server.max_partitions));
         Flight {
             next: Box::new(Hold::new(Arc::clone(&engine))),
             engine,
             sweep_ns: nanos_of(server.sweep_interval).max(1),
-            max_partitions: server.max_partitions,
-            many: EARLY_PARTITIONS,
             next_sweep: 0,
-            last_sweep: 0,
             ends: BinaryHeap::new(),
             begun: 0,
             held: Vec::new(),
@@ -97,7 +87,7 @@ impl Flight {
     }
 
     /// The engine.
-    pub fn engine(&self) -> &Arc<Engine> {
+    pub fn engine(&self) -> &Engine<Alone> {
         &self.engine
     }
 
@@ -109,32 +99,17 @@ impl Flight {
         self.sweep(now);
     }
 
-    /// Sweeps when the gateway would, and in between whenever there are twice as many partitions as the last sweep left.
+    /// Sweeps when the gateway would.
     fn sweep(&mut self, now: Nanos) {
-        let is_due = now.0 >= self.next_sweep;
-        let partitions = self.engine.partitions();
-        if !is_due && (partitions < self.many || !self.may_sweep_early(now, partitions)) {
-            return;
-        }
-        self.engine.sweep(now);
-        self.last_sweep = now.0;
-        self.many = self.engine.partitions().saturating_mul(2).max(EARLY_PARTITIONS);
-        if is_due {
+        if now.0 >= self.next_sweep {
+            self.engine.sweep(now);
             self.next_sweep = now.0.saturating_add(self.sweep_ns);
         }
     }
 
-    /// Not where a live engine, which would not sweep before its time, might have come to its bound at this pace: partitions
-    /// that are new share one there.
-    fn may_sweep_early(&self, now: Nanos, partitions: usize) -> bool {
-        let passed = now.0.saturating_sub(self.last_sweep);
-        let sweeps = usize::try_from(self.sweep_ns / passed.max(1)).unwrap_or(usize::MAX).saturating_add(1);
-        partitions.saturating_mul(sweeps) < self.max_partitions
-    }
-
     /// What the next request meets: the engine, and a hold on nothing yet. [`depart`](Flight::depart) or
     /// [`leave`](Flight::leave) says what became of it.
-    pub fn meet(&mut self) -> (&Engine, &mut Hold) {
+    pub fn meet(&mut self) -> (&Engine<Alone>, &mut Hold<Alone>) {
         (&self.engine, &mut self.next)
     }
 

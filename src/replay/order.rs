@@ -13,18 +13,16 @@ use std::collections::binary_heap::PeekMut;
 
 /// Requests that are held back.
 pub const MOST: usize = 262_144;
-/// Requests that are sorted together. As many are handed on before the next are read, so that these fill the places just left.
+/// Requests that are sorted together. As many are handed on before the next are read, so that these go where those lay.
 const TOGETHER: usize = 4_096;
-
-/// When a request began, and its place.
-type Waiting = (u64, u32);
 
 /// Holds requests back. Those of one moment keep the order of the log.
 #[derive(Debug)]
 pub struct Order<T> {
-    /// Those that came last, as they came.
-    fresh: Vec<Waiting>,
-    runs: Vec<Run>,
+    /// Those that came last, as they came: when they began, and their places in `items`.
+    fresh: Vec<(u64, u32)>,
+    items: Vec<Option<T>>,
+    runs: Vec<Run<T>>,
     /// Runs of which nothing is left.
     left: Vec<u32>,
     heads: BinaryHeap<Reverse<Head>>,
@@ -34,17 +32,16 @@ pub struct Order<T> {
     held: usize,
     /// So many of these can be handed on.
     ready: usize,
-    items: Vec<Option<T>>,
-    vacant: Vec<u32>,
     /// When the one began that was handed on last.
     passed: u64,
     most: usize,
 }
 
-/// Requests in the order in which they began.
-#[derive(Debug, Default)]
-struct Run {
-    requests: Vec<Waiting>,
+/// Requests in the order in which they began, which is the order in memory: when their turn comes they have left the core's
+/// caches, and are read one behind the other.
+#[derive(Debug)]
+struct Run<T> {
+    requests: Vec<(u64, Option<T>)>,
     /// How many were handed on.
     passed: usize,
 }
@@ -77,14 +74,13 @@ impl<T> Order<T> {
     pub fn new(most: usize) -> Order<T> {
         Order {
             fresh: Vec::new(),
+            items: Vec::new(),
             runs: Vec::new(),
             left: Vec::new(),
             heads: BinaryHeap::new(),
             begun: 0,
             held: 0,
             ready: 0,
-            items: Vec::new(),
-            vacant: Vec::new(),
             passed: 0,
             most: most.max(1),
         }
@@ -93,17 +89,9 @@ impl<T> Order<T> {
     /// Takes a request that began at `at`, while nothing [is ready](Order::is_ready). `false`: it is late, and counts as one that
     /// began at the last moment handed on.
     pub fn push(&mut self, at: u64, item: T) -> bool {
-        let place = match self.vacant.pop() {
-            Some(place) => place,
-            None => {
-                self.items.push(None);
-                u32::try_from(self.items.len() - 1).unwrap_or(u32::MAX)
-            }
-        };
-        if let Some(vacant) = self.items.get_mut(place as usize) {
-            *vacant = Some(item);
-        }
+        let place = u32::try_from(self.items.len()).unwrap_or(u32::MAX);
         self.fresh.push((at.max(self.passed), place));
+        self.items.push(Some(item));
         at >= self.passed
     }
 
@@ -127,14 +115,14 @@ impl<T> Order<T> {
         self.heads.peek().filter(|_| self.ready > 0).map(|Reverse(head)| head.at())
     }
 
-    /// Hands on up to `most` of those that are ready and began at a moment that `may` follow, each with that moment. They have left
-    /// the core's first caches, but none has to wait for the one before it.
+    /// Hands on up to `most` of those that are ready and began at a moment that `may` follow, each with that moment.
     pub fn hand_on(&mut self, most: usize, may: impl Fn(u64) -> bool, to: &mut Vec<(u64, T)>) {
         for _ in 0..most.min(self.ready) {
             let Some(mut first) = self.heads.peek_mut() else { return };
             let Reverse(head) = *first;
             let Some(run) = self.runs.get_mut(head.place() as usize) else { return };
-            let Some(&(at, place)) = run.requests.get(run.passed).filter(|(at, _)| may(*at)) else { return };
+            let Some((at, item)) = run.requests.get_mut(run.passed).filter(|(at, _)| may(*at)) else { return };
+            let (at, item) = (*at, item.take());
             run.passed += 1;
             if let Some(&(next, _)) = run.requests.get(run.passed) {
                 *first = Reverse(head.moved_to(next));
@@ -145,24 +133,24 @@ impl<T> Order<T> {
                 self.left.push(head.place());
             }
             (self.ready, self.held, self.passed) = (self.ready - 1, self.held - 1, at);
-            self.vacant.push(place);
-            if let Some(item) = self.items.get_mut(place as usize).and_then(Option::take) {
-                to.push((at, item));
-            }
+            to.extend(item.map(|item| (at, item)));
         }
     }
 
     /// Sorts those that came last.
     fn begin_run(&mut self) {
-        // Stable, so that those of one moment keep their order.
+        // Stable, so that those of one moment keep their order; and not the requests themselves, which are larger.
         self.fresh.sort_by_key(|&(at, _)| at);
         let Some(&(at, _)) = self.fresh.first() else { return };
         let place = self.left.pop().unwrap_or_else(|| {
-            self.runs.push(Run::default());
+            self.runs.push(Run { requests: Vec::new(), passed: 0 });
             u32::try_from(self.runs.len() - 1).unwrap_or(u32::MAX)
         });
         if let Some(run) = self.runs.get_mut(place as usize) {
-            std::mem::swap(&mut run.requests, &mut self.fresh);
+            let items = &mut self.items;
+            let taken = |place: u32| items.get_mut(place as usize).and_then(Option::take);
+            run.requests.extend(self.fresh.drain(..).scan(taken, |taken, (at, place)| Some((at, taken(place)))));
+            self.items.clear();
             self.held += run.requests.len();
             self.heads.push(Reverse(Head::new(at, self.begun, place)));
             self.begun += 1;
@@ -184,7 +172,8 @@ mod tests {
                 out.extend(taken(&mut order, 16));
             }
         }
-        assert!(order.items.len() <= most + TOGETHER.min(most), "{} wait", order.items.len());
+        let wait = order.held + order.items.len();
+        assert!(wait <= most + TOGETHER.min(most), "{wait} wait");
         order.end();
         out.extend(taken(&mut order, usize::MAX));
         assert_eq!((order.held, order.left.len()), (0, order.runs.len()));

@@ -53,7 +53,10 @@ impl Recent {
         (*record.method).clone_into(&mut known.method);
         (*record.path).clone_into(&mut known.path);
         for (known, name) in known.named.iter_mut().zip(named(record)) {
-            *known = name.map(str::to_owned);
+            match (&mut *known, name) {
+                (Some(known), Some(name)) => name.clone_into(known),
+                (known, name) => *known = name.map(str::to_owned),
+            }
         }
         (known.own, known.briefs) = (record.endpoint.is_some(), Some(briefs));
     }

@@ -4,7 +4,7 @@ use super::arrival::{AccountId, Accounts, Arrival, MAX_ACCOUNTS, class_of};
 use super::flight::{Durations, Flight, Then};
 use super::tally::{Bits, Peak, Timeline};
 use crate::config::Config;
-use crate::engine::{Engine, Hold, LimitId, Nanos, Outcome, Rejection, RequestClass, Stage, Step, Witness};
+use crate::engine::{Alone, Engine, Hold, LimitId, Nanos, Outcome, Rejection, RequestClass, Stage, Step, Witness};
 use std::collections::HashMap;
 use std::hint::black_box;
 
@@ -226,11 +226,11 @@ impl Recorded {
 
 /// Lets a request meet all stages as live traffic does.
 fn decide(
-    engine: &Engine,
+    engine: &Engine<Alone>,
     config: &Config,
     class: &RequestClass,
     now: Nanos,
-    hold: &mut Hold,
+    hold: &mut Hold<Alone>,
     witness: &mut impl Witness,
 ) -> Result<(), Rejection> {
     Stage::ALL.into_iter().try_for_each(|stage| engine.stage(&config.policy, stage, class, now, hold, witness))

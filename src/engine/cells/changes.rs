@@ -6,11 +6,12 @@
 //! The list is locked last: whoever holds it takes no shard's lock. It holds at most one key for each window there is, and
 //! one for each that was forgotten since the last save.
 
-use super::{Cell, Cells, Counter, Key, Ring};
+use super::cell::{Cell, Counter, State};
+use super::map::{Entry, Map, Vacant};
+use super::{Cells, Key, Ring};
 use crate::engine::class::Id;
 use crate::engine::limiter::sliding_window::SavedWindow;
 use crate::engine::time::Nanos;
-use dashmap::mapref::entry::Entry;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
@@ -62,7 +63,7 @@ impl Changes {
     }
 }
 
-impl Cells {
+impl<M: Map> Cells<M> {
     /// From now on windows with slices of at least `min_slice_ns` are followed.
     pub(in crate::engine) fn follow(&self, min_slice_ns: u64) {
         self.changes.min_slice_ns.store(min_slice_ns, Relaxed);
@@ -72,13 +73,13 @@ impl Cells {
     pub(in crate::engine) fn export(&self, mut each: impl FnMut(PartitionKey, Option<&SavedWindow>)) {
         let mut saved = SavedWindow::default();
         for key in self.changes.take() {
-            let window = self.map.get_mut(&key).is_some_and(|mut cell| match cell.value_mut() {
-                Cell::Counter(Counter::Window(ring)) => {
+            let window = self.map.get_mut(key).is_some_and(|mut cell| match &mut *cell {
+                Cell(State::Counter(Counter::Window(ring))) => {
                     ring.set_changed(false);
                     ring.save(&mut saved);
                     true
                 }
-                Cell::Bucket(_) | Cell::Counter(_) => false,
+                Cell(State::Bucket(_)) | Cell(State::Counter(_)) => false,
             });
             each(key.into(), window.then_some(&saved));
         }
@@ -91,21 +92,21 @@ impl Cells {
 
     /// Counts every followed window as changed, for a store that has lost track. One shard at a time.
     pub(in crate::engine) fn mark_all_changed(&self) {
-        for mut entry in self.map.iter_mut() {
-            let key = *entry.key();
-            if let Cell::Counter(Counter::Window(ring)) = entry.value_mut() {
+        self.map.retain(|key, cell| {
+            if let Cell(State::Counter(Counter::Window(ring))) = cell {
                 self.changes.note(key, ring, true);
             }
-        }
+            true
+        });
     }
 
     /// Puts a saved window in its place. `false`: it counts nothing any more, is not sound, or its place is taken.
     pub(in crate::engine) fn import(&self, key: PartitionKey, saved: &SavedWindow, now: Nanos) -> bool {
         let Some(ring) = Ring::restored(saved, now).filter(|ring| !ring.is_idle(now)) else { return false };
-        let Entry::Vacant(vacant) = self.map.entry(key.into()) else { return false };
+        let Entry::Vacant(vacant) = self.map.entry(key.into(), now) else { return false };
         // Whatever was saved had room once. Leaving some of it out would free it.
-        self.len.fetch_add(1, Relaxed);
-        vacant.insert(Cell::Counter(Counter::Window(ring)));
+        vacant.reserve(true);
+        vacant.insert(Cell(State::Counter(Counter::Window(ring))));
         true
     }
 }

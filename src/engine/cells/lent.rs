@@ -1,16 +1,17 @@
 //! Cells of leases. Always under their shard's write lock, as a lease is more than one word; only whether there is enough is
 //! looked up under the read lock.
 
-use super::{Answer, Cell, Cells, Counter};
+use super::cell::{Cell, Counter, State};
+use super::map::{Entry, Map, Vacant};
+use super::{Answer, Cells};
 use crate::engine::key::{Key, Place};
 use crate::engine::lease::{Lease, Terms};
 use crate::engine::limiter::Limiter;
 use crate::engine::limiter::gcra::{Tokens, scale_up};
 use crate::engine::sync::Ordering::Relaxed;
 use crate::engine::time::Nanos;
-use dashmap::mapref::entry::Entry;
 
-impl Cells {
+impl<M: Map> Cells<M> {
     /// Whether a lease has enough, and will have for a while.
     pub(in crate::engine) fn is_lease_ready(
         &self,
@@ -20,13 +21,13 @@ impl Cells {
         cost: u32,
         terms: &Terms,
     ) -> bool {
-        matches!(self.map.get(&key).as_deref(),
-            Some(Cell::Counter(Counter::Lent(lease))) if lease.is_ready(limiter, now, cost, terms))
+        matches!(self.map.get(key).as_deref(),
+            Some(Cell(State::Counter(Counter::Lent(lease)))) if lease.is_ready(limiter, now, cost, terms))
     }
 
     /// Whether the store has been asked about a lease and has not answered.
     pub(in crate::engine) fn is_lease_asked(&self, key: Key) -> bool {
-        matches!(self.map.get(&key).as_deref(), Some(Cell::Counter(Counter::Lent(lease))) if lease.is_asking())
+        matches!(self.map.get(key).as_deref(), Some(Cell(State::Counter(Counter::Lent(lease)))) if lease.is_asking())
     }
 
     /// Looks at or changes a lease; it is made where there is none.
@@ -37,23 +38,24 @@ impl Cells {
         act: impl FnOnce(&mut Lease) -> T,
     ) -> Answer<T> {
         let key = place.key;
-        match self.map.entry(key) {
+        // Whoever comes anew finds nothing idle here: a lease's time is not that of a request.
+        match self.map.entry(key, Nanos::ZERO) {
             Entry::Occupied(mut cell) => {
-                let answer = match cell.get_mut() {
-                    Cell::Counter(Counter::Lent(lease)) => act(lease),
+                let answer = match &mut *cell {
+                    Cell(State::Counter(Counter::Lent(lease))) => act(lease),
                     // No key of another kind is a lease's.
-                    Cell::Bucket(_) | Cell::Counter(_) => act(&mut Lease::new(limiter, place.tag)),
+                    Cell(State::Bucket(_)) | Cell(State::Counter(_)) => act(&mut Lease::new(limiter, place.tag)),
                 };
                 Answer { key, answer }
             }
             Entry::Vacant(vacant) => {
-                if !self.reserve(place) {
+                if !vacant.reserve(place.is_overflow()) {
                     drop(vacant);
                     return self.with_lease(&place.overflowed(), limiter, act);
                 }
                 let mut lease = Box::new(Lease::new(limiter, place.tag));
                 let answer = act(&mut lease);
-                vacant.insert(Cell::Counter(Counter::Lent(lease)));
+                vacant.insert(Cell(State::Counter(Counter::Lent(lease))));
                 Answer { key, answer }
             }
         }
@@ -61,8 +63,8 @@ impl Cells {
 
     /// Changes a lease that there is.
     pub(in crate::engine) fn lease<T>(&self, key: Key, act: impl FnOnce(&mut Lease) -> T) -> Option<T> {
-        match self.map.get_mut(&key).as_deref_mut() {
-            Some(Cell::Counter(Counter::Lent(lease))) => Some(act(lease)),
+        match self.map.get_mut(key).as_deref_mut() {
+            Some(Cell(State::Counter(Counter::Lent(lease)))) => Some(act(lease)),
             _ => None,
         }
     }
@@ -70,16 +72,15 @@ impl Cells {
     /// What a partition has been counting for itself: forgets its tokens, and answers what the store must be told of, in units of `emission_ns`
     /// for a bucket; and its slots, which stay.
     pub(in crate::engine) fn take_owed(&self, key: Key, limiter: &Limiter, now: Nanos) -> (u64, u64) {
-        if let Some(Cell::Counter(Counter::Slots(slots))) = self.map.get(&key).as_deref() {
+        if let Some(Cell(State::Counter(Counter::Slots(slots)))) = self.map.get(key).as_deref() {
             return (0, slots.taken.load(Relaxed).into());
         }
-        let Some((_, cell)) = self.map.remove(&key) else { return (0, 0) };
-        self.len.fetch_sub(1, Relaxed);
+        let Some(cell) = self.map.remove(key) else { return (0, 0) };
         let owed = match (cell, limiter) {
-            (Cell::Bucket(bucket), Limiter::Gcra(figures)) => {
+            (Cell(State::Bucket(bucket)), Limiter::Gcra(figures)) => {
                 scale_up(Nanos(bucket.tat.load(Relaxed)).since(now), figures.emission_ns(), bucket.emission_ns)
             }
-            (Cell::Counter(Counter::Window(ring)), _) => ring.counted(now),
+            (Cell(State::Counter(Counter::Window(ring))), _) => ring.counted(now),
             _ => 0,
         };
         (owed, 0)

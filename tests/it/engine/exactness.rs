@@ -7,7 +7,7 @@ use crate::support::{Figures, LimitSpec, ManualClock, RequestSpec, class, policy
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use std::sync::Arc;
-use tollgate::engine::{Clock, Engine, Hold, Nanos, Outcome, Policy, Rejection, RequestClass, Stage, Step};
+use tollgate::engine::{Clock, Engine, Hold, Map, Nanos, Outcome, Policy, Rejection, RequestClass, Stage, Step};
 
 proptest! {
     #![proptest_config(repeatable(500))]
@@ -15,23 +15,20 @@ proptest! {
     /// Up to twelve limits: more than a hold keeps inside itself.
     #[test]
     fn engine_and_reference_agree(limits in limits(12), events in timeline(60)) {
-        for engine in engines() {
-            Duel::new(limits.clone(), engine).run(&events);
-        }
+        duel(&limits, &events);
     }
 
     /// Two limits, so that long timelines wear few partitions down.
     #[test]
     fn engine_and_reference_agree_on_worn_partitions(limits in limits(2), events in timeline(200)) {
-        for engine in engines() {
-            Duel::new(limits.clone(), engine).run(&events);
-        }
+        duel(&limits, &events);
     }
 }
 
 /// An engine for many threads and one for a single thread: there is one answer.
-fn engines() -> [Engine; 2] {
-    [Engine::new(seed(), usize::MAX), Engine::for_one_thread(seed(), usize::MAX)]
+fn duel(limits: &[LimitSpec], events: &[Event]) {
+    Duel::new(limits.to_vec(), Engine::new(seed(), usize::MAX)).run(events);
+    Duel::new(limits.to_vec(), Engine::for_one_thread(seed(), usize::MAX)).run(events);
 }
 
 /// The same cases in every run.
@@ -40,18 +37,18 @@ fn repeatable(cases: u32) -> ProptestConfig {
 }
 
 /// The engine and the reference through the same timeline.
-struct Duel {
+struct Duel<M: Map> {
     limits: Vec<LimitSpec>,
     policy: Policy,
-    engine: Arc<Engine>,
+    engine: Arc<Engine<M>>,
     reference: Reference,
     clock: ManualClock,
     arrived: u64,
-    under_way: Vec<(Hold, Vec<Took>)>,
+    under_way: Vec<(Hold<M>, Vec<Took>)>,
 }
 
-impl Duel {
-    fn new(limits: Vec<LimitSpec>, engine: Engine) -> Duel {
+impl<M: Map> Duel<M> {
+    fn new(limits: Vec<LimitSpec>, engine: Engine<M>) -> Duel<M> {
         Duel {
             policy: policy(&limits),
             limits,
@@ -97,7 +94,7 @@ impl Duel {
     }
 
     /// As the gateway does it, one layer after the other.
-    fn stages(&self, class: &RequestClass, now: Nanos, steps: &mut Vec<Step>) -> Result<Hold, Rejection> {
+    fn stages(&self, class: &RequestClass, now: Nanos, steps: &mut Vec<Step>) -> Result<Hold<M>, Rejection> {
         let mut hold = Hold::new(Arc::clone(&self.engine));
         for stage in Stage::ALL {
             let verdict = self.engine.stage(&self.policy, stage, class, now, &mut hold, steps);

@@ -31,8 +31,8 @@ fn sweeping_early_changes_nothing() {
         let options = Options { top: 50, figures: false };
         tollgate::replay::run(&traces(&[&trace.path], None), (&config, None), options, &mut ()).unwrap()
     };
-    // With room for 28,000 a live engine might come to its bound at this pace, so nothing is forgotten before its time; the 27,000
-    // that there are at most stay below it.
+    // With room for 28,000 nothing is forgotten any more before its time once 14,000 have been made; the 27,000 that there are at most
+    // stay below the bound.
     let (early, patient) = (replayed(10_000_000), replayed(28_000));
     assert_eq!(early, patient);
     assert!(early.report.refused > 1_000, "{}", early.report.refused);

@@ -1,0 +1,193 @@
+//! Where cells are kept: a map for many threads, or one for a single thread, which need not wait for anybody.
+
+use super::cell::Cell;
+use crate::engine::class::IdHasher;
+use crate::engine::key::Key;
+use crate::engine::time::Nanos;
+use dashmap::DashMap;
+use dashmap::mapref::{entry, one};
+use std::hash::BuildHasherDefault;
+use std::hint::black_box;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// Keeps cells by their keys.
+///
+/// At a bound on cells, room is asked for before a cell is made. What a guard stands for stays as it is until the guard is gone;
+/// a second one of the same thread must not be asked for meanwhile.
+pub trait Map {
+    /// A cell that others may look at as well.
+    type Seen<'m>: Deref<Target = Cell>
+    where
+        Self: 'm;
+    /// A cell that nobody else sees.
+    type Found<'m>: DerefMut<Target = Cell>
+    where
+        Self: 'm;
+    /// Where a cell may be made.
+    type Vacant<'m>: Vacant
+    where
+        Self: 'm;
+
+    /// Whether all is done by one thread.
+    const IS_ALONE: bool;
+    /// Nanoseconds that a request's `now` may lie behind a sweep's.
+    const SKEW_NS: u64;
+
+    /// A map of at most `max` cells, and those that are made in spite of it.
+    fn new(max: usize) -> Self;
+    /// A cell, if there is one.
+    fn get(&self, key: Key) -> Option<Self::Seen<'_>>;
+    /// The same, to change it.
+    fn get_mut(&self, key: Key) -> Option<Self::Found<'_>>;
+    /// A cell to change, or where it may be made. What has been idle until `now` may be forgotten for it.
+    fn entry(&self, key: Key, now: Nanos) -> Entry<Self::Found<'_>, Self::Vacant<'_>>;
+    /// Takes a cell out.
+    fn remove(&self, key: Key) -> Option<Cell>;
+    /// Forgets cells unless they are to be kept, and gives back memory that too few are left for. Answers how many.
+    fn retain(&self, keep: impl FnMut(Key, &mut Cell) -> bool) -> usize;
+    /// Shows all cells.
+    fn each(&self, see: impl FnMut(&Cell));
+    /// How many there are.
+    fn count(&self) -> usize;
+    /// Whether they no longer fit in a core's own caches.
+    fn outgrows_caches(&self) -> bool;
+    /// Reads the cells of up to `N` keys into the core's caches all at once. Nothing is changed, nothing is waited for.
+    fn warm<const N: usize>(&self, keys: &[Key]);
+}
+
+/// A place in a map that no cell has.
+pub trait Vacant {
+    /// Takes room for one more cell, if there is any or the cell is made `in_spite` of the bound.
+    fn reserve(&self, in_spite: bool) -> bool;
+    /// Makes the cell that room was taken for.
+    fn insert(self, cell: Cell);
+}
+
+/// A key's place in a map.
+pub enum Entry<F, V> {
+    /// Its cell.
+    Occupied(F),
+    /// It has none.
+    Vacant(V),
+}
+
+/// More shards than cores could use: a sweep holds one shard's lock at a time, and with many it holds it briefly.
+const SHARDS: usize = 256;
+
+/// So many cells still fit in a core's own caches (some 700 KiB).
+const WARM_FROM: usize = 8_192;
+
+/// The map for many threads: each shard has a lock, and what decides whether a cell is forgotten is looked at under it.
+pub struct Shards {
+    map: DashMap<Key, Cell, BuildHasherDefault<IdHasher>>,
+    len: AtomicUsize,
+    max: usize,
+}
+
+/// A place in [`Shards`].
+pub struct VacantShard<'m> {
+    entry: entry::VacantEntry<'m, Key, Cell>,
+    shards: &'m Shards,
+}
+
+impl Map for Shards {
+    type Seen<'m> = one::Ref<'m, Key, Cell>;
+    type Found<'m> = one::RefMut<'m, Key, Cell>;
+    type Vacant<'m> = VacantShard<'m>;
+
+    const IS_ALONE: bool = false;
+    /// Threads read the clock, then they may have to wait for a core. A bucket that is full for a sweep but not yet for such a
+    /// request is kept.
+    const SKEW_NS: u64 = 1_000_000_000;
+
+    fn new(max: usize) -> Shards {
+        let map = DashMap::with_capacity_and_hasher_and_shard_amount(0, BuildHasherDefault::default(), SHARDS);
+        Shards { map, len: AtomicUsize::new(0), max }
+    }
+
+    fn get(&self, key: Key) -> Option<Self::Seen<'_>> {
+        self.map.get(&key)
+    }
+
+    fn get_mut(&self, key: Key) -> Option<Self::Found<'_>> {
+        self.map.get_mut(&key)
+    }
+
+    fn entry(&self, key: Key, _: Nanos) -> Entry<Self::Found<'_>, VacantShard<'_>> {
+        match self.map.entry(key) {
+            entry::Entry::Occupied(cell) => Entry::Occupied(cell.into_ref()),
+            entry::Entry::Vacant(entry) => Entry::Vacant(VacantShard { entry, shards: self }),
+        }
+    }
+
+    fn remove(&self, key: Key) -> Option<Cell> {
+        let (_, cell) = self.map.remove(&key)?;
+        self.len.fetch_sub(1, Relaxed);
+        Some(cell)
+    }
+
+    fn retain(&self, mut keep: impl FnMut(Key, &mut Cell) -> bool) -> usize {
+        let mut forgotten = 0;
+        self.map.retain(|&key, cell| {
+            let is_kept = keep(key, cell);
+            forgotten += usize::from(!is_kept);
+            is_kept
+        });
+        self.len.fetch_sub(forgotten, Relaxed);
+        if self.map.capacity() > 4 * self.map.len() {
+            self.map.shrink_to_fit();
+        }
+        forgotten
+    }
+
+    fn each(&self, mut see: impl FnMut(&Cell)) {
+        self.map.iter().for_each(|cell| see(cell.value()));
+    }
+
+    fn count(&self) -> usize {
+        self.len.load(Relaxed)
+    }
+
+    fn outgrows_caches(&self) -> bool {
+        self.count() >= WARM_FROM
+    }
+
+    /// A shard that somebody writes to is left out.
+    fn warm<const N: usize>(&self, keys: &[Key]) {
+        let mut shards = [const { None }; N];
+        for (shard, key) in shards.iter_mut().zip(keys) {
+            let place = self.map.determine_shard(self.map.hash_usize(key));
+            *shard = self.map.shards().get(place).and_then(|shard| shard.try_read());
+        }
+        let mut seen = 0;
+        for (shard, key) in shards.iter().zip(keys) {
+            let Some(shard) = shard else { continue };
+            if let Some((_, cell)) = shard.get(key.hash(), |(other, _)| other == key) {
+                seen ^= cell.get().word();
+            }
+        }
+        black_box(seen);
+    }
+}
+
+impl Vacant for VacantShard<'_> {
+    fn reserve(&self, in_spite: bool) -> bool {
+        let before = self.shards.len.fetch_add(1, Relaxed);
+        let room = in_spite || before < self.shards.max;
+        if !room {
+            self.shards.len.fetch_sub(1, Relaxed);
+        }
+        room
+    }
+
+    fn insert(self, cell: Cell) {
+        self.entry.insert(cell);
+    }
+}
+
+impl std::fmt::Debug for Shards {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shards").field("cells", &self.count()).finish_non_exhaustive()
+    }
+}
