@@ -1,10 +1,10 @@
 //! Opens the record of each request, and notes in it that it is refused.
 
-use super::context::{Home, Observed};
+use super::context::{Arrived, Home, Observed};
 use super::exchange::{Exchange, Peer};
 use super::kept::Kept;
 use super::refusal::{Refusal, Rejected};
-use http::{Request, Response};
+use http::Response;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use tower::{Layer, Service};
@@ -71,7 +71,7 @@ pub struct Observe<S> {
     inner: S,
 }
 
-impl<S, B, R> Service<Request<B>> for Observe<S>
+impl<S, B, R> Service<Arrived<B>> for Observe<S>
 where
     S: Service<Observed<B>, Response = Response<R>, Error = Refused>,
 {
@@ -83,8 +83,8 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let exchange = Kept::new(Exchange::begin(&self.layer.home, &self.layer.peer, &request));
+    fn call(&mut self, request: Arrived<B>) -> Self::Future {
+        let exchange = Kept::new(Exchange::begin(&self.layer.home, &self.layer.peer, &request.head));
         self.inner.call(Observed { request, exchange })
     }
 }

@@ -123,7 +123,7 @@ where
         match self.check.check(&mut classified) {
             Ok(()) => Either::Left(self.inner.call(classified)),
             Err(refusal) => {
-                classified.exchange.spare = std::mem::take(classified.request.headers_mut());
+                classified.exchange.spare = std::mem::take(&mut classified.request.head.parts_mut().headers);
                 Either::Right(ready(Err(Refused::new(refusal, classified.exchange))))
             }
         }
