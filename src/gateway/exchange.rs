@@ -4,8 +4,9 @@ use super::access_log::Line;
 use super::body::Rest;
 use super::context::{Home, RequestLabels, View};
 use super::head::Head;
+use super::kept::Kept;
 use super::recognized::Recognized;
-use super::refusal::LockTimeout;
+use super::refusal::{LockTimeout, Refusal};
 use crate::classification::address_id;
 use crate::engine::{Access, EndpointId, Id, Mode, Nanos, Rejection, RequestClass, RouteId};
 use crate::keys::Principal;
@@ -56,12 +57,10 @@ pub struct Exchange {
     pub answered: Option<Nanos>,
     /// The status answered.
     pub status: u16,
-    /// The fields of a refused request, which nobody needs any more: room for those of its answer.
-    pub(super) spare: HeaderMap,
-    /// The limit that refused.
-    pub rejection: Option<Rejection>,
-    /// Why its turn at an object did not come.
-    pub lock_timeout: Option<LockTimeout>,
+    /// The head of a request that a limit refused, which nobody needs any more: its map goes with the answer.
+    pub(super) spare: Option<Kept<Head>>,
+    /// Why it was refused.
+    pub refusal: Option<Refusal>,
     /// What a success of it earns, for endpoints whose requests are transactions.
     pub transaction: Option<Box<RequestClass>>,
     /// For the access log, when there is one.
@@ -214,11 +213,28 @@ impl Exchange {
             sent: None,
             answered: None,
             status: CLIENT_GONE,
-            spare: HeaderMap::new(),
-            rejection: None,
-            lock_timeout: None,
+            spare: None,
+            refusal: None,
             transaction: None,
             draft,
+        }
+    }
+
+    /// The limit that refused it.
+    #[must_use]
+    pub fn rejection(&self) -> Option<&Rejection> {
+        match &self.refusal {
+            Some(Refusal::Rejected(rejected)) => Some(&rejected.rejection),
+            _ => None,
+        }
+    }
+
+    /// Why its turn at an object did not come.
+    #[must_use]
+    pub fn lock_timeout(&self) -> Option<LockTimeout> {
+        match self.refusal {
+            Some(Refusal::LockTimeout(timeout)) => Some(timeout),
+            _ => None,
         }
     }
 

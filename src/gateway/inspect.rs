@@ -200,7 +200,7 @@ pin_project! {
         // The request is with the layers below.
         Inside { #[pin] future: F },
         // It was refused before its body was looked at; taken when that is told.
-        Refused { refused: Option<Box<Refused>> },
+        Refused { refused: Option<Refused> },
         // Its body is being read; `reading` is there until it is. Boxed: a future is moved on its way up, and this is seldom.
         Reading { reading: Option<Box<Reading<B>>>, inner: S },
     }
@@ -208,7 +208,7 @@ pin_project! {
 
 impl<S: Service<Classified<ReadAhead<B>>>, B> Inspecting<S, B> {
     fn refused(refusal: Refusal, exchange: Kept<Exchange>) -> Inspecting<S, B> {
-        Inspecting { state: State::Refused { refused: Some(Box::new(Refused::new(refusal, exchange))) } }
+        Inspecting { state: State::Refused { refused: Some(Refused::new(refusal, exchange)) } }
     }
 }
 
@@ -224,7 +224,7 @@ where
             let future = match self.as_mut().project().state.project() {
                 StatePinned::Inside { future } => return future.poll(cx),
                 StatePinned::Refused { refused } => match refused.take() {
-                    Some(refused) => return Poll::Ready(Err(*refused)),
+                    Some(refused) => return Poll::Ready(Err(refused)),
                     // Polled after it ended, which no executor does.
                     None => return Poll::Pending,
                 },

@@ -2,8 +2,9 @@
 
 use super::body::GatewayBody;
 use super::context::{Arrived, Home, RequestLabels};
-use super::exchange::Exchange;
+use super::head::Head;
 use super::headers::REQUEST_ID;
+use super::kept::Kept;
 use super::observe::Refused;
 use super::refusal::{Refusal, Rejected, UpstreamFailure};
 use super::texts::seconds_until;
@@ -140,13 +141,16 @@ fn cut_off<R>(home: &Home, is_write: bool) -> Response<GatewayBody<R>> {
 }
 
 fn answer<R>(refused: Refused) -> Response<GatewayBody<R>> {
-    let Refused { refusal, mut exchange } = refused;
+    let Refused { mut exchange } = refused;
+    let spare = exchange.spare.take();
+    let internal = Refusal::Internal;
+    let refusal = exchange.refusal.as_ref().unwrap_or(&internal);
     let status = refusal.status();
     if let Refusal::Rejected(rejected) = refusal {
-        return reject(status, rejected, &mut exchange);
+        return reject(status, rejected, &exchange.request_id, spare);
     }
     let config = &exchange.view.snapshot.config;
-    if let Refusal::Address(rejection) = &refusal {
+    if let Refusal::Address(rejection) = refusal {
         let text = exchange.view.texts.of_address(rejection.cause, config);
         let mut response = render(status, text, &exchange.request_id);
         // No limit of an account refused it, so there is no reason to give.
@@ -156,10 +160,10 @@ fn answer<R>(refused: Refused) -> Response<GatewayBody<R>> {
         }
         return response;
     }
-    let words = words::of(&refusal, Some(config));
+    let words = words::of(refusal, Some(config));
     let mut response = render(status, words.to_json(), &exchange.request_id);
     let headers = response.headers_mut();
-    match &refusal {
+    match refusal {
         // It would come around again.
         Refusal::Loop => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"))),
         // No limit refused it, so there is no reason to give. SDKs try again because of this header only, and it does no harm:
@@ -195,16 +199,22 @@ fn answer<R>(refused: Refused) -> Response<GatewayBody<R>> {
 }
 
 /// What a limit refuses there may be a flood of: its head is put together from lines that are there, and from no map.
-fn reject<R>(status: StatusCode, rejected: Rejected, exchange: &mut Exchange) -> Response<GatewayBody<R>> {
+fn reject<R>(
+    status: StatusCode,
+    rejected: &Rejected,
+    request_id: &HeaderValue,
+    spare: Option<Kept<Head>>,
+) -> Response<GatewayBody<R>> {
     let mut fields = OwnFields::new();
-    fields.add(&REQUEST_ID, &exchange.request_id);
+    fields.add(&REQUEST_ID, request_id);
     fields.add_all(&rejected.fields);
-    let mut response = Response::new(GatewayBody::Own(Some(rejected.body), fields));
+    let mut response = Response::new(GatewayBody::Own(Some(rejected.body.clone()), fields));
     *response.status_mut() = status;
     // The map of the request, emptied: it goes back with the answer to where it came from.
-    let mut room = std::mem::take(&mut exchange.spare);
-    room.clear();
-    *response.headers_mut() = room;
+    if let Some(mut head) = spare {
+        std::mem::swap(response.headers_mut(), &mut head.parts_mut().headers);
+        response.headers_mut().clear();
+    }
     response
 }
 
