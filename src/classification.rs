@@ -19,7 +19,7 @@ use std::net::IpAddr;
 pub struct Asked<'a> {
     /// As sent.
     pub method: &'a Method,
-    /// The host it is for, without port; empty where none is named.
+    /// The host it is for, without port; empty where none is named, or no route asks for it.
     pub host: &'a str,
     /// Canonical.
     pub path: &'a str,

@@ -27,7 +27,7 @@ impl<B> Step<Authenticated<B>> for Classify {
         let classifier = Classifier { config, seed: exchange.home.shared.engine.seed(), principal: &principal };
         let asked = Asked {
             method: &head.method,
-            host: hygiene::host(head),
+            host: if config.asks_for_hosts() { hygiene::host(head) } else { "" },
             path: head.uri.path(),
             headers: &head.headers,
             connected: connected_account(head.get(&STRIPE_ACCOUNT)),

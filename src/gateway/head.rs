@@ -15,8 +15,7 @@ pub struct Head {
 
 impl From<Parts> for Head {
     fn from(parts: Parts) -> Head {
-        let mut names = Names::default();
-        parts.headers.keys().for_each(|name| names.note(name));
+        let names = Names::of(&parts.headers);
         Head { parts, names }
     }
 }

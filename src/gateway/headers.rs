@@ -6,7 +6,7 @@ use super::head::Head;
 use super::{forwarded, rules, trace};
 use crate::config::{Forwarded, RouteOptions};
 pub use crate::fields::{DECIDING, STRIPE_ACCOUNT};
-use crate::fields::{HOP_BY_HOP, is_not_forwarded, is_protected};
+use crate::fields::{HOP_BY_HOP, Names, is_not_forwarded, is_protected};
 use crate::keys::Principal;
 use crate::upstream::OwnFields;
 use http::Version;
@@ -143,9 +143,12 @@ fn own_lines(
 
 /// Makes an upstream's head fit for the client.
 pub fn forward_response(headers: &mut HeaderMap, exchange: &Exchange) {
-    remove_named_by_connection(headers);
+    let names = Names::of(headers);
+    if names.may_have(&header::CONNECTION) {
+        remove_named_by_connection(headers);
+    }
     remove_fields(headers, |name| HOP_BY_HOP.contains(&name));
-    if !headers.contains_key(REQUEST_ID) {
+    if !(names.may_have(&REQUEST_ID) && headers.contains_key(REQUEST_ID)) {
         headers.insert(REQUEST_ID, exchange.request_id.clone());
     }
     if let Some(options) = exchange.view.snapshot.options(exchange.route) {

@@ -132,7 +132,8 @@ impl Text {
         {
             return Rc::clone(fields);
         }
-        let mut fields = OwnFields::new();
+        // In memory of its own, and no more of it: they stay.
+        let mut fields = OwnFields::default();
         fields.add_map(&self.describe(rejection, responses, seconds));
         let fields = Rc::new(fields);
         *last = Some((seconds, Rc::clone(&fields)));

@@ -48,7 +48,6 @@ impl OwnFields {
 
     fn put(&mut self, name: &HeaderName, value: &[u8]) {
         let name = name.as_str().as_bytes();
-        self.lines.reserve(name.len() + value.len() + 4);
         self.lines.extend_from_slice(name);
         self.lines.extend_from_slice(b": ");
         self.lines.extend_from_slice(value);

@@ -152,7 +152,6 @@ fn put_length(out: &mut Vec<u8>, length: u64) {
 }
 
 fn put_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
