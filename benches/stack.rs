@@ -17,7 +17,7 @@ use std::hint::black_box;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tollgate::gateway::{Classified, GatewayBody, Home, Peer, Refused, headers, stack};
+use tollgate::gateway::{Arrived, Classified, GatewayBody, Home, Peer, Refused, headers, stack};
 use tollgate::keys::Secret;
 use tollgate::process::{Gateway, Source, StartError};
 use tollgate::upstream::ReadAhead;
@@ -115,9 +115,9 @@ const ROWS: [Row; 9] = [
 ];
 
 /// What [`stack`] makes.
-trait Stack: Service<Request<Full<Bytes>>, Response = Response<GatewayBody>, Error = Infallible> {}
+trait Stack: Service<Arrived<Full<Bytes>>, Response = Response<GatewayBody>, Error = Infallible> {}
 
-impl<S: Service<Request<Full<Bytes>>, Response = Response<GatewayBody>, Error = Infallible>> Stack for S {}
+impl<S: Service<Arrived<Full<Bytes>>, Response = Response<GatewayBody>, Error = Infallible>> Stack for S {}
 
 impl Row {
     fn print(&self, home: &Rc<Home>, rounds: usize, requests: usize) {
@@ -191,7 +191,7 @@ impl Row {
 
 /// One request, to the head of its answer.
 fn exchange(service: &mut impl Stack, request: Request<Full<Bytes>>) -> Response<GatewayBody> {
-    match service.call(request).now_or_never() {
+    match service.call(request.into()).now_or_never() {
         Some(Ok(response)) => response,
         _ => unreachable!("the forward service answers at once"),
     }
@@ -205,8 +205,8 @@ async fn forward(
     let Classified { mut request, mut exchange, principal, mut held, .. } = classified;
     held.commit();
     if rewrites {
-        let version = request.version();
-        headers::forward_request(request.headers_mut(), version, &exchange, &principal, None);
+        let head = request.head.parts_mut();
+        headers::forward_request(&mut head.headers, head.version, &exchange, &principal, None);
     }
     exchange.status = 200;
     exchange.sent = Some(exchange.started);

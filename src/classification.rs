@@ -19,7 +19,7 @@ use std::net::IpAddr;
 pub struct Asked<'a> {
     /// As sent.
     pub method: &'a Method,
-    /// The host it is for, without port; empty where none is named.
+    /// The host it is for, without port; empty where none is named, or no route asks for it.
     pub host: &'a str,
     /// Canonical.
     pub path: &'a str,
@@ -81,7 +81,7 @@ impl Classifier<'_> {
             return Outcome { route: None, endpoint: None, class: Err(Unfit::NoRoute) };
         };
         // The path is canonical already: making it so again borrows it.
-        let Ok(path) = path::canonical(asked.path.as_bytes()) else {
+        let Ok(path) = path::canonical_text(asked.path) else {
             return Outcome { route: Some(route), endpoint: None, class: Err(Unfit::Path) };
         };
         let found = self.config.index.find(asked.method, &path);
@@ -175,7 +175,7 @@ impl Classifier<'_> {
     /// The values that the endpoint's limits take from path and headers, with their names, for people to read.
     #[must_use]
     pub fn named_values(&self, asked: &Asked<'_>, endpoint: EndpointId) -> Vec<(Box<str>, Box<str>)> {
-        let Ok(path) = path::canonical(asked.path.as_bytes()) else { return Vec::new() };
+        let Ok(path) = path::canonical_text(asked.path) else { return Vec::new() };
         let found = self.config.index.find(asked.method, &path);
         let known = self.config.policy.endpoint(endpoint);
         let extractors = known.extractors.iter().filter_map(|id| self.config.extractor_at(endpoint, *id));

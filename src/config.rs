@@ -113,6 +113,12 @@ impl Config {
         self.router.find(host, path)
     }
 
+    /// Whether any route is for some hosts only: else nobody needs to know a request's.
+    #[must_use]
+    pub fn asks_for_hosts(&self) -> bool {
+        self.router.asks_for_hosts()
+    }
+
     /// The endpoint for requests to unknown paths.
     #[must_use]
     pub fn other(&self, access: Access) -> EndpointId {

@@ -1,7 +1,7 @@
 //! FLOOR 3: ★ the stack of one request.
 //!
 //! Read [`stack`] top to bottom: it is the order in which a request meets the layers. Each layer changes the request's type
-//! (`Request` → [`Observed`] → [`Authenticated`] → [`Classified`]), so a request that was not classified cannot reach a limiter,
+//! ([`Arrived`] → [`Observed`] → [`Authenticated`] → [`Classified`]), so a request that was not classified cannot reach a limiter,
 //! and nothing is fetched from extensions. No layer is boxed, and only three may wait: [`inspect`] for a body, [`consult`] for a store that
 //! gateways share, [`lock`] for a turn. But for them the whole stack is one call until [`forward`].
 
@@ -17,6 +17,7 @@ pub mod credentials;
 pub mod exchange;
 pub mod forward;
 mod forwarded;
+pub mod head;
 pub mod headers;
 pub mod hygiene;
 pub mod ids;
@@ -39,9 +40,10 @@ mod tries;
 pub mod tunnel;
 pub mod words;
 
-pub use body::{GatewayBody, Rest};
-pub use context::{Authenticated, Authority, Classified, Home, Observed, Shared, Snapshot, TlsParts};
+pub use body::{Answer, GatewayBody, Rest};
+pub use context::{Arrived, Authenticated, Authority, Classified, Home, Observed, Shared, Snapshot, TlsParts};
 pub use exchange::Peer;
+pub use head::Head;
 pub use kept::Kept;
 pub use observe::Refused;
 
@@ -53,7 +55,7 @@ use authenticate::Authenticate;
 use bytes::Bytes;
 use classify::Classify;
 use consult::ConsultLayer;
-use http::{Request, Response};
+use http::Response;
 use http_body::Body;
 use inspect::InspectLayer;
 use lock::LockLayer;
@@ -75,7 +77,7 @@ pub fn stack<B, R, F>(
     peer: &Rc<Peer>,
     forward: F,
 ) -> impl Service<
-    Request<B>,
+    Arrived<B>,
     Response = Response<GatewayBody<R>>,
     Error = Infallible,
     Future = impl Future<Output = Result<Response<GatewayBody<R>>, Infallible>> + use<B, R, F>,

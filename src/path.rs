@@ -118,6 +118,17 @@ pub fn canonical(raw: &[u8]) -> Result<CanonicalPath<'_>, PathError> {
     if path.len() > MAX_BYTES { Err(PathError::TooLong) } else { Ok(CanonicalPath(Cow::Owned(path))) }
 }
 
+/// The same of a text, as a request's URI has it: one that is canonical is not proved to be text a second time.
+///
+/// # Errors
+/// As [`canonical`].
+pub fn canonical_text(raw: &str) -> Result<CanonicalPath<'_>, PathError> {
+    if raw.starts_with('/') && raw.len() <= MAX_BYTES && is_canonical(raw.as_bytes()) {
+        return Ok(CanonicalPath(Cow::Borrowed(raw)));
+    }
+    canonical(raw.as_bytes())
+}
+
 /// The bytes that a piece of a path stands for: escapes decoded once. A `%` that begins no escape stands for itself; there is
 /// none in a canonical path.
 pub(crate) fn decoded(escaped: &str) -> impl Iterator<Item = u8> + Clone {

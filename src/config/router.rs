@@ -80,12 +80,18 @@ impl Router {
         Ok(())
     }
 
+    /// Whether any route is for some hosts only.
+    #[must_use]
+    pub fn asks_for_hosts(&self) -> bool {
+        !(self.exact.is_empty() && self.wildcard.is_empty())
+    }
+
     /// The route of a request, `host` with or without a port. An exact host goes before a wildcard, a longer wildcard before a
     /// shorter one, any host last; among the routes of one host the longest prefix wins. A host none of whose prefixes fits
     /// leaves the request to the next less specific one. `*.example.com` stands for any number of labels, but at least one.
     #[must_use]
     pub fn find(&self, host: &str, path: &str) -> Option<RouteId> {
-        if self.exact.is_empty() && self.wildcard.is_empty() {
+        if !self.asks_for_hosts() {
             return self.any.find(path);
         }
         let host = normal_host(host);

@@ -227,7 +227,7 @@ impl<'a> Record<'a> {
         let (exchange, draft) = (line.exchange, line.draft);
         let config = &exchange.view.snapshot.config;
         let principal = draft.principal.as_deref();
-        let lock_timeout = exchange.lock_timeout.map(LockTimeout::cause);
+        let lock_timeout = exchange.lock_timeout().map(LockTimeout::cause);
         Record {
             ts: format!("{:.9}", draft.at),
             duration_ms: (line.ended - exchange.started).as_secs_f64() * 1e3,
@@ -243,9 +243,9 @@ impl<'a> Record<'a> {
             method: cut(draft.method.as_str()),
             path: cut(&draft.path),
             status: exchange.status,
-            limit: exchange.rejection.map(|rejection| &*config.policy.limit(rejection.limit).name),
+            limit: exchange.rejection().map(|rejection| &*config.policy.limit(rejection.limit).name),
             reason: exchange
-                .rejection
+                .rejection()
                 .map(|rejection| rejection.stage.reason())
                 .or(lock_timeout.map(|_| "lock-timeout")),
             lock_timeout,
@@ -257,7 +257,7 @@ impl<'a> Record<'a> {
 }
 
 fn is_given_up(exchange: &Exchange) -> bool {
-    exchange.endpoint.is_some() && exchange.rejection.is_none() && !exchange.forwarded
+    exchange.endpoint.is_some() && exchange.rejection().is_none() && !exchange.forwarded
 }
 
 fn cut(text: &str) -> &str {

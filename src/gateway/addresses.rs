@@ -13,7 +13,6 @@ use super::exchange::Exchange;
 use super::observe::Refused;
 use super::refusal::{AddressCause, AddressRejection, Refusal, Unauthenticated};
 use super::step::Step;
-use crate::classification::address_id;
 use crate::engine::{Gate, Id, Nanos, Outcome};
 use http::HeaderMap;
 
@@ -28,7 +27,7 @@ impl<B> Step<Observed<B>> for AdmitAddress {
         match knock(&observed.exchange) {
             Ok(()) => Ok(observed),
             Err(rejection) => {
-                hint_at_proxies(&observed.exchange, observed.request.headers());
+                hint_at_proxies(&observed.exchange, &observed.request.head.headers);
                 Err(Refused::new(Refusal::Address(rejection), observed.exchange))
             }
         }
@@ -42,7 +41,7 @@ fn knock(exchange: &Exchange) -> Result<(), AddressRejection> {
         return Ok(());
     }
     let (engine, now) = (&exchange.home.shared.addresses, exchange.started);
-    let who = address_id(&engine.seed(), exchange.client);
+    let who = exchange.client_id();
     if let Some(failures) = addresses.failures.as_ref().filter(|_| counts_failures) {
         refused(AddressCause::FailedAuthentications, engine.peek_gate(failures, who, now))?;
     }
@@ -65,7 +64,7 @@ pub(super) fn failed(exchange: &Exchange, cause: &Unauthenticated) -> Result<(),
         Some(gate) => refused(cause, engine.draw(gate, who, now)),
         None => Ok(()),
     };
-    let who = address_id(&engine.seed(), exchange.client);
+    let who = exchange.client_id();
     draw(AddressCause::FailedAuthentications, &addresses.failures, who)?;
     draw(AddressCause::AllFailedAuthentications, &addresses.all_failures, Id::NONE)
 }

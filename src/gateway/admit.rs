@@ -7,7 +7,7 @@ use super::step::Check;
 use super::texts::Whom;
 use crate::classification::connected_account;
 use crate::config::Extractor;
-use crate::engine::{Limit, Outcome, Part, Rejection, Stage, Step, Witness};
+use crate::engine::{Outcome, Part, Rejection, Stage, Step, Witness};
 use crate::explain::words::Subject;
 use crate::metrics::LimitCounters;
 use crate::path;
@@ -33,37 +33,27 @@ impl Check for Admit {
 /// The refusal, which says whom the limit refuses: what that is can be read from the request only here.
 #[cold]
 fn rejected<B>(classified: &Classified<B>, rejection: Rejection) -> Refusal {
-    let Classified { request, exchange, principal, class, .. } = classified;
+    let Classified { exchange, class, .. } = classified;
     let config = &exchange.view.snapshot.config;
-    let connected = connected_account(request.headers().get(&STRIPE_ACCOUNT)).ok().flatten();
-    let account = connected.filter(|_| rejection.of_connected).unwrap_or(&principal.account);
-    let subject = Subject {
-        config,
-        account,
-        connected,
-        key_id: &principal.id,
-        client: exchange.client,
-        endpoint: class.endpoint,
-    };
-    let limit = config.policy.limit(rejection.limit);
     let text = exchange.view.texts.of(&rejection, config);
-    let body =
-        text.body_for(&Whom::new(class, &rejection), |mut out| write_partition(classified, &subject, limit, &mut out));
-    Refusal::Rejected(Rejected { rejection, body })
+    let fields = text.fields(&rejection, &config.responses, exchange.home.now());
+    let whom = Whom::new(class, &rejection);
+    let body = text.body_for(&whom, |mut out| write_partition(classified, &rejection, &mut out));
+    Refusal::Rejected(Rejected { rejection, fields, body })
 }
 
-/// Writes whom `limit` refuses.
-fn write_partition<B>(
-    classified: &Classified<B>,
-    subject: &Subject<'_>,
-    limit: &Limit,
-    out: &mut impl Write,
-) -> fmt::Result {
-    let Classified { request, class, .. } = classified;
-    let config = subject.config;
-    let path = limit.per.iter().any(|part| matches!(part, Part::Value(_))).then(|| request.uri().path());
+/// Writes whom a limit refuses.
+fn write_partition<B>(classified: &Classified<B>, rejection: &Rejection, out: &mut impl Write) -> fmt::Result {
+    let Classified { request, exchange, principal, class, .. } = classified;
+    let config = &exchange.view.snapshot.config;
+    let connected = connected_account(request.head.get(&STRIPE_ACCOUNT)).ok().flatten();
+    let account = connected.filter(|_| rejection.of_connected).unwrap_or(&principal.account);
+    let (client, endpoint) = (exchange.client, class.endpoint);
+    let subject = Subject { config, account, connected, key_id: &principal.id, client, endpoint };
+    let limit = config.policy.limit(rejection.limit);
+    let path = limit.per.iter().any(|part| matches!(part, Part::Value(_))).then(|| request.head.uri.path());
     let path = path.and_then(|path| path::canonical(path.as_bytes()).ok());
-    let found = path.as_ref().and_then(|path| config.index.find(request.method(), path));
+    let found = path.as_ref().and_then(|path| config.index.find(&request.head.method, path));
     let value = |id| match config.extractor_at(class.endpoint, id)? {
         Extractor::Path(name) => found.as_ref()?.param(config.parameter(class.endpoint, name)?),
         _ => None,

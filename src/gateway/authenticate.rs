@@ -2,13 +2,14 @@
 
 use super::context::{Authenticated, Authority, Observed};
 use super::exchange::{Exchange, Peer};
+use super::head::Head;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, Unauthenticated};
 use super::step::Step;
 use super::{addresses, hygiene, target};
 use crate::engine::IdKind;
 use crate::keys::{self, KeyState, Principal, Secret};
-use http::{HeaderMap, HeaderValue, Request, header};
+use http::{HeaderMap, HeaderValue, header};
 use jiff::Timestamp;
 use std::sync::Arc;
 
@@ -20,22 +21,22 @@ impl<B> Step<Observed<B>> for Authenticate {
     type Next = Authenticated<B>;
 
     fn take(&self, observed: Observed<B>) -> Result<Authenticated<B>, Refused> {
-        let Observed { request, mut exchange } = observed;
-        if hygiene::is_loop(request.headers(), &exchange.view.snapshot.config.server.via) {
+        let Observed { mut request, mut exchange } = observed;
+        let head = &mut *request.head;
+        if hygiene::is_loop(head, &exchange.view.snapshot.config.server.via) {
             return Err(Refused::new(Refusal::Loop, exchange));
         }
-        let request = match acceptable(request, &exchange.peer) {
-            Ok(request) => request,
-            Err(bad) => return Err(Refused::new(Refusal::BadRequest(bad), exchange)),
-        };
+        if let Err(bad) = make_acceptable(head, &exchange.peer) {
+            return Err(Refused::new(Refusal::BadRequest(bad), exchange));
+        }
         if let Some(draft) = &mut exchange.draft {
-            draft.path = request.uri().path().into();
+            draft.path = head.uri.path().into();
         }
         if let Authority::Waiting = *exchange.view.snapshot.authority {
             // Neither a free pass nor a 401, which would tell a good client that its key is no good any more.
             return Err(Refused::new(Refusal::NoKeysYet, exchange));
         }
-        let principal = match find(&exchange, request.headers()) {
+        let principal = match find(&exchange, &head.headers) {
             Ok(principal) => principal,
             Err(cause) => {
                 let refusal = match addresses::failed(&exchange, &cause) {
@@ -46,7 +47,7 @@ impl<B> Step<Observed<B>> for Authenticate {
             }
         };
         // After the key: without one, or with a bad one, the answer is a 401 whatever the query holds.
-        if let Err(bad) = hygiene::check_query(request.uri().query().unwrap_or_default()) {
+        if let Err(bad) = hygiene::check_query(head.uri.query().unwrap_or_default()) {
             return Err(Refused::new(Refusal::BadRequest(bad), exchange));
         }
         exchange.mode = Some(principal.mode);
@@ -57,13 +58,11 @@ impl<B> Step<Observed<B>> for Authenticate {
     }
 }
 
-/// The request with its canonical target, when nothing about it is ambiguous.
-fn acceptable<B>(request: Request<B>, peer: &Peer) -> Result<Request<B>, BadRequest> {
-    let (mut parts, body) = request.into_parts();
-    hygiene::check(&parts)?;
-    hygiene::check_directed(&parts, peer)?;
-    target::make_canonical(&mut parts)?;
-    Ok(Request::from_parts(parts, body))
+/// Gives a head its canonical target, when nothing about it is ambiguous.
+fn make_acceptable(head: &mut Head, peer: &Peer) -> Result<(), BadRequest> {
+    hygiene::check(head)?;
+    hygiene::check_directed(head, peer)?;
+    target::make_canonical(head.parts_mut())
 }
 
 fn find(exchange: &Exchange, headers: &HeaderMap) -> Result<Arc<Principal>, Unauthenticated> {

@@ -5,8 +5,9 @@ use super::exchange::{CLIENT_GONE, Exchange};
 use super::kept::Kept;
 use super::tunnel::{Tunnel, Upgrade};
 use crate::engine::Nanos;
-use crate::upstream::{BodyFault, Cause, Connection, Overload, Tick, UpstreamBody};
+use crate::upstream::{BodyFault, Cause, Connection, Overload, OwnFields, Tick, UpstreamBody};
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,8 +15,8 @@ use std::task::{Context, Poll};
 
 /// The body of any answer of the gateway. `B` is what an upstream's body comes as: another one in tests only.
 pub enum GatewayBody<B = UpstreamBody> {
-    /// The gateway's own.
-    Own(Option<Bytes>),
+    /// The gateway's own, and what of its head is lines already.
+    Own(Option<Bytes>, OwnFields),
     /// An upstream's, passed on as it comes.
     Forwarded(Forwarded<B>),
     /// No body: both sides go on in another protocol.
@@ -105,7 +106,33 @@ impl<B> GatewayBody<B> {
     /// A body of the gateway's own.
     #[must_use]
     pub fn own(bytes: impl Into<Bytes>) -> Self {
-        GatewayBody::Own(Some(bytes.into()).filter(|bytes: &Bytes| !bytes.is_empty()))
+        GatewayBody::Own(Some(bytes.into()).filter(|bytes: &Bytes| !bytes.is_empty()), OwnFields::default())
+    }
+
+    /// An answer with all fields of its head in the map, for whoever writes no lines.
+    #[must_use]
+    pub fn spelled_out(mut response: Response<Self>) -> Response<Self> {
+        if let GatewayBody::Own(_, fields) = response.body_mut() {
+            std::mem::take(fields).add_to(response.headers_mut());
+        }
+        response
+    }
+}
+
+/// What the body of an answer must be that goes to a client over HTTP/1.
+pub trait Answer: Body<Data = Bytes> {
+    /// Fields of its head, each with its line end, that stand in no map.
+    fn head_lines(&self) -> &[u8] {
+        b""
+    }
+}
+
+impl<B: Incoming> Answer for GatewayBody<B> {
+    fn head_lines(&self) -> &[u8] {
+        match self {
+            GatewayBody::Own(_, fields) => fields.lines(),
+            GatewayBody::Forwarded(_) | GatewayBody::Tunnel(_) => b"",
+        }
     }
 }
 
@@ -195,7 +222,7 @@ impl<B: Incoming> Body for GatewayBody<B> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         match &mut *self {
-            GatewayBody::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            GatewayBody::Own(bytes, _) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             GatewayBody::Forwarded(forwarded) => forwarded.poll(cx),
             GatewayBody::Tunnel(tunnel) => tunnel.poll(cx),
         }
@@ -203,7 +230,7 @@ impl<B: Incoming> Body for GatewayBody<B> {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            GatewayBody::Own(bytes) => bytes.is_none(),
+            GatewayBody::Own(bytes, _) => bytes.is_none(),
             GatewayBody::Forwarded(forwarded) => forwarded.inner.is_end_stream(),
             GatewayBody::Tunnel(_) => false,
         }
@@ -211,7 +238,7 @@ impl<B: Incoming> Body for GatewayBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            GatewayBody::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            GatewayBody::Own(bytes, _) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             GatewayBody::Forwarded(forwarded) => forwarded.inner.size_hint(),
             GatewayBody::Tunnel(_) => SizeHint::default(),
         }

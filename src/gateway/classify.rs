@@ -8,9 +8,9 @@ use super::observe::Refused;
 use super::refusal::{BadRequest, Forbidden, Refusal};
 use super::rewrite;
 use super::step::Step;
-use crate::classification::{Asked, Classifier, Unfit, access_of, address_id, connected_account};
+use crate::classification::{Asked, Classifier, Unfit, access_of, connected_account};
+use http::StatusCode;
 use http::request::Parts;
-use http::{Request, StatusCode};
 
 /// Finds out what a request is.
 #[derive(Clone, Copy, Debug)]
@@ -21,17 +21,17 @@ impl<B> Step<Authenticated<B>> for Classify {
 
     fn take(&self, authenticated: Authenticated<B>) -> Result<Classified<B>, Refused> {
         let Authenticated { request, mut exchange, principal } = authenticated;
-        let (parts, body) = request.into_parts();
+        let head = &*request.head;
         let view = std::rc::Rc::clone(&exchange.view);
         let config = &view.snapshot.config;
         let classifier = Classifier { config, seed: exchange.home.shared.engine.seed(), principal: &principal };
         let asked = Asked {
-            method: &parts.method,
-            host: hygiene::host(&parts),
-            path: parts.uri.path(),
-            headers: &parts.headers,
-            connected: connected_account(parts.headers.get(&STRIPE_ACCOUNT)),
-            client: address_id(&classifier.seed, exchange.client),
+            method: &head.method,
+            host: if config.asks_for_hosts() { hygiene::host(head) } else { "" },
+            path: head.uri.path(),
+            headers: &head.headers,
+            connected: connected_account(head.get(&STRIPE_ACCOUNT)),
+            client: exchange.client_id(),
         };
         let outcome = classifier.classify(&asked);
         exchange.route = outcome.route;
@@ -39,9 +39,9 @@ impl<B> Step<Authenticated<B>> for Classify {
         exchange.access = outcome.endpoint.map(|id| access_of(config, id));
         let class = match outcome.class {
             Ok(class) => class,
-            Err(unfit) => return Err(Refused::new(refusal(unfit, &classifier, &parts), exchange)),
+            Err(unfit) => return Err(Refused::new(refusal(unfit, &classifier, head), exchange)),
         };
-        if view.snapshot.options(exchange.route).is_some_and(|options| !rewrite::fits(&parts.uri, options)) {
+        if view.snapshot.options(exchange.route).is_some_and(|options| !rewrite::fits(&head.uri, options)) {
             let message = "The target of this request is too long.";
             let refusal = Refusal::BadRequest(BadRequest { status: StatusCode::URI_TOO_LONG, message });
             return Err(Refused::new(refusal, exchange));
@@ -52,7 +52,7 @@ impl<B> Step<Authenticated<B>> for Classify {
         }
         let (held, at) = (Kept::new(Held::new(&exchange.home)), exchange.started);
         let class = Kept::new(class);
-        Ok(Classified { request: Request::from_parts(parts, body), exchange, principal, class, held, at })
+        Ok(Classified { request, exchange, principal, class, held, at })
     }
 }
 

@@ -3,14 +3,17 @@
 use super::access_log::Line;
 use super::body::Rest;
 use super::context::{Home, RequestLabels, View};
+use super::head::Head;
+use super::kept::Kept;
 use super::recognized::Recognized;
-use super::refusal::LockTimeout;
-use crate::engine::{Access, EndpointId, Mode, Nanos, Rejection, RequestClass, RouteId};
+use super::refusal::{LockTimeout, Refusal};
+use crate::classification::address_id;
+use crate::engine::{Access, EndpointId, Id, Mode, Nanos, Rejection, RequestClass, RouteId};
 use crate::keys::Principal;
 use crate::metrics::seconds;
 use crate::tls::Handshake;
-use http::{HeaderMap, HeaderValue, Method, Request};
-use std::cell::{Cell, RefCell};
+use http::{HeaderMap, HeaderValue, Method};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,12 +57,10 @@ pub struct Exchange {
     pub answered: Option<Nanos>,
     /// The status answered.
     pub status: u16,
-    /// The fields of a refused request, which nobody needs any more: room for those of its answer.
-    pub(super) spare: HeaderMap,
-    /// The limit that refused.
-    pub rejection: Option<Rejection>,
-    /// Why its turn at an object did not come.
-    pub lock_timeout: Option<LockTimeout>,
+    /// The head of a request that a limit refused, which nobody needs any more: its map goes with the answer.
+    pub(super) spare: Option<Kept<Head>>,
+    /// Why it was refused.
+    pub refusal: Option<Refusal>,
     /// What a success of it earns, for endpoints whose requests are transactions.
     pub transaction: Option<Box<RequestClass>>,
     /// For the access log, when there is one.
@@ -80,6 +81,8 @@ pub struct Peer {
     handshake: Option<Handshake>,
     /// Exchanges of its that have not ended.
     open: Cell<usize>,
+    /// What its address counts by, once asked: it is the same for all of its requests.
+    id: OnceCell<Id>,
     /// Its last key.
     pub(super) recognized: Recognized,
     /// When the last one ended.
@@ -101,6 +104,7 @@ impl Peer {
             secure,
             is_http2: false,
             handshake: None,
+            id: OnceCell::new(),
             recognized: Recognized::default(),
             open: Cell::new(0),
             idle_since: Cell::new(Nanos::ZERO),
@@ -120,10 +124,10 @@ impl Peer {
         Peer { is_http2: true, ..self }
     }
 
-    /// Whether requests for this host may come from it: see [`Handshake::serves`].
+    /// What its handshake told, where it was with us.
     #[must_use]
-    pub fn serves(&self, host: &str) -> bool {
-        self.handshake.as_ref().is_none_or(|handshake| handshake.serves(host))
+    pub fn handshake(&self) -> Option<&Handshake> {
+        self.handshake.as_ref()
     }
 
     /// The fingerprint of its certificate, which was verified.
@@ -175,17 +179,17 @@ pub struct Draft {
 
 impl Exchange {
     /// Begins the record of a request that came from `peer`.
-    pub fn begin<B>(home: &Rc<Home>, peer: &Rc<Peer>, request: &Request<B>) -> Exchange {
+    pub fn begin(home: &Rc<Home>, peer: &Rc<Peer>, head: &Head) -> Exchange {
         let started = home.now();
         let view = home.view();
-        let client = client_address(peer, &view, request.headers());
+        let client = client_address(peer, &view, &head.headers);
         home.shared.metrics.exchanges.inc();
         peer.open.set(peer.open.get() + 1);
         let draft = view.snapshot.access_log.is_some().then(|| {
             Box::new(Draft {
                 at: home.shared.wall.at(&home.shared.time, started),
-                method: request.method().clone(),
-                path: request.uri().path().into(),
+                method: head.method.clone(),
+                path: head.uri.path().into(),
                 principal: None,
                 connected: None,
                 values: Vec::new(),
@@ -193,7 +197,7 @@ impl Exchange {
             })
         });
         Exchange {
-            request_id: request_id(home, request),
+            request_id: request_id(home, head),
             home: Rc::clone(home),
             view,
             started,
@@ -209,12 +213,36 @@ impl Exchange {
             sent: None,
             answered: None,
             status: CLIENT_GONE,
-            spare: HeaderMap::new(),
-            rejection: None,
-            lock_timeout: None,
+            spare: None,
+            refusal: None,
             transaction: None,
             draft,
         }
+    }
+
+    /// The limit that refused it.
+    #[must_use]
+    pub fn rejection(&self) -> Option<&Rejection> {
+        match &self.refusal {
+            Some(Refusal::Rejected(rejected)) => Some(&rejected.rejection),
+            _ => None,
+        }
+    }
+
+    /// Why its turn at an object did not come.
+    #[must_use]
+    pub fn lock_timeout(&self) -> Option<LockTimeout> {
+        match self.refusal {
+            Some(Refusal::LockTimeout(timeout)) => Some(timeout),
+            _ => None,
+        }
+    }
+
+    /// What the client's address counts by.
+    #[must_use]
+    pub fn client_id(&self) -> Id {
+        let id = || address_id(&self.home.shared.engine.seed(), self.client);
+        if self.client == self.peer.address { *self.peer.id.get_or_init(id) } else { id() }
     }
 
     /// Its wait for an object, which began at `since`, is over.
@@ -290,7 +318,7 @@ fn client_address(peer: &Peer, view: &View, headers: &HeaderMap) -> IpAddr {
 }
 
 /// The client's own id where it is fit to be carried on, else a new one.
-fn request_id<B>(home: &Home, request: &Request<B>) -> HeaderValue {
+fn request_id(home: &Home, head: &Head) -> HeaderValue {
     const MAX_BYTES: usize = 128;
     let fit = |value: &&HeaderValue| {
         let bytes = value.as_bytes();
@@ -298,6 +326,6 @@ fn request_id<B>(home: &Home, request: &Request<B>) -> HeaderValue {
             && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
     };
     // A copy: the client's own shares room with all that was read beside it, and would keep that for as long as it lives.
-    let own = request.headers().get(&super::headers::REQUEST_ID).filter(fit);
+    let own = head.get(&super::headers::REQUEST_ID).filter(fit);
     own.and_then(|own| HeaderValue::from_bytes(own.as_bytes()).ok()).unwrap_or_else(|| home.ids.request_id())
 }

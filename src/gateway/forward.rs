@@ -4,8 +4,9 @@
 //! byte of the answer has been handed on, the client has gone, or the exchange has failed.
 
 use super::body::{GatewayBody, InFlight, Rest};
-use super::context::{Classified, View};
+use super::context::{Arrived, Classified, View};
 use super::exchange::Exchange;
+use super::head::Head;
 use super::headers;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, UpstreamFailure};
@@ -23,7 +24,7 @@ use crate::upstream::{
     Tick, Unreached, UpstreamBody,
 };
 use crate::wire_fault::fault_of;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::Body;
 use std::cell::Cell;
 use std::future::Future;
@@ -47,7 +48,7 @@ pub fn forward(
     classified: Classified<ReadAhead<ClientBody>>,
 ) -> impl Future<Output = Result<Response<GatewayBody>, Refused>> {
     let Classified { mut request, mut exchange, principal, class, mut held, .. } = classified;
-    let room = room_to_wait(request.body(), &exchange);
+    let room = room_to_wait(&request.body, &exchange);
     if room.is_ok() {
         held.commit();
         exchange.forwarded = true;
@@ -93,31 +94,32 @@ type Progress = Option<Rc<Cell<Instant>>>;
 
 /// The request as the upstream gets it: in one place from here on, since it is large.
 fn outgoing(
-    request: Request<ReadAhead<ClientBody>>,
+    mut request: Arrived<ReadAhead<ClientBody>>,
     place: Option<usize>,
     exchange: &Exchange,
     principal: &Principal,
     room: Option<Charge>,
 ) -> (Box<Request<RequestBody>>, Progress) {
     let config = &exchange.view.snapshot.config;
-    let (mut parts, body) = request.into_parts();
+    let head = &mut request.head;
     let options = exchange.view.snapshot.options(exchange.route);
     let upstream = place.and_then(|place| config.upstreams.get(place));
-    let host = upstream.and_then(|upstream| rewrite::host(upstream, &parts, options));
-    let own = headers::forward_lines(&mut parts.headers, parts.version, exchange, principal, host.as_ref());
-    parts.uri = rewrite::target(parts.uri, options);
-    parts.version = Version::HTTP_11;
-    parts.extensions.clear();
-    let progress = (!body.is_end_stream()).then(|| Rc::new(Cell::new(timer_now())));
+    let host = upstream.and_then(|upstream| rewrite::host(upstream, head, options));
+    let pace = client_pace(&config.server, head);
+    let own = headers::forward_lines(head, exchange, principal, host.as_ref());
+    let head = head.parts_mut();
+    head.uri = rewrite::target(std::mem::take(&mut head.uri), options);
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    let progress = (!request.body.is_end_stream()).then(|| Rc::new(Cell::new(timer_now())));
     let most = longest_body(&config.server).unwrap_or(u64::MAX);
-    let body = RequestBody::new(body, client_pace(&config.server, &parts.headers), most, progress.clone());
-    let body = body.behind(own).within(room);
-    (Box::new(Request::from_parts(parts, body)), progress)
+    let request = request.map(|body| RequestBody::new(body, pace, most, progress.clone()).behind(own).within(room));
+    (Box::new(request.into()), progress)
 }
 
 /// How slow a body may come. One of gRPC is a conversation, in which silence is no fault.
-pub(super) fn client_pace(server: &config::Server, headers: &HeaderMap) -> Pace {
-    let kind = headers.get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+pub(super) fn client_pace(server: &config::Server, head: &Head) -> Pace {
+    let kind = head.get(&header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
     let min_rate = if kind.starts_with(b"application/grpc") { 0 } else { server.min_body_rate };
     Pace::new(server.body_timeout, min_rate)
 }

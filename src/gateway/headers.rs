@@ -2,10 +2,11 @@
 
 use super::credentials::Credential;
 use super::exchange::Exchange;
+use super::head::Head;
 use super::{forwarded, rules, trace};
 use crate::config::{Forwarded, RouteOptions};
 pub use crate::fields::{DECIDING, STRIPE_ACCOUNT};
-use crate::fields::{HOP_BY_HOP, is_not_forwarded, is_protected};
+use crate::fields::{HOP_BY_HOP, Names, is_not_forwarded, is_protected};
 use crate::keys::Principal;
 use crate::upstream::OwnFields;
 use http::Version;
@@ -69,8 +70,7 @@ pub fn forward_request(
 
 /// As [`forward_request`], with the gateway's own fields as lines apart wherever nothing that is configured may touch them.
 pub(super) fn forward_lines(
-    headers: &mut HeaderMap,
-    version: Version,
+    head: &mut Head,
     exchange: &Exchange,
     principal: &Principal,
     host: Option<&HeaderValue>,
@@ -82,13 +82,18 @@ pub(super) fn forward_lines(
         && !speaks_for_another(exchange)
         && !rules.is_some_and(touches)
         && matches!(snapshot.credential(exchange.route), Credential::Keep | Credential::Drop);
+    let version = head.version;
     if !is_plain {
-        forward_request(headers, version, exchange, principal, host);
+        forward_request(&mut head.parts_mut().headers, version, exchange, principal, host);
         return OwnFields::default();
     }
-    let wants_trailers = headers.contains_key(header::TE) && asks_for_trailers(headers);
-    let is_traced = trace::is_carried_on(headers);
-    remove_named_by_connection(headers);
+    let wants_trailers = head.has(&header::TE) && asks_for_trailers(&head.headers);
+    let is_traced = head.has(&trace::TRACEPARENT) && trace::is_carried_on(&head.headers);
+    let names_others = head.has(&header::CONNECTION);
+    let headers = &mut head.parts_mut().headers;
+    if names_others {
+        remove_named_by_connection(headers);
+    }
     remove_fields(headers, |name| {
         HOP_BY_HOP.contains(&name)
             || is_not_forwarded(name)
@@ -138,9 +143,12 @@ fn own_lines(
 
 /// Makes an upstream's head fit for the client.
 pub fn forward_response(headers: &mut HeaderMap, exchange: &Exchange) {
-    remove_named_by_connection(headers);
+    let names = Names::of(headers);
+    if names.may_have(&header::CONNECTION) {
+        remove_named_by_connection(headers);
+    }
     remove_fields(headers, |name| HOP_BY_HOP.contains(&name));
-    if !headers.contains_key(REQUEST_ID) {
+    if !(names.may_have(&REQUEST_ID) && headers.contains_key(REQUEST_ID)) {
         headers.insert(REQUEST_ID, exchange.request_id.clone());
     }
     if let Some(options) = exchange.view.snapshot.options(exchange.route) {

@@ -63,7 +63,7 @@ where
         let mut classified = with_read_ahead(classified);
         let view = Rc::clone(&classified.exchange.view);
         let server = &view.snapshot.config.server;
-        if longest_body(server).is_some_and(|most| classified.request.body().size_hint().lower() > most) {
+        if longest_body(server).is_some_and(|most| classified.request.body.size_hint().lower() > most) {
             return Inspecting::refused(Refusal::BadRequest(BadRequest::LONG_BODY), classified.exchange);
         }
         let Some(inspection) = view.snapshot.config.inspection(classified.class.endpoint) else {
@@ -100,11 +100,11 @@ fn outset<B>(inspection: &Inspection, classified: &Classified<ReadAhead<B>>, mos
 where
     B: Body<Data = Bytes, Error: std::error::Error + 'static> + Unpin,
 {
-    let body = classified.request.body();
+    let body = &classified.request.body;
     if body.is_end_stream() {
         return Outset::Known(Said::Empty);
     }
-    let kind = Kind::of(classified.request.headers());
+    let kind = Kind::of(&classified.request.head.headers);
     let too_long = usize::try_from(body.size_hint().lower()).is_ok_and(|length| length > most);
     if !inspection.wants_body() || !inspection.reads(kind) || too_long {
         return Outset::Known(Said::Unclear);
@@ -115,7 +115,7 @@ where
 /// Puts what was found into the request's class, and into its record.
 fn note<B>(inspection: &Inspection, classified: &mut Classified<ReadAhead<B>>, said: Said<'_>) {
     let Classified { request, exchange, class, .. } = classified;
-    let findings = inspection.read(said, request.uri().query().unwrap_or_default());
+    let findings = inspection.read(said, request.head.uri.query().unwrap_or_default());
     classification::take(class, &findings, &exchange.home.shared.engine.seed());
     let view = Rc::clone(&exchange.view);
     let config = &view.snapshot.config;
@@ -143,18 +143,18 @@ where
     /// Reads the body of a request, if there is memory for it: as much as it says it has, at most `inspect_body_max`.
     fn begin(classified: Classified<ReadAhead<B>>, kind: Kind, server: &Server) -> Result<Reading<B>, Kept<Exchange>> {
         let most = server.inspect_body_max;
-        let body = classified.request.body();
+        let body = &classified.request.body;
         let told = body.size_hint().exact().map_or(most, |length| usize::try_from(length).unwrap_or(most).min(most));
         let mut held = Charge::none(&classified.exchange.home.shared.budget);
         if !held.try_set(told) {
             return Err(classified.exchange);
         }
-        let pace = client_pace(server, classified.request.headers());
+        let pace = client_pace(server, &classified.request.head);
         Ok(Reading { classified, kind, most, gathered: BytesMut::new(), pace, _held: held })
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reach, BadRequest>> {
-        let body = self.classified.request.body_mut();
+        let body = &mut self.classified.request.body;
         body.poll_ahead(cx, self.most, &mut self.gathered, &mut self.pace).map_err(|fault| match fault {
             ReadFault::Body(error) => unreadable(&error),
             ReadFault::Idle => BadRequest::LATE_BODY,
@@ -171,7 +171,7 @@ where
         let Some(inspection) = view.snapshot.config.inspection(classified.class.endpoint) else {
             return self.classified;
         };
-        let front = classified.request.body().front().clone();
+        let front = classified.request.body.front().clone();
         let said = match (reach, self.kind) {
             (Reach::Whole, _) if front.is_empty() => Said::Empty,
             (Reach::Whole, Kind::Form) => Said::Form(&front),
@@ -200,7 +200,7 @@ pin_project! {
         // The request is with the layers below.
         Inside { #[pin] future: F },
         // It was refused before its body was looked at; taken when that is told.
-        Refused { refused: Option<Box<Refused>> },
+        Refused { refused: Option<Refused> },
         // Its body is being read; `reading` is there until it is. Boxed: a future is moved on its way up, and this is seldom.
         Reading { reading: Option<Box<Reading<B>>>, inner: S },
     }
@@ -208,7 +208,7 @@ pin_project! {
 
 impl<S: Service<Classified<ReadAhead<B>>>, B> Inspecting<S, B> {
     fn refused(refusal: Refusal, exchange: Kept<Exchange>) -> Inspecting<S, B> {
-        Inspecting { state: State::Refused { refused: Some(Box::new(Refused::new(refusal, exchange))) } }
+        Inspecting { state: State::Refused { refused: Some(Refused::new(refusal, exchange)) } }
     }
 }
 
@@ -224,7 +224,7 @@ where
             let future = match self.as_mut().project().state.project() {
                 StatePinned::Inside { future } => return future.poll(cx),
                 StatePinned::Refused { refused } => match refused.take() {
-                    Some(refused) => return Poll::Ready(Err(*refused)),
+                    Some(refused) => return Poll::Ready(Err(refused)),
                     // Polled after it ended, which no executor does.
                     None => return Poll::Pending,
                 },

@@ -3,6 +3,7 @@
 
 use super::context::Held;
 use super::exchange::Exchange;
+use super::head::Head;
 use crate::engine::RequestClass;
 use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
@@ -87,7 +88,7 @@ macro_rules! keep {
     )*};
 }
 
-keep!(Exchange, RequestClass, Held);
+keep!(Head, Exchange, RequestClass, Held);
 
 #[cfg(test)]
 mod tests {

@@ -147,7 +147,7 @@ where
                 StageProjection::Turn { future } => return future.poll(cx),
                 StageProjection::Queued { waiting } => match ready!(queue(waiting, cx)) {
                     Ok(future) => future,
-                    Err(refused) => return Poll::Ready(Err(*refused)),
+                    Err(refused) => return Poll::Ready(Err(refused)),
                 },
                 StageProjection::Refused { refused } => {
                     return refused.take().map_or(Poll::Pending, |refused| Poll::Ready(Err(refused)));
@@ -159,7 +159,7 @@ where
 }
 
 /// Waits for the turn or the time-out, the turn first where both have come.
-fn queue<S, B>(waiting: &mut Option<Box<Waiting<S, B>>>, cx: &mut Context<'_>) -> Poll<Result<S::Future, Box<Refused>>>
+fn queue<S, B>(waiting: &mut Option<Box<Waiting<S, B>>>, cx: &mut Context<'_>) -> Poll<Result<S::Future, Refused>>
 where
     S: Service<Classified<B>, Error = Refused>,
 {
@@ -181,6 +181,6 @@ where
             classified.held.lock(lock);
             Ok(inner.call(classified))
         }
-        None => Err(Box::new(Refused::new(Refusal::LockTimeout(LockTimeout::Waited), classified.exchange))),
+        None => Err(Refused::new(Refusal::LockTimeout(LockTimeout::Waited), classified.exchange)),
     })
 }

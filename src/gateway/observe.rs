@@ -1,18 +1,16 @@
 //! Opens the record of each request, and notes in it that it is refused.
 
-use super::context::{Home, Observed};
+use super::context::{Arrived, Home, Observed};
 use super::exchange::{Exchange, Peer};
 use super::kept::Kept;
 use super::refusal::{Refusal, Rejected};
-use http::{Request, Response};
+use http::Response;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use tower::{Layer, Service};
 
-/// A refusal with the record of its request, on the way out.
+/// A refused request on the way out: its record, which says why. A pointer, for every layer's answer has room for it.
 pub struct Refused {
-    /// What is refused and why.
-    pub refusal: Refusal,
     /// The record, closed when this is dropped.
     pub exchange: Kept<Exchange>,
 }
@@ -30,20 +28,17 @@ impl Refused {
             exchange.home.shared.metrics.addresses.rejected(rejection.cause.index());
         }
         if let (Refusal::LockTimeout(timeout), Some(endpoint)) = (&refusal, exchange.endpoint) {
-            exchange.lock_timeout = Some(*timeout);
             let policy = &exchange.view.snapshot.config.policy;
             let locks = &exchange.home.shared.metrics.locks;
             locks.timeouts(&policy.endpoint(endpoint).name, timeout.cause()).inc();
         }
-        if let Refusal::Rejected(Rejected { rejection, .. }) = &refusal {
-            exchange.rejection = Some(*rejection);
-            if let (Some(counters), Some(mode)) =
-                (exchange.view.snapshot.limits.get(rejection.limit.index()), exchange.mode)
-            {
-                counters.rejections[mode as usize].inc();
-            }
+        if let (Refusal::Rejected(Rejected { rejection, .. }), Some(mode)) = (&refusal, exchange.mode)
+            && let Some(counters) = exchange.view.snapshot.limits.get(rejection.limit.index())
+        {
+            counters.rejections[mode as usize].inc();
         }
-        Refused { refusal, exchange }
+        exchange.refusal = Some(refusal);
+        Refused { exchange }
     }
 }
 
@@ -71,7 +66,7 @@ pub struct Observe<S> {
     inner: S,
 }
 
-impl<S, B, R> Service<Request<B>> for Observe<S>
+impl<S, B, R> Service<Arrived<B>> for Observe<S>
 where
     S: Service<Observed<B>, Response = Response<R>, Error = Refused>,
 {
@@ -83,8 +78,8 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let exchange = Kept::new(Exchange::begin(&self.layer.home, &self.layer.peer, &request));
+    fn call(&mut self, request: Arrived<B>) -> Self::Future {
+        let exchange = Kept::new(Exchange::begin(&self.layer.home, &self.layer.peer, &request.head));
         self.inner.call(Observed { request, exchange })
     }
 }

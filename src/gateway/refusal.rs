@@ -3,8 +3,10 @@
 
 use crate::engine::{Nanos, Rejection};
 use crate::metrics::AddressMetrics;
+use crate::upstream::OwnFields;
 use bytes::Bytes;
 use http::StatusCode;
+use std::rc::Rc;
 
 /// An answer that is the gateway's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +47,8 @@ pub enum Refusal {
 pub struct Rejected {
     /// The limit and when to come back.
     pub rejection: Rejection,
+    /// The answer's fields, but for the request's id.
+    pub fields: Rc<OwnFields>,
     /// The answer's body, which says for whom: written while the request was still at hand.
     pub body: Bytes,
 }

@@ -1,19 +1,21 @@
 //! A refusal becomes one HTTP answer, here and nowhere else: Stripe-shaped JSON, the reason, when to come back.
 
 use super::body::GatewayBody;
-use super::context::{Home, RequestLabels};
+use super::context::{Arrived, Home, RequestLabels};
+use super::head::Head;
 use super::headers::REQUEST_ID;
+use super::kept::Kept;
 use super::observe::Refused;
 use super::refusal::{Refusal, Rejected, UpstreamFailure};
-use super::texts::Text;
+use super::texts::seconds_until;
 use super::words;
-use crate::config::{Responses, ShouldRetry};
-use crate::engine::{Access, Limiter, Nanos, Rejection};
+use crate::engine::Access;
+use crate::upstream::OwnFields;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{CatchUnwind, Either, Ready, ready};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Response, StatusCode};
 use pin_project_lite::pin_project;
 use std::convert::Infallible;
 use std::future::Future;
@@ -23,9 +25,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use tower::{Layer, Service};
 
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-const SHOULD_RETRY: HeaderName = HeaderName::from_static("stripe-should-retry");
+pub(super) const SHOULD_RETRY: HeaderName = HeaderName::from_static("stripe-should-retry");
 
 /// The layer.
 #[derive(Clone)]
@@ -49,9 +49,9 @@ pub struct Respond<S> {
     inner: S,
 }
 
-impl<S, B, R> Service<Request<B>> for Respond<S>
+impl<S, B, R> Service<Arrived<B>> for Respond<S>
 where
-    S: Service<Request<B>, Response = Response<GatewayBody<R>>, Error = Refused>,
+    S: Service<Arrived<B>, Response = Response<GatewayBody<R>>, Error = Refused>,
 {
     type Response = Response<GatewayBody<R>>;
     type Error = Infallible;
@@ -61,11 +61,12 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        if *request.method() == Method::OPTIONS && request.uri().path() == "*" {
+    fn call(&mut self, request: Arrived<B>) -> Self::Future {
+        let head = &*request.head;
+        if head.method == Method::OPTIONS && head.uri.path() == "*" {
             return Either::Right(ready(Ok(server_options(&self.home))));
         }
-        let is_write = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+        let is_write = !matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
         let inner = &mut self.inner;
         match std::panic::catch_unwind(AssertUnwindSafe(|| inner.call(request))) {
             Ok(future) => {
@@ -112,7 +113,7 @@ where
 fn server_options<B>(home: &Home) -> Response<GatewayBody<B>> {
     let labels = RequestLabels { route: None, mode: None, access: None, status: StatusCode::NO_CONTENT.as_u16() };
     home.view().count(&home.shared.metrics, labels);
-    let mut response = Response::new(GatewayBody::Own(None));
+    let mut response = Response::new(GatewayBody::own(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
@@ -140,17 +141,16 @@ fn cut_off<R>(home: &Home, is_write: bool) -> Response<GatewayBody<R>> {
 }
 
 fn answer<R>(refused: Refused) -> Response<GatewayBody<R>> {
-    let Refused { refusal, mut exchange } = refused;
+    let Refused { mut exchange } = refused;
+    let spare = exchange.spare.take();
+    let internal = Refusal::Internal;
+    let refusal = exchange.refusal.as_ref().unwrap_or(&internal);
     let status = refusal.status();
-    let room = std::mem::take(&mut exchange.spare);
-    let config = &exchange.view.snapshot.config;
-    if let Refusal::Rejected(Rejected { rejection, body }) = refusal {
-        let text = exchange.view.texts.of(&rejection, config);
-        let mut response = render_into(room, status, body, &exchange.request_id);
-        describe_rejection(response.headers_mut(), &rejection, &config.responses, &text, exchange.home.now());
-        return response;
+    if let Refusal::Rejected(rejected) = refusal {
+        return reject(status, rejected, &exchange.request_id, spare);
     }
-    if let Refusal::Address(rejection) = &refusal {
+    let config = &exchange.view.snapshot.config;
+    if let Refusal::Address(rejection) = refusal {
         let text = exchange.view.texts.of_address(rejection.cause, config);
         let mut response = render(status, text, &exchange.request_id);
         // No limit of an account refused it, so there is no reason to give.
@@ -160,10 +160,10 @@ fn answer<R>(refused: Refused) -> Response<GatewayBody<R>> {
         }
         return response;
     }
-    let words = words::of(&refusal, Some(config));
+    let words = words::of(refusal, Some(config));
     let mut response = render(status, words.to_json(), &exchange.request_id);
     let headers = response.headers_mut();
-    match &refusal {
+    match refusal {
         // It would come around again.
         Refusal::Loop => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"))),
         // No limit refused it, so there is no reason to give. SDKs try again because of this header only, and it does no harm:
@@ -198,57 +198,29 @@ fn answer<R>(refused: Refused) -> Response<GatewayBody<R>> {
     response
 }
 
-fn describe_rejection(headers: &mut HeaderMap, rejection: &Rejection, responses: &Responses, text: &Text, now: Nanos) {
-    headers.insert(responses.reason_header.clone(), HeaderValue::from_static(rejection.stage.reason()));
-    match responses.should_retry {
-        ShouldRetry::Absent => {}
-        ShouldRetry::True => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"))),
-        ShouldRetry::False => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"))),
+/// What a limit refuses there may be a flood of: its head is put together from lines that are there, and from no map.
+fn reject<R>(
+    status: StatusCode,
+    rejected: &Rejected,
+    request_id: &HeaderValue,
+    spare: Option<Kept<Head>>,
+) -> Response<GatewayBody<R>> {
+    let mut fields = OwnFields::new();
+    fields.add(&REQUEST_ID, request_id);
+    fields.add_all(&rejected.fields);
+    let mut response = Response::new(GatewayBody::Own(Some(rejected.body.clone()), fields));
+    *response.status_mut() = status;
+    // The map of the request, emptied: it goes back with the answer to where it came from.
+    if let Some(mut head) = spare {
+        std::mem::swap(response.headers_mut(), &mut head.parts_mut().headers);
+        response.headers_mut().clear();
     }
-    let told = text.told(retry_after_seconds(rejection, now));
-    if let (true, Some(seconds)) = (responses.retry_after, &told.retry_after) {
-        headers.insert(header::RETRY_AFTER, seconds.clone());
-    }
-    if responses.ratelimit_headers {
-        if let Some(policy) = &text.policy {
-            headers.insert(RATE_LIMIT_POLICY, policy.clone());
-        }
-        if let Some(rate_limit) = &told.rate_limit {
-            headers.insert(RATE_LIMIT, rate_limit.clone());
-        }
-    }
-}
-
-/// Whole seconds until the limit would admit the same request, rounded up and at least 1. A slot comes back at nobody knows
-/// what time: then it is 1. `None` where waiting does not help.
-fn retry_after_seconds(rejection: &Rejection, now: Nanos) -> Option<u64> {
-    match (rejection.retry_at, rejection.limiter) {
-        (Some(at), _) => Some(seconds_until(at, now)),
-        (None, Limiter::Concurrency(figures)) if figures.slots > 0 => Some(1),
-        (None, _) => None,
-    }
-}
-
-fn seconds_until(at: Nanos, now: Nanos) -> u64 {
-    const SECOND_NS: u64 = 1_000_000_000;
-    at.since(now).div_ceil(SECOND_NS).max(1)
+    response
 }
 
 fn render<R>(status: StatusCode, body: impl Into<Bytes>, request_id: &HeaderValue) -> Response<GatewayBody<R>> {
-    render_into(HeaderMap::new(), status, body, request_id)
-}
-
-/// The same with its fields where those of the request were.
-fn render_into<R>(
-    mut room: HeaderMap,
-    status: StatusCode,
-    body: impl Into<Bytes>,
-    request_id: &HeaderValue,
-) -> Response<GatewayBody<R>> {
     let mut response = Response::new(GatewayBody::own(body));
     *response.status_mut() = status;
-    room.clear();
-    *response.headers_mut() = room;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

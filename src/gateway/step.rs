@@ -4,8 +4,10 @@
 use super::context::Classified;
 use super::observe::Refused;
 use super::refusal::Refusal;
-use futures_util::future::{Either, Ready, ready};
+use futures_util::future::Either;
+use std::future::Future;
 use std::marker::PhantomData;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use tower::{Layer, Service};
 
@@ -57,7 +59,7 @@ where
 {
     type Response = S::Response;
     type Error = Refused;
-    type Future = Either<S::Future, Ready<Result<S::Response, Refused>>>;
+    type Future = Either<S::Future, Refusing<S::Response>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refused>> {
         Poll::Ready(Ok(()))
@@ -66,8 +68,29 @@ where
     fn call(&mut self, request: Request) -> Self::Future {
         match self.step.take(request) {
             Ok(next) => Either::Left(self.inner.call(next)),
-            Err(refused) => Either::Right(ready(Err(refused))),
+            Err(refused) => Either::Right(Refusing::new(refused)),
         }
+    }
+}
+
+/// The future of a refused request. One that held a whole answer in the place of the refusal would be as large, and it is moved up
+/// through every layer.
+pub struct Refusing<R> {
+    refused: Option<Refused>,
+    response: PhantomData<fn() -> R>,
+}
+
+impl<R> Refusing<R> {
+    fn new(refused: Refused) -> Refusing<R> {
+        Refusing { refused: Some(refused), response: PhantomData }
+    }
+}
+
+impl<R> Future for Refusing<R> {
+    type Output = Result<R, Refused>;
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        self.refused.take().map_or(Poll::Pending, |refused| Poll::Ready(Err(refused)))
     }
 }
 
@@ -113,7 +136,7 @@ where
 {
     type Response = S::Response;
     type Error = Refused;
-    type Future = Either<S::Future, Ready<Result<S::Response, Refused>>>;
+    type Future = Either<S::Future, Refusing<S::Response>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refused>> {
         Poll::Ready(Ok(()))
@@ -123,8 +146,8 @@ where
         match self.check.check(&mut classified) {
             Ok(()) => Either::Left(self.inner.call(classified)),
             Err(refusal) => {
-                classified.exchange.spare = std::mem::take(classified.request.headers_mut());
-                Either::Right(ready(Err(Refused::new(refusal, classified.exchange))))
+                classified.exchange.spare = Some(classified.request.head);
+                Either::Right(Refusing::new(Refused::new(refusal, classified.exchange)))
             }
         }
     }

@@ -17,7 +17,7 @@ pub fn make_canonical(parts: &mut Parts) -> Result<(), BadRequest> {
         return Err(BadRequest::new("The request target must be a path."));
     }
     let raw = if raw.is_empty() { "/" } else { raw };
-    let canonical = path::canonical(raw.as_bytes()).map_err(|error| bad_path(&error))?;
+    let canonical = path::canonical_text(raw).map_err(|error| bad_path(&error))?;
     if canonical.as_str() == parts.uri.path() {
         return Ok(());
     }

@@ -1,17 +1,22 @@
 //! The texts of 429s, written once and given again and again: a flood of refusals must cost less than what it keeps out.
 
 use super::refusal::AddressCause;
+use super::respond::SHOULD_RETRY;
 use super::words;
-use crate::config::Config;
+use crate::config::{Config, Responses, ShouldRetry};
 use crate::engine::class::MAX_VALUES;
-use crate::engine::{EndpointId, Id, LimitId, Limiter, Rejection, RequestClass};
+use crate::engine::{EndpointId, Id, LimitId, Limiter, Nanos, Rejection, RequestClass};
 use crate::explain::words::{Escaped, Length};
 use crate::metrics::AddressMetrics;
+use crate::upstream::OwnFields;
 use bytes::Bytes;
-use http::HeaderValue;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use std::cell::{OnceCell, RefCell};
 use std::fmt;
 use std::rc::Rc;
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// What is the same in all refusals by one limit with the same figures.
 pub struct Text {
@@ -22,19 +27,11 @@ pub struct Text {
     /// The limit's name as a structured field's string.
     name: String,
     /// `RateLimit-Policy`.
-    pub policy: Option<HeaderValue>,
-    /// When the last one was told to come back.
-    told: RefCell<Option<(Option<u64>, Rc<Told>)>>,
+    policy: Option<HeaderValue>,
+    /// The last answer's fields, and in how many seconds it said to come back.
+    fields: RefCell<Option<(Option<u64>, Rc<OwnFields>)>>,
     /// The last bodies, each in the place that its account has: a flood is of few accounts.
     bodies: RefCell<[Option<(Whom, Bytes)>; BODIES]>,
-}
-
-/// What a refusal says of when to come back.
-pub struct Told {
-    /// `Retry-After`, in whole seconds; none where waiting does not help.
-    pub retry_after: Option<HeaderValue>,
-    /// `RateLimit`.
-    pub rate_limit: Option<HeaderValue>,
 }
 
 /// All of a request that the words for whom a limit refused depend on. Ids are keyed hashes of 128 bits: who has the same has the
@@ -120,25 +117,49 @@ impl Text {
             after: after.into(),
             name,
             policy: HeaderValue::try_from(policy).ok(),
-            told: RefCell::default(),
+            fields: RefCell::default(),
             bodies: RefCell::default(),
         }
     }
 
-    /// What says to come back after so many seconds.
+    /// The answer's fields, but for the request's id. They change with the seconds to wait only.
     #[must_use]
-    pub fn told(&self, seconds: Option<u64>) -> Rc<Told> {
-        let mut last = self.told.borrow_mut();
-        if let Some((known, told)) = &*last
+    pub fn fields(&self, rejection: &Rejection, responses: &Responses, now: Nanos) -> Rc<OwnFields> {
+        let seconds = retry_after_seconds(rejection, now);
+        let mut last = self.fields.borrow_mut();
+        if let Some((known, fields)) = &*last
             && *known == seconds
         {
-            return Rc::clone(told);
+            return Rc::clone(fields);
         }
-        let reset = seconds.map(|seconds| format!(";t={seconds}")).unwrap_or_default();
-        let rate_limit = HeaderValue::try_from(format!("{};r=0{reset}", self.name)).ok();
-        let told = Rc::new(Told { retry_after: seconds.map(HeaderValue::from), rate_limit });
-        *last = Some((seconds, Rc::clone(&told)));
-        told
+        // In memory of its own, and no more of it: they stay.
+        let mut fields = OwnFields::default();
+        fields.add_map(&self.describe(rejection, responses, seconds));
+        let fields = Rc::new(fields);
+        *last = Some((seconds, Rc::clone(&fields)));
+        fields
+    }
+
+    fn describe(&self, rejection: &Rejection, responses: &Responses, seconds: Option<u64>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(responses.reason_header.clone(), HeaderValue::from_static(rejection.stage.reason()));
+        match responses.should_retry {
+            ShouldRetry::Absent => {}
+            ShouldRetry::True => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("true"))),
+            ShouldRetry::False => drop(headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"))),
+        }
+        if let Some(seconds) = seconds.filter(|_| responses.retry_after) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if responses.ratelimit_headers {
+            let reset = seconds.map(|seconds| format!(";t={seconds}")).unwrap_or_default();
+            let rate_limit = HeaderValue::try_from(format!("{};r=0{reset}", self.name)).ok();
+            let told = [(RATE_LIMIT_POLICY, self.policy.clone()), (RATE_LIMIT, rate_limit)];
+            headers.extend(told.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        }
+        headers
     }
 
     /// The answer's body to whom it was given before, or as `write` writes it.
@@ -168,6 +189,22 @@ impl Text {
         body.push_str(&self.after);
         body.into_bytes().into_boxed_slice()
     }
+}
+
+/// Whole seconds until the limit would admit the same request, rounded up and at least 1. A slot comes back at nobody knows
+/// what time: then it is 1. `None` where waiting does not help.
+fn retry_after_seconds(rejection: &Rejection, now: Nanos) -> Option<u64> {
+    match (rejection.retry_at, rejection.limiter) {
+        (Some(at), _) => Some(seconds_until(at, now)),
+        (None, Limiter::Concurrency(figures)) if figures.slots > 0 => Some(1),
+        (None, _) => None,
+    }
+}
+
+/// Whole seconds until a moment, rounded up and at least 1.
+pub(super) fn seconds_until(at: Nanos, now: Nanos) -> u64 {
+    const SECOND_NS: u64 = 1_000_000_000;
+    at.since(now).div_ceil(SECOND_NS).max(1)
 }
 
 #[cfg(test)]
@@ -225,17 +262,27 @@ mod tests {
     fn when_to_come_back_is_told_anew_when_it_changes() {
         let config = config();
         let text = Text::new(&rejection(&config, 1), &config);
-        let told = |seconds| {
-            let told = text.told(seconds);
-            let text = |value: &Option<HeaderValue>| value.as_ref().map(|value| value.to_str().unwrap().to_owned());
-            (text(&told.retry_after), text(&told.rate_limit))
+        let told = |seconds: Option<u64>, slots| {
+            let retry_at = seconds.map(|seconds| Nanos(seconds * 1_000_000_000));
+            let rejection = Rejection { retry_at, ..rejection(&config, slots) };
+            let fields = text.fields(&rejection, &config.responses, Nanos::ZERO);
+            assert!(Rc::ptr_eq(&fields, &text.fields(&rejection, &config.responses, Nanos::ZERO)));
+            let mut headers = HeaderMap::new();
+            fields.add_to(&mut headers);
+            assert_eq!(
+                (headers["cache-control"].as_bytes(), headers.len()),
+                (&b"no-store"[..], 5 + headers.contains_key("retry-after") as usize)
+            );
+            let text = |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap().to_owned());
+            (text("retry-after"), text("ratelimit"))
         };
         let some = |text: &str| Some(text.to_owned());
         for _ in 0..2 {
-            assert_eq!(told(Some(1)), (some("1"), some("\"all\";r=0;t=1")));
-            assert_eq!(told(Some(1)), (some("1"), some("\"all\";r=0;t=1")));
-            assert_eq!(told(None), (None, some("\"all\";r=0")));
-            assert_eq!(told(Some(86_400)), (some("86400"), some("\"all\";r=0;t=86400")));
+            assert_eq!(told(Some(1), 1), (some("1"), some("\"all\";r=0;t=1")));
+            assert_eq!(told(Some(1), 1), (some("1"), some("\"all\";r=0;t=1")));
+            assert_eq!(told(None, 1), (some("1"), some("\"all\";r=0;t=1")), "a slot may come back at any time");
+            assert_eq!(told(None, 0), (None, some("\"all\";r=0")));
+            assert_eq!(told(Some(86_400), 1), (some("86400"), some("\"all\";r=0;t=86400")));
         }
     }
 

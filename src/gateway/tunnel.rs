@@ -6,6 +6,7 @@
 //! or nothing has moved for `tunnel_idle_timeout`, of which [`HALF_CLOSED_IDLE`] is left once one of them has ended.
 
 use super::body::{GatewayBody, Rest};
+use super::context::Arrived;
 use super::exchange::Exchange;
 use super::headers;
 use super::observe::Refused;
@@ -15,7 +16,7 @@ use crate::upstream::http1::Stream;
 use crate::upstream::{BodyFault, ClientBody, Outlet, ReadAhead, Tick};
 use bytes::{Buf, Bytes, BytesMut};
 use http::response::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::Frame;
 use std::future::Future;
 use std::io;
@@ -38,9 +39,9 @@ pub struct Upgrade {
 
 impl Upgrade {
     /// What a request asks for, if its route lets it.
-    pub(super) fn take(request: &mut Request<ReadAhead<ClientBody>>, exchange: &Exchange) -> Option<Upgrade> {
-        let outlet = request.body_mut().inner_mut().take_upgrade()?;
-        let mut asked = request.headers().get_all(header::UPGRADE).iter();
+    pub(super) fn take(request: &mut Arrived<ReadAhead<ClientBody>>, exchange: &Exchange) -> Option<Upgrade> {
+        let outlet = request.body.inner_mut().take_upgrade()?;
+        let mut asked = request.head.headers.get_all(header::UPGRADE).iter();
         let protocol = asked.next().filter(|_| asked.next().is_none())?;
         let route = exchange.view.snapshot.config.routes.get(exchange.route?.0 as usize)?;
         let mut allowed = route.upgrades.iter().map(|known| known.as_bytes());

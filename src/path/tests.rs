@@ -191,6 +191,9 @@ fn good_path() -> impl Strategy<Value = String> {
 }
 
 fn check_form(raw: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(raw) {
+        assert_eq!(canonical_text(text), canonical(raw), "{text:?}");
+    }
     let Ok(path) = canonical(raw) else { return };
     let text = path.as_str();
     assert!(text.starts_with('/') && text.is_ascii() && !text.contains("//"), "{text}");

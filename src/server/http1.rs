@@ -26,11 +26,11 @@ mod tests;
 pub(super) use spares::Spares;
 
 use super::wire::{Framing as BodyFraming, WireFault, WireLimits};
-use crate::gateway::Peer;
+use crate::gateway::{Answer, Arrived, Peer};
 use crate::upstream::{ClientBody, Inlet, Pace, Tick, Turn};
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body::{Body, Frame};
+use http::Response;
+use http_body::Frame;
 use intake::{Gone, Intake, Next};
 use outflow::Outflow;
 use request::Asked;
@@ -128,8 +128,8 @@ where
     /// Serves requests until the client or an answer ends it.
     pub(super) async fn serve<S, B>(&mut self, mut service: S) -> Ended
     where
-        S: Service<Request<ClientBody>, Response = Response<B>, Error = Infallible>,
-        B: Body<Data = Bytes, Error: fmt::Debug>,
+        S: Service<Arrived<ClientBody>, Response = Response<B>, Error = Infallible>,
+        B: Answer<Error: fmt::Debug>,
     {
         let ended = loop {
             let next = poll_fn(|cx| {
@@ -160,8 +160,8 @@ where
         service: &mut S,
     ) -> Result<Option<Ended>, Gone>
     where
-        S: Service<Request<ClientBody>, Response = Response<B>, Error = Infallible>,
-        B: Body<Data = Bytes, Error: fmt::Debug>,
+        S: Service<Arrived<ClientBody>, Response = Response<B>, Error = Infallible>,
+        B: Answer<Error: fmt::Debug>,
     {
         let (request, mut asked) = match request::request(&head, framing, self.spares.map()) {
             Ok(built) => built,
@@ -186,7 +186,7 @@ where
     /// Writes an answer. Whether the connection may serve on.
     async fn answer<B>(&mut self, asked: &mut Asked, response: Response<B>) -> Result<bool, Gone>
     where
-        B: Body<Data = Bytes, Error: fmt::Debug>,
+        B: Answer<Error: fmt::Debug>,
     {
         let (parts, body) = response.into_parts();
         let stays = asked.stays && !self.is_last && !response::closes(&parts.headers) && may_finish(asked);
@@ -225,7 +225,7 @@ where
         mut body: Pin<&mut B>,
     ) -> Poll<Result<(), Gone>>
     where
-        B: Body<Data = Bytes, Error: fmt::Debug>,
+        B: Answer<Error: fmt::Debug>,
     {
         loop {
             if self.outflow.is_full() || *framing == Framing::TunnelEnding {

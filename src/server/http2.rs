@@ -28,14 +28,14 @@ use super::wire::{self, WireLimits};
 use crate::budget::Charge;
 use crate::clock::timer_now;
 use crate::config::{Http2, Server};
-use crate::gateway::{GatewayBody, Peer};
+use crate::gateway::{Arrived, GatewayBody, Peer};
 use crate::upstream::ClientBody;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use h2::server::{Builder, Connection};
 use h2::{Ping, PingPong, Reason};
-use http::{Request, Response};
+use http::Response;
 use socket::{Line, Socket};
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -65,7 +65,7 @@ const HEAD_GRACE_BYTES: usize = 16 * 1024;
 pub(super) async fn serve<IO, S>(door: &Rc<Door>, stream: IO, peer: Rc<Peer>, stack: S)
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
-    S: Service<Request<ClientBody>, Response = Response<GatewayBody>, Error = Infallible>,
+    S: Service<Arrived<ClientBody>, Response = Response<GatewayBody>, Error = Infallible>,
 {
     let view = door.home.view();
     let server = &view.snapshot.config.server;
@@ -143,7 +143,7 @@ impl Session<'_> {
     async fn run<IO, S>(mut self, mut connection: Connection<Socket<IO>, Bytes>, desk: Desk<S>) -> Result<(), h2::Error>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
-        S: Service<Request<ClientBody>, Response = Response<GatewayBody>, Error = Infallible>,
+        S: Service<Arrived<ClientBody>, Response = Response<GatewayBody>, Error = Infallible>,
     {
         let desk = Rc::new(desk);
         self.pulse.pings = connection.ping_pong();

@@ -17,8 +17,9 @@ pub enum ClientBody {
     Own(Outlet),
     /// None, but what follows the head if both sides go on in another protocol.
     Upgrade(Outlet),
-    /// Of a stream of HTTP/2. Given up, it leaves nothing behind: its stream ends, and the connection goes on.
-    Http2(StreamBody),
+    /// Of a stream of HTTP/2. Given up, it leaves nothing behind: its stream ends, and the connection goes on. Boxed, for all other
+    /// bodies would be moved with room for it.
+    Http2(Box<StreamBody>),
 }
 
 impl ClientBody {

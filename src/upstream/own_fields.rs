@@ -1,13 +1,13 @@
-//! The fields that the gateway itself adds to a request's head, as they go over the wire.
+//! The fields that the gateway itself adds to a request's head, and those of its own answers, as they go over the wire.
 //!
-//! They are the same few for every request, and nobody reads them on the way: a header map would hash each of them, and make room
+//! They are the same few every time, and nobody reads them on the way: a header map would hash each of them, and make room
 //! for it, only to be written out again.
 
 use super::buffers;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 /// Fields with their line ends, in the order in which they were added.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct OwnFields {
     lines: Vec<u8>,
 }
@@ -36,9 +36,18 @@ impl OwnFields {
         }
     }
 
+    /// Adds the fields of a map.
+    pub fn add_map(&mut self, headers: &HeaderMap) {
+        headers.iter().for_each(|(name, value)| self.add(name, value));
+    }
+
+    /// Adds other fields.
+    pub fn add_all(&mut self, others: &OwnFields) {
+        self.lines.extend_from_slice(&others.lines);
+    }
+
     fn put(&mut self, name: &HeaderName, value: &[u8]) {
         let name = name.as_str().as_bytes();
-        self.lines.reserve(name.len() + value.len() + 4);
         self.lines.extend_from_slice(name);
         self.lines.extend_from_slice(b": ");
         self.lines.extend_from_slice(value);
@@ -51,7 +60,7 @@ impl OwnFields {
         &self.lines
     }
 
-    /// Puts the fields into a map: for a protocol that has no lines, and for a head that is kept.
+    /// Puts the fields into a map: for a protocol that has no lines, and for a head that is kept or looked at.
     pub fn add_to(&self, headers: &mut HeaderMap) {
         for line in self.lines.split(|byte| *byte == b'\n') {
             let line = line.strip_suffix(b"\r").unwrap_or(line);

@@ -23,7 +23,7 @@ pub(super) fn run(data: &[u8]) {
     let [method, id, connected, fact, path, values] = lines::<6>(text.as_bytes()).map(String::from_utf8_lossy);
     let Ok(method) = Method::from_bytes(method.as_bytes()) else { return };
     let Ok(request) = Request::builder().header("request-id", &*id).body(()) else { return };
-    let mut exchange = Exchange::begin(&home, &peer("2001:db8::7"), &request);
+    let mut exchange = Exchange::begin(&home, &peer("2001:db8::7"), &request.into_parts().0.into());
     let number = data.iter().fold(0_u64, |sum, &byte| sum.wrapping_mul(257).wrapping_add(byte.into()));
     exchange.status = 100 + (number % 500) as u16;
     let mut words = values.split('\n');

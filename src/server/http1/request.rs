@@ -1,9 +1,11 @@
 //! A head that the scanner has let pass becomes a request. Nothing is copied: names aside, which are mostly known, every part of
 //! the request is a slice of the head.
 
+use crate::gateway::Arrived;
 use crate::server::wire::{self, Framing, WireFault};
 use crate::upstream::{ClientBody, Inlet};
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use memchr::{memchr, memrchr};
 use std::cell::Cell;
@@ -16,6 +18,8 @@ pub(super) struct Asked {
     /// Whether the client would go on with another request.
     pub(super) stays: bool,
     pub(super) wants_trailers: bool,
+    /// Whether an `Upgrade` field asks for another protocol.
+    wants_upgrade: bool,
     /// Whether the client waits for `100 Continue` before it sends the body, and has not been sent it.
     pub(super) expects: Cell<bool>,
     /// Where the body goes in, if there is one.
@@ -43,7 +47,7 @@ pub(super) fn request(
     head: &Bytes,
     framing: Framing,
     headers: HeaderMap,
-) -> Result<(Request<ClientBody>, Asked), WireFault> {
+) -> Result<(Arrived<ClientBody>, Asked), WireFault> {
     let (line, mut rest) = next_line(head, skip_blank_lines(head));
     let (method, target, is_http10) = request_line(head, line)?;
     let mut asked = Asked {
@@ -51,15 +55,17 @@ pub(super) fn request(
         is_http10,
         stays: !is_http10,
         wants_trailers: false,
+        wants_upgrade: false,
         expects: Cell::new(false),
         inlet: None,
         tunnel: None,
     };
-    let mut request = Request::new(body(framing, &mut asked));
-    *request.method_mut() = method;
-    *request.uri_mut() = target;
-    *request.version_mut() = if is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
-    *request.headers_mut() = headers;
+    let mut request = Arrived::from(Request::new(body(framing, &mut asked)));
+    let parts = request.head.parts_mut();
+    parts.method = method;
+    parts.uri = target;
+    parts.version = if is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
+    parts.headers = headers;
     loop {
         let (line, after) = next_line(head, rest);
         if line.0 >= line.1 {
@@ -67,13 +73,13 @@ pub(super) fn request(
         }
         let (name, value) = field(head, line)?;
         note(&mut asked, &name, &value);
-        request.headers_mut().append(name, value);
+        request.head.append(name, value);
         rest = after;
     }
-    if is_upgrade(&request, &asked) {
+    if is_upgrade(&request.head, &asked) {
         let (tunnel, outlet) = Inlet::new(None);
         asked.tunnel = Some(tunnel);
-        *request.body_mut() = ClientBody::Upgrade(outlet);
+        request.body = ClientBody::Upgrade(outlet);
     }
     // Nobody waits for more than there is, and HTTP/1.0 knows no interim answers.
     asked.expects.set(asked.expects.get() && asked.inlet.is_some() && !is_http10);
@@ -82,13 +88,13 @@ pub(super) fn request(
 
 /// Whether a request asks for another protocol in place of this one (RFC 9110 §7.8). Only a plain GET may: what follows it cannot
 /// be taken for its body.
-fn is_upgrade(request: &Request<ClientBody>, asked: &Asked) -> bool {
-    let headers = request.headers();
-    headers.contains_key(header::UPGRADE)
+fn is_upgrade(parts: &Parts, asked: &Asked) -> bool {
+    asked.wants_upgrade
         && !asked.is_http10
         && asked.inlet.is_none()
-        && *request.method() == Method::GET
-        && headers
+        && parts.method == Method::GET
+        && parts
+            .headers
             .get_all(header::CONNECTION)
             .iter()
             .flat_map(options)
@@ -158,6 +164,8 @@ fn note(asked: &mut Asked, name: &HeaderName, value: &HeaderValue) {
         }
     } else if *name == header::TE {
         asked.wants_trailers |= options(value).any(|option| option.eq_ignore_ascii_case(b"trailers"));
+    } else if *name == header::UPGRADE {
+        asked.wants_upgrade = true;
     } else if *name == header::EXPECT {
         // The scanner has refused any other expectation.
         asked.expects.set(true);

@@ -2,6 +2,7 @@
 
 use super::request::Asked;
 use super::spares::Spares;
+use crate::gateway::Answer;
 use crate::server::wire;
 use crate::upstream::http1;
 use http::response::Parts;
@@ -32,7 +33,7 @@ pub(super) struct Unframed;
 ///
 /// # Errors
 /// When the head names a length that is none.
-pub(super) fn put_head<B: Body>(
+pub(super) fn put_head<B: Answer>(
     out: &mut Vec<u8>,
     asked: &Asked,
     parts: &Parts,
@@ -57,6 +58,7 @@ pub(super) fn put_head<B: Body>(
         has_date |= *name == header::DATE;
         put_field(out, name.as_str().as_bytes(), value.as_bytes());
     }
+    out.extend_from_slice(body.head_lines());
     match framing {
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         Framing::Length(length) if declared.is_none() => put_length(out, length),
@@ -150,7 +152,6 @@ fn put_length(out: &mut Vec<u8>, length: u64) {
 }
 
 fn put_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    out.reserve(name.len() + value.len() + 4);
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);

@@ -57,7 +57,9 @@ impl Spares {
     pub(super) fn keep_map(&self, mut map: HeaderMap) {
         let mut maps = self.maps.borrow_mut();
         if maps.len() < MAX_KEPT && map.capacity() > 0 {
-            map.clear();
+            if !map.is_empty() {
+                map.clear();
+            }
             maps.push(map);
         }
     }

@@ -32,7 +32,7 @@ struct Words {
 /// A refusal as a call's end: HTTP 200 with the status, the message and the headers that say why. Anything else stays as it is.
 pub(super) fn translate(response: Response<GatewayBody>) -> Response<GatewayBody> {
     let status = response.status();
-    let GatewayBody::Own(Some(json)) = response.body() else { return response };
+    let GatewayBody::Own(Some(json), _) = response.body() else { return response };
     if !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
@@ -50,7 +50,7 @@ pub(super) fn translate(response: Response<GatewayBody>) -> Response<GatewayBody
         headers.insert(RETRY_PUSHBACK_MS, HeaderValue::from(seconds.saturating_mul(1000)));
     }
     parts.status = StatusCode::OK;
-    Response::from_parts(parts, GatewayBody::Own(None))
+    Response::from_parts(parts, GatewayBody::own(""))
 }
 
 /// The code that says of trying again what the status does. `UNAVAILABLE` invites to: so never for a write whose outcome is
@@ -105,7 +105,7 @@ mod tests {
     fn code_of(status: u16, headers: &[(&'static str, &'static str)]) -> String {
         let answer = translate(refusal(status, headers));
         assert_eq!(answer.status(), 200);
-        assert!(matches!(answer.body(), GatewayBody::Own(None)));
+        assert!(matches!(answer.body(), GatewayBody::Own(None, _)));
         answer.headers()["grpc-status"].to_str().unwrap().to_owned()
     }
 

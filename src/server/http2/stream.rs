@@ -6,7 +6,7 @@ use crate::config::Server;
 use crate::fields;
 use crate::gateway::context::RequestLabels;
 use crate::gateway::headers::REQUEST_ID;
-use crate::gateway::{GatewayBody, Home, words};
+use crate::gateway::{Arrived, GatewayBody, Home, words};
 use crate::server::door::Door;
 use crate::server::wire::{WireFault, WireLimits};
 use crate::upstream::{Bodies, Broken, ClientBody, Pace, Pipe, StreamBody, Wanted};
@@ -138,7 +138,7 @@ impl Drop for Upload<'_> {
 /// Serves one request. Dropped, or reset by the client, it gives up whatever it held; when the gateway ends, it is polled.
 pub(super) async fn answer<S>(desk: Rc<Desk<S>>, request: Request<RecvStream>, respond: SendResponse<Bytes>)
 where
-    S: Service<Request<ClientBody>, Response = Response<GatewayBody>, Error = Infallible>,
+    S: Service<Arrived<ClientBody>, Response = Response<GatewayBody>, Error = Infallible>,
 {
     let mut cut = pin!(desk.cut.notified());
     let mut served = pin!(serve(&desk, request, respond));
@@ -152,7 +152,7 @@ where
 
 async fn serve<S>(desk: &Desk<S>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>)
 where
-    S: Service<Request<ClientBody>, Response = Response<GatewayBody>, Error = Infallible>,
+    S: Service<Arrived<ClientBody>, Response = Response<GatewayBody>, Error = Infallible>,
 {
     let is_head = *request.method() == Method::HEAD;
     let is_call = grpc::is_call(request.headers());
@@ -169,10 +169,10 @@ where
                 Some(wanted) => body.telling(Rc::clone(wanted)),
                 None => body,
             };
-            let request = Request::from_parts(parts, ClientBody::Http2(body));
+            let request = Arrived::from(Request::from_parts(parts, ClientBody::Http2(Box::new(body))));
             let future = desk.stack.borrow_mut().call(request);
             match unless_reset(future, &mut respond, wanted.as_deref()).await {
-                Some(response) => response,
+                Some(response) => GatewayBody::spelled_out(response),
                 None => return,
             }
         }
@@ -181,7 +181,7 @@ where
     let response = if is_call { grpc::translate(response) } else { response };
     // Nobody reads the body of what is refused here; one that came too late is not even on its way.
     let is_late = response.status() == StatusCode::REQUEST_TIMEOUT;
-    let is_cut = has_body && !is_late && matches!(response.body(), GatewayBody::Own(_));
+    let is_cut = has_body && !is_late && matches!(response.body(), GatewayBody::Own(..));
     let Some(mut pipe) = send(desk, response, respond, is_head, is_call).await else { return };
     if is_cut {
         // Letting go of the stream resets it, and clients that are still sending then drop the answer unread.

@@ -78,7 +78,6 @@ fn is_name_byte(byte: u8) -> bool {
 }
 
 fn is_port(digits: &[u8]) -> bool {
-    (1..=5).contains(&digits.len())
-        && digits.iter().all(u8::is_ascii_digit)
-        && std::str::from_utf8(digits).is_ok_and(|digits| digits.parse::<u16>().is_ok_and(|port| port > 0))
+    let port = || digits.iter().fold(0_u64, |port, digit| port * 10 + u64::from(digit.wrapping_sub(b'0')));
+    (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit) && (1..=65_535).contains(&port())
 }

@@ -52,8 +52,17 @@ pub(super) fn may_begin(bytes: &[u8]) -> bool {
     bytes.iter().zip(PREFIX).all(|(byte, known)| byte == known)
 }
 
-/// The status of a whole head, whether it is HTTP/1.1, and where its second line begins.
-pub(super) fn status_line(head: &[u8]) -> Result<(StatusCode, bool, usize), Malformed> {
+/// The first line of a head.
+pub(super) struct StatusLine {
+    pub(super) status: StatusCode,
+    /// Whether it is HTTP/1.1.
+    is_modern: bool,
+    /// Where the next line begins.
+    end: usize,
+}
+
+/// Reads the first line of a whole head.
+pub(super) fn status_line(head: &[u8]) -> Result<StatusLine, Malformed> {
     let is_modern = match head.get(..9) {
         Some(b"HTTP/1.1 ") => true,
         Some(b"HTTP/1.0 ") => false,
@@ -69,14 +78,14 @@ pub(super) fn status_line(head: &[u8]) -> Result<(StatusCode, bool, usize), Malf
     if !matches!(reason, [] | [b' ', ..]) || reason.iter().any(is_bad) || rest.get(length + 1) != Some(&b'\n') {
         return Err(Malformed::StatusLine);
     }
-    Ok((status, is_modern, STATUS_BYTES + length + 2))
+    Ok(StatusLine { status, is_modern, end: STATUS_BYTES + length + 2 })
 }
 
-/// Reads a whole head. Its fields go to `headers`, which is empty; their values share the head's bytes.
-pub(super) fn parse(head: &Bytes, asked: Asked, headers: &mut HeaderMap) -> Result<Head, Malformed> {
-    let (status, is_modern, start) = status_line(head)?;
+/// Reads what is behind the first line of a whole head. Its fields go to `headers`, which is empty; their values share the head's bytes.
+pub(super) fn parse(head: &Bytes, line: StatusLine, asked: Asked, headers: &mut HeaderMap) -> Result<Head, Malformed> {
+    let StatusLine { status, is_modern, end } = line;
     let (mut length, mut is_chunked, mut wish) = (None, false, Wish { stays: is_modern, closes: false });
-    section::fields(head, start, |name, value| {
+    section::fields(head, end, |name, value| {
         if name == header::CONTENT_LENGTH {
             if length.replace(content_length(&value)?).is_some() {
                 return Err(Malformed::ContentLength);

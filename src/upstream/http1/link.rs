@@ -177,13 +177,14 @@ impl Link {
                 return Ok(None);
             };
             let head = self.take(length);
-            let (status, ..) = head::status_line(&head)?;
+            let line = head::status_line(&head)?;
+            let status = line.status;
             if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
                 if status == StatusCode::SWITCHING_PROTOCOLS && !asked.upgrade {
                     return Err(Malformed::Unasked);
                 }
                 headers.clear();
-                let head = head::parse(&head, asked, headers)?;
+                let head = head::parse(&head, line, asked, headers)?;
                 self.keeps = head.keeps && status != StatusCode::SWITCHING_PROTOCOLS;
                 self.answer = Answer::Body;
                 return Ok(Some(head));

@@ -126,7 +126,10 @@ impl Stack {
         let upstream =
             tower::service_fn(move |classified| forward(classified, Rc::clone(&waiting), Rc::clone(&arrived)));
         let mut stack = gateway::stack(&self.home, peer, upstream);
-        stack.call(request.map(Full::new)).map(|answered| answered.unwrap()).boxed_local()
+        stack
+            .call(request.map(Full::new).into())
+            .map(|answered| GatewayBody::spelled_out(answered.unwrap()))
+            .boxed_local()
     }
 
     /// Sends a request in and takes its answer, which is there at once.
@@ -162,7 +165,8 @@ async fn forward(
     waiting: Rc<RefCell<bool>>,
     arrived: Rc<Cell<usize>>,
 ) -> Result<Response<GatewayBody<StubBody>>, Refused> {
-    let deed = classified.request.headers().get("x-stub").map_or(Deed::Answer, |deed| Deed::of(deed.to_str().unwrap()));
+    let deed =
+        classified.request.head.headers.get("x-stub").map_or(Deed::Answer, |deed| Deed::of(deed.to_str().unwrap()));
     if deed == Deed::Wait {
         arrived.set(arrived.get() + 1);
         std::future::poll_fn(|_| if *waiting.borrow() { Poll::Pending } else { Poll::Ready(()) }).await;

@@ -4,6 +4,7 @@ use super::*;
 use crate::server::wire::tests::properties::good_request;
 use futures_util::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http_body::Body;
 use http_body_util::{BodyExt, StreamBody};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -12,9 +13,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 /// What a test's service answers with: frames as they are, an error among them breaks off.
 type Frames = Vec<Result<Frame<Bytes>, &'static str>>;
-type Answer = Response<StreamBody<stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, &'static str>>>>>;
+type Streamed = Response<StreamBody<stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, &'static str>>>>>;
 
-fn frames(frames: Frames) -> Answer {
+fn frames(frames: Frames) -> Streamed {
     Response::new(StreamBody::new(stream::iter(frames)))
 }
 
@@ -23,11 +24,11 @@ fn data(text: &str) -> Result<Frame<Bytes>, &'static str> {
 }
 
 /// Sends `bytes` and the end, and reads all answers; `answer` makes each.
-async fn ask(bytes: &[u8], answer: impl Fn(Request<ClientBody>) -> Answer) -> (String, Ended) {
+async fn ask(bytes: &[u8], answer: impl Fn(Request<ClientBody>) -> Streamed) -> (String, Ended) {
     let (mut client, server) = duplex(1 << 20);
     client.write_all(bytes).await.unwrap();
     let mut connection = connection(server);
-    let service = tower::service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(request))));
+    let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(request))));
     // Until nothing can happen any more: the paused clock moves then.
     let ended = tokio::time::timeout(Duration::from_secs(5), connection.serve(service)).await;
     drop(connection);
@@ -64,7 +65,7 @@ async fn a_last_piece_that_is_long_is_followed_by_the_end() {
     let long = Bytes::from(vec![b'x'; 5_000]);
     for has_length in [true, false] {
         let long = long.clone();
-        let service = tower::service_fn(move |_: Request<ClientBody>| {
+        let service = service_fn(move |_: Request<ClientBody>| {
             std::future::ready(Ok::<_, Infallible>(Response::new(Whole(Some(long.clone()), has_length))))
         });
         let (mut client, server) = duplex(1 << 20);
@@ -80,8 +81,12 @@ async fn a_last_piece_that_is_long_is_followed_by_the_end() {
     }
 }
 
+impl<S> Answer for StreamBody<S> where StreamBody<S>: Body<Data = Bytes> {}
+
 /// A body that knows its end with its only piece, as an upstream's does, and its length or not.
 struct Whole(Option<Bytes>, bool);
+
+impl Answer for Whole {}
 
 impl Body for Whole {
     type Data = Bytes;
@@ -220,7 +225,7 @@ async fn echoes(pieces: &[&[u8]]) -> (Vec<u8>, Ended) {
         answers
     };
     let serving = async {
-        let ended = connection.serve(tower::service_fn(echo)).await;
+        let ended = connection.serve(service_fn(echo)).await;
         drop(connection.into_inner());
         ended
     };
@@ -270,7 +275,7 @@ async fn every_byte_apart_gives_the_same_answers() {
 
 /// Serves `io` with a service that reads bodies only where the path says so.
 async fn serve_reading(io: DuplexStream) -> Ended {
-    let service = tower::service_fn(|request: Request<ClientBody>| async move {
+    let service = service_fn(|request: Request<ClientBody>| async move {
         if request.uri().path() == "/read" {
             return echo(request).await;
         }
@@ -338,7 +343,7 @@ async fn an_upload_comes_in_no_faster_than_it_is_read() {
     let (mut client, server) = duplex(1024);
     let taken = Rc::new(Cell::new(0));
     let taken_by_service = Rc::clone(&taken);
-    let service = tower::service_fn(move |request: Request<ClientBody>| {
+    let service = service_fn(move |request: Request<ClientBody>| {
         let taken = Rc::clone(&taken_by_service);
         async move {
             let mut body = request.into_body();
@@ -379,7 +384,7 @@ async fn a_body_of_64_kib_is_one_piece_and_its_room_is_free_again() {
     client.shutdown().await.unwrap();
     let pieces = Rc::new(std::cell::RefCell::new(Vec::new()));
     let seen = Rc::clone(&pieces);
-    let service = tower::service_fn(move |request: Request<ClientBody>| {
+    let service = service_fn(move |request: Request<ClientBody>| {
         let seen = Rc::clone(&seen);
         async move {
             // The head stays for as long as its answer is waited for.
@@ -410,7 +415,7 @@ async fn an_idle_connection_holds_no_buffer() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         client
     };
-    let served = tokio::time::timeout(Duration::from_secs(2), connection.serve(tower::service_fn(echo)));
+    let served = tokio::time::timeout(Duration::from_secs(2), connection.serve(service_fn(echo)));
     let (served, client) = tokio::join!(served, talking);
     assert!(served.is_err(), "it is still open");
     assert!(!connection.intake.holds_memory() && connection.outflow.is_empty());
@@ -422,7 +427,7 @@ async fn a_stream_is_flushed_whenever_it_pauses() {
     let (mut client, server) = duplex(1 << 16);
     let (tell, told) = tokio::sync::mpsc::unbounded_channel::<&'static str>();
     let told = Rc::new(std::cell::RefCell::new(Some(told)));
-    let service = tower::service_fn(move |_: Request<ClientBody>| {
+    let service = service_fn(move |_: Request<ClientBody>| {
         let frames = stream::unfold(told.borrow_mut().take().unwrap(), |mut told| async {
             let text = told.recv().await?;
             Some((Ok::<_, Infallible>(Frame::data(Bytes::from_static(text.as_bytes()))), told))

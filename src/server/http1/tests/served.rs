@@ -47,7 +47,7 @@ impl Seen {
 
 /// Serves one connection as the gateway does. The verdict that was refused at the end, if any.
 async fn serve(io: DuplexStream, seen: Rc<Seen>) -> Option<WireFault> {
-    let service = tower::service_fn(move |request| {
+    let service = service_fn(move |request| {
         let seen = Rc::clone(&seen);
         async move { Ok::<_, Infallible>(seen.answer(request).await) }
     });
