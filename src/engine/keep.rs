@@ -3,14 +3,14 @@
 //! The engine does not know the store. Windows are handed over on the engine's own time axis and under its own keys, so the
 //! engine that takes them back must go on with the same axis and have the same seed.
 
+use super::Engine;
 use super::cells::PartitionKey;
 use super::limiter::SlidingWindow;
 use super::limiter::sliding_window::SavedWindow;
 use super::time::Nanos;
-use super::{Engine, Map};
 use std::time::Duration;
 
-impl<M: Map> Engine<M> {
+impl Engine {
     /// From now on changes of sliding windows at least `min_window` long are noted for [`export`](Engine::export). Without
     /// this nothing is noted. Costs other limiters nothing.
     pub fn follow_windows(&self, min_window: Duration) {

@@ -233,10 +233,10 @@ impl<M: Map> Engine<M> {
         self.cells.lease(partition.key.into(), Lease::take_stranded).unwrap_or_default()
     }
 
-    /// Whether anything that was lent of a partition is here: in use, or come back since the store was told.
+    /// Whether anything that was lent of a partition is here, in use or come back since the store was told, or is on its way.
     #[must_use]
     pub fn is_held(&self, partition: &Partition) -> bool {
-        self.cells.lease(partition.key.into(), |lease| lease.is_held()).unwrap_or_default()
+        self.cells.lease(partition.key.into(), |lease| lease.is_held() || lease.is_asking()).unwrap_or_default()
     }
 
     /// An ask that tells as well what was counted while the store could not be asked.

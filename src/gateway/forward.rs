@@ -158,7 +158,7 @@ fn converse(
             let mut connection = match route.connection(&rest.exchange).await {
                 Ok(Some(connection)) => connection,
                 Ok(None) => continue,
-                Err(failure) => return refused(Refusal::Upstream(failure), rest),
+                Err(failure) => return refused(Refusal::Upstream(route.tries.told(failure)), rest),
             };
             rest.exchange.sent = Some(rest.exchange.home.now());
             let outcome = tokio::select! {
@@ -258,7 +258,9 @@ impl<'a> Route<'a> {
         self.group.note(server, cause.is_none(), now);
         let again = cause.is_some_and(|cause| self.tries.can_repeat(false) && self.tries.take(cause, server, now));
         if again {
-            return self.tries.repeat(None);
+            let again = self.tries.repeat(None)?;
+            self.tries.doubt(&again);
+            return Some(again);
         }
         self.tries.end(cause.is_none());
         None
@@ -277,7 +279,7 @@ impl<'a> Route<'a> {
             return Err(refusal);
         };
         if !written {
-            *failure = UpstreamFailure::Untaken;
+            *failure = self.tries.told(UpstreamFailure::Untaken);
         }
         let is_shared = connection.sender.is_shared();
         let cause = match error {
@@ -324,7 +326,9 @@ impl<'a> Route<'a> {
         }
         let is_over = self.end.is_some_and(|end| timer_now() >= end);
         if !is_over && self.tries.can_repeat(unsent.is_some()) && self.tries.take(cause, server, now) {
-            return self.tries.repeat(unsent);
+            let again = self.tries.repeat(unsent)?;
+            self.tries.doubt(&again);
+            return Some(again);
         }
         self.tries.end(false);
         None

@@ -5,6 +5,7 @@
 //! sent once: its outcome is unknown, and only the client can know what to do. Bounds: `attempts` for the request, the budget for
 //! the upstream. Limits are charged once, and slots are held all along.
 
+use super::refusal::UpstreamFailure;
 use crate::budget::{Budget, Charge};
 use crate::config::{Retries, RetryOn};
 use crate::engine::Nanos;
@@ -110,6 +111,8 @@ pub(super) struct Tries<'a> {
     /// Further tries so far, but for the one that replaces a stale connection.
     made: u32,
     was_stale: bool,
+    /// A try of a request that changes something failed without a word on whether it did.
+    is_in_doubt: bool,
     /// What failed last.
     cause: Option<Cause>,
     /// The same, until it is known how the try after it ended.
@@ -121,7 +124,7 @@ pub(super) struct Tries<'a> {
 impl<'a> Tries<'a> {
     pub(super) fn new(group: &'a Group, request: &Request<RequestBody>, body_timeout: Duration) -> Tries<'a> {
         let retries = &group.settings().retries;
-        let is_safe = matches!(*request.method(), Method::GET | Method::HEAD);
+        let is_safe = is_safe(request.method());
         let RetryOn { bad_gateway, unavailable, gateway_timeout, .. } = retries.on;
         let outlives = bad_gateway || unavailable || gateway_timeout || retries.per_try_timeout.is_some();
         let spare = if is_safe && request.body().is_end_stream() {
@@ -139,10 +142,22 @@ impl<'a> Tries<'a> {
             tried: Vec::new(),
             made: 0,
             was_stale: false,
+            is_in_doubt: false,
             cause: None,
             open: None,
             held: None,
         }
+    }
+
+    /// A try may have been acted on. What changes nothing may be.
+    pub(super) fn doubt(&mut self, request: &Request<RequestBody>) {
+        self.is_in_doubt |= !is_safe(request.method());
+    }
+
+    /// What the client is told of a failure after which nothing is tried any more: that nothing was acted on only if that is so of
+    /// every try.
+    pub(super) fn told(&self, failure: UpstreamFailure) -> UpstreamFailure {
+        if self.is_in_doubt && !failure.outcome_is_unknown() { UpstreamFailure::Broken } else { failure }
     }
 
     /// Whether the body must be kept before it is sent.
@@ -254,6 +269,10 @@ impl<'a> Tries<'a> {
         let by_chance = u32::try_from(dice.below(500)).unwrap_or(0);
         tokio::time::sleep(pause / 1_000 * (500 + by_chance)).await;
     }
+}
+
+fn is_safe(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 fn head_of(request: &Request<RequestBody>) -> Box<Parts> {

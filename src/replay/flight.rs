@@ -94,7 +94,7 @@ impl Flight {
     /// Ends every request that ends up to `now`, the earliest first.
     pub fn advance(&mut self, now: Nanos, policy: &Policy) {
         while self.ends.peek().is_some_and(|Reverse(end)| end.at() <= now) {
-            self.end_first(policy);
+            self.end_first(now, policy);
         }
         self.sweep(now);
     }
@@ -128,7 +128,7 @@ impl Flight {
         }
         if self.ends.len() >= MAX_IN_FLIGHT {
             self.cut_short += 1;
-            self.end_first(policy);
+            self.end_first(now, policy);
         }
         let place = self.vacant.pop().unwrap_or_else(|| {
             let hold = Box::new(Hold::new(Arc::clone(&self.engine)));
@@ -143,15 +143,17 @@ impl Flight {
         self.ends.push(Reverse(End::new(now.saturating_add(duration), self.begun, place)));
     }
 
-    fn end_first(&mut self, policy: &Policy) {
+    /// Ends the request that ends first: at `now`, where it would do so later.
+    fn end_first(&mut self, now: Nanos, policy: &Policy) {
         let Some(Reverse(end)) = self.ends.pop() else { return };
+        let at = end.at().min(now);
         let Some(held) = self.held.get_mut(end.place() as usize) else { return };
         self.vacant.push(end.place());
         match std::mem::replace(&mut held.then, Then::Nothing) {
             Then::Nothing => {}
-            Then::GivenUp => held.hold.cancel(end.at()),
+            Then::GivenUp => held.hold.cancel(at),
             Then::Earns(class) => {
-                self.engine.credit(policy, &class, end.at());
+                self.engine.credit(policy, &class, at);
             }
         }
         held.hold.renew();
@@ -225,6 +227,11 @@ impl Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::class::MAX_VALUES;
+    use crate::engine::*;
+    use crate::replay::SEED;
+    use std::path::Path;
+    use std::time::Duration;
 
     #[test]
     fn the_earliest_ends_first_and_of_one_moment_who_began_first() {
@@ -232,6 +239,68 @@ mod tests {
         let made = ends.map(|(at, begun, place)| End::new(Nanos(at), begun, place));
         assert!(made.is_sorted());
         assert_eq!(made.map(|end| (end.at().0, end.place())), ends.map(|(at, _, place)| (at, place)));
+    }
+
+    #[test]
+    fn who_ends_early_does_so_now() {
+        const HOUR: Duration = Duration::from_secs(3_600);
+        let limit = |name: &str, stage, limiter| Limit {
+            name: name.into(),
+            stage,
+            limiter,
+            when: Condition::default(),
+            except: None,
+            fallback: false,
+            per: [Part::Account].into(),
+            enforce: Enforce::Always,
+            candidate: None,
+            shared: None,
+        };
+        let earned = Allocation { per_transaction: 1, at_least: 1_000, window: 24 * HOUR };
+        let limits = vec![
+            limit("rate", Stage::GlobalRate, Limiter::Gcra(Gcra::new(1, HOUR, 1))),
+            limit("earned", Stage::Resource, Limiter::Allocation(earned)),
+        ];
+        let endpoint = EndpointClass { name: "e".into(), cost: 1, extractors: [].into() };
+        let policy = Policy::new(&SEED, limits, vec![endpoint], vec![Profile::default()]);
+        let class = |account: u64| RequestClass {
+            mode: Mode::Live,
+            access: Access::Write,
+            endpoint: EndpointId(0),
+            route: RouteId(0),
+            profile: ProfileId::BASE,
+            cost: 1,
+            account: SEED.id(IdKind::Account, &account.to_le_bytes()),
+            connected: Id::NONE,
+            key: Id::NONE,
+            ip: Id::NONE,
+            values: [Id::NONE; MAX_VALUES],
+            facts: 0,
+            payers: Payers::Account,
+            lot: 0,
+        };
+        let now = Nanos(1);
+        let text = "auth.mode = \"passthrough\"\n[upstreams.api]\nservers = [\"http://127.0.0.1:9\"]";
+        let server = crate::config::parse(text, Path::new("t"), &SEED);
+        let mut flight = Flight::new(&server.unwrap().server);
+        let mut admits = |account, then| {
+            flight.advance(now, &policy);
+            let (engine, hold) = flight.meet();
+            let mut stages = Stage::ALL.into_iter();
+            let met = stages.try_for_each(|stage| engine.stage(&policy, stage, &class(account), now, hold, &mut ()));
+            if met.is_ok() {
+                flight.depart(now, 2 * nanos_of(HOUR), then, &policy)
+            } else {
+                flight.leave()
+            }
+            met.is_ok()
+        };
+        assert!((0..1_000).all(|account| admits(account, Then::Nothing)));
+        // The last of these are more than may be in flight. Each earns something at the moment it ends.
+        let others = 1_000..MAX_IN_FLIGHT as u64 + 5_000;
+        assert!(others.into_iter().all(|account| admits(account, Then::Earns(Box::new(class(account))))));
+        assert!(!(0..1_000).any(|account| admits(account, Then::Nothing)), "they have spent what they have in an hour");
+        assert_eq!(flight.cut_short, 4_000);
     }
 
     #[test]

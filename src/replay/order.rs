@@ -137,8 +137,22 @@ impl<T> Order<T> {
         }
     }
 
+    /// Gives back the room of what was handed on, where runs of which little is left have more of it than what waits.
+    fn tidy(&mut self) {
+        let room: usize = self.runs.iter().map(|run| run.requests.capacity()).sum();
+        if room <= 2 * (self.most + 2 * TOGETHER) {
+            return;
+        }
+        for run in &mut self.runs {
+            run.requests.drain(..run.passed);
+            run.requests.shrink_to_fit();
+            run.passed = 0;
+        }
+    }
+
     /// Sorts those that came last.
     fn begin_run(&mut self) {
+        self.tidy();
         // Stable, so that those of one moment keep their order; and not the requests themselves, which are larger.
         self.fresh.sort_by_key(|&(at, _)| at);
         let Some(&(at, _)) = self.fresh.first() else { return };
@@ -149,6 +163,7 @@ impl<T> Order<T> {
         if let Some(run) = self.runs.get_mut(place as usize) {
             let items = &mut self.items;
             let taken = |place: u32| items.get_mut(place as usize).and_then(Option::take);
+            run.requests.reserve_exact(self.fresh.len());
             run.requests.extend(self.fresh.drain(..).scan(taken, |taken, (at, place)| Some((at, taken(place)))));
             self.items.clear();
             self.held += run.requests.len();
@@ -257,6 +272,24 @@ mod tests {
         assert_eq!((early, order.peek()), (vec![(1, 1), (3, 3)], Some(4)));
         assert_eq!(taken(&mut order, 9), [4, 5]);
         assert_eq!((order.peek(), taken(&mut order, 1)), (None, vec![]));
+    }
+
+    #[test]
+    fn clocks_that_are_ahead_take_no_memory_but_for_what_waits() {
+        const MOST: usize = 20_000;
+        let (mut order, mut out) = (Order::new(MOST), Vec::new());
+        for number in 0..400_000_u64 {
+            let at = if number.is_multiple_of(4_096) { number + (1 << 50) } else { number };
+            order.push(at, at);
+            while order.is_ready() {
+                order.hand_on(16, |_| true, &mut out);
+            }
+        }
+        let room: usize = order.runs.iter().map(|run| run.requests.capacity()).sum();
+        assert!(room < 3 * (MOST + 2 * TOGETHER), "room for {room} where {} wait", order.held);
+        order.end();
+        order.hand_on(usize::MAX, |_| true, &mut out);
+        assert!(out.len() == 400_000 && out.is_sorted());
     }
 
     #[test]

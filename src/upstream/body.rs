@@ -197,9 +197,14 @@ impl RequestBody {
         self.handed = None;
     }
 
-    /// Whether [`RequestBody::rewound`] gives it back.
-    pub(super) fn is_remembered(&self) -> bool {
-        self.handed.is_some()
+    /// The body for [`RequestBody::rewound`], of which nothing goes now; where the whole of it has gone, it needs memory for what is
+    /// remembered only.
+    pub(super) fn kept(mut self, is_whole: bool) -> Option<RequestBody> {
+        let handed = self.handed.as_ref()?;
+        if let Some(held) = self.held.as_mut().filter(|_| is_whole) {
+            held.set(handed.bytes.len());
+        }
+        Some(self)
     }
 
     /// The body from where it was to be remembered, unless what was handed out since was too much.

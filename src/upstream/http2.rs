@@ -323,6 +323,8 @@ fn head(parts: &http::request::Parts, own: &OwnFields, scheme: Scheme) -> Reques
 enum Sending {
     Whole(Box<RequestBody>),
     Going(Box<Pipe<RequestBody>>),
+    /// Kept, for a server that turns it away.
+    Sent(Box<RequestBody>),
     Gone,
 }
 
@@ -344,12 +346,8 @@ impl Sending {
                 match pipe.poll(cx) {
                     Poll::Ready(Err(Broken::Body(fault))) => return Poll::Ready(Err(ExchangeFault::Request(fault))),
                     // What the upstream thinks of it, its answer says.
-                    Poll::Ready(Err(Broken::Refused | Broken::Stalled) | Ok(()))
-                        if !pipe.body_mut().is_remembered() =>
-                    {
-                        *self = Sending::Gone;
-                    }
-                    _ => {}
+                    Poll::Ready(ended) => self.end(ended.is_ok()),
+                    Poll::Pending => {}
                 }
             }
             Pin::new(&mut response).poll(cx).map_err(ExchangeFault::Stream)
@@ -357,10 +355,20 @@ impl Sending {
         .await
     }
 
+    /// No more of the body goes. A reader that came to its end again would take each look for progress.
+    fn end(&mut self, is_whole: bool) {
+        if let Sending::Going(pipe) = std::mem::replace(self, Sending::Gone)
+            && let Some(kept) = pipe.into_body().kept(is_whole)
+        {
+            *self = Sending::Sent(Box::new(kept));
+        }
+    }
+
     /// The body as it was before, where all of it is there.
     fn into_unsent(self) -> Option<RequestBody> {
         match self {
             Sending::Whole(body) => Some(*body),
+            Sending::Sent(body) => body.rewound(),
             Sending::Going(pipe) => pipe.into_body().rewound(),
             Sending::Gone => None,
         }

@@ -4,9 +4,10 @@
 //! hand. As in Google's Swiss tables, a byte of each key is looked for in one word that has those of a whole group; what a full
 //! group has no room for goes to the next one.
 //!
-//! Bounds: as many cells as a map that forgets only when it is swept. Once so many have been made since the last sweep that such a
-//! one might be half as full as it may be, nothing is forgotten before the next. So the bound is met when it is there, unless the
-//! pace doubles from one sweep to the next.
+//! Bounds: as many cells as a map that forgets only when it is swept. Where such a one might be half as full as it may be, by what was
+//! made since the last sweep or between the two before, nothing is forgotten before the next. So the bound is met when it is met there,
+//! unless the pace doubles from one sweep to the next, or in the first interval. Of all places an eighth is in use, or a quarter where
+//! there are many, unless few ever were; keys that all want one group go on to the next ones, however many, and take no more memory.
 
 use super::cell::Cell;
 use super::map::{Entry, Map, Vacant};
@@ -19,7 +20,8 @@ use std::hint::black_box;
 const GROUP: usize = 7;
 /// The fewest groups.
 const LEAST_GROUPS: usize = 64;
-/// Up to so many groups (some 600 KB, of which little is ever used) there are twice as many as soon as one is full.
+/// Up to so many groups (some 600 KB, of which little is ever used) there are twice as many as soon as one is full, as long as an
+/// eighth of all places is in use; from there on as half of them are.
 const MANY_GROUPS: usize = 2_048;
 /// Groups from its own on that a new key may go to where there are many.
 const REACH: usize = 16;
@@ -31,12 +33,20 @@ const IS_OVER: u64 = 1 << (8 * GROUP);
 /// The map for one thread.
 pub struct Alone(RefCell<Groups>);
 
+#[derive(Default)]
 struct Groups {
     groups: Vec<Group>,
     len: usize,
     max: usize,
     /// Cells that a map would have that forgets only when it is swept, at most.
     since_sweep: usize,
+    /// The same when it was swept last.
+    before_sweep: usize,
+    /// Cells made since those that were idle were last looked for.
+    fresh: usize,
+    /// Groups that are over, and how many may be before all is put in order: who looks for a key that is not there walks past them.
+    over: usize,
+    may_be_over: usize,
 }
 
 struct Group {
@@ -137,18 +147,34 @@ impl Groups {
 
     /// Makes a cell for a key that has none.
     fn insert(&mut self, key: Key, cell: Cell, now: Nanos) {
-        let may_forget = self.since_sweep < self.max / 2;
+        let may_forget = self.since_sweep.max(self.before_sweep) < self.max / 2;
         let is_kept = |cell: &Cell| !(may_forget && cell.is_idle(now));
-        let at = loop {
-            let reach = if self.groups.len() < MANY_GROUPS { 1 } else { REACH };
-            if let Some(at) = self.vacate(key, reach, is_kept) {
-                break at;
-            }
+        let reach = if self.groups.len() < MANY_GROUPS { 1 } else { REACH };
+        let found = self.vacate(key, reach, is_kept).filter(|_| self.over <= self.may_be_over);
+        let at = found.or_else(|| self.make_room(key, is_kept));
+        if let Some(at) = at {
+            self.fill(at, Place { key, cell });
+            self.since_sweep += 1;
+            self.fresh += 1;
+        }
+    }
+
+    /// Where many are close to each other: more groups if there are few for what is in use; else a place further on.
+    #[cold]
+    fn make_room(&mut self, key: Key, is_kept: impl Fn(&Cell) -> bool + Copy) -> Option<At> {
+        let places = self.groups.len() * GROUP;
+        // Not for each one where it brings nothing.
+        if 8 * self.fresh >= places {
             self.sift(|_, cell| is_kept(cell));
+            self.fresh = 0;
+        }
+        let share = if self.groups.len() < MANY_GROUPS { 8 } else { 2 };
+        if share * self.len >= places {
             self.rebuild(2 * self.groups.len());
-        };
-        self.fill(at, Place { key, cell });
-        self.since_sweep += 1;
+        } else if self.over > self.may_be_over {
+            self.rebuild(self.groups.len());
+        }
+        self.vacate(key, usize::MAX, is_kept)
     }
 
     /// The first place for a key where no cell is, or one that need not be kept.
@@ -161,6 +187,7 @@ impl Groups {
                     return Some((at, number));
                 }
             }
+            self.over += usize::from(!group.is_over());
             group.word |= IS_OVER;
             at = self.next(at);
         }
@@ -199,7 +226,7 @@ impl Groups {
     fn rebuild(&mut self, least: usize) {
         let groups = (2 * self.len / GROUP + 1).max(least).max(LEAST_GROUPS).next_power_of_two();
         let fresh = std::iter::repeat_with(Group::vacant).take(groups).collect();
-        self.len = 0;
+        (self.len, self.over) = (0, 0);
         for group in std::mem::replace(&mut self.groups, fresh) {
             let Group { word, places } = group;
             for (number, place) in places.into_iter().enumerate() {
@@ -210,6 +237,7 @@ impl Groups {
                 }
             }
         }
+        self.may_be_over = groups / 8 + 2 * self.over;
     }
 }
 
@@ -223,7 +251,7 @@ impl Map for Alone {
     const SKEW_NS: u64 = 0;
 
     fn new(max: usize) -> Alone {
-        Alone(RefCell::new(Groups { groups: Vec::new(), len: 0, max, since_sweep: 0 }))
+        Alone(RefCell::new(Groups { max, ..Groups::default() }))
     }
 
     fn get(&self, key: Key) -> Option<Ref<'_, Cell>> {
@@ -263,7 +291,7 @@ impl Map for Alone {
         if is_sparse || have <= MANY_GROUPS {
             groups.rebuild(if is_sparse { have / 2 } else { have });
         }
-        groups.since_sweep = groups.len;
+        (groups.before_sweep, groups.since_sweep, groups.fresh) = (groups.since_sweep, groups.len, 0);
         before - groups.len
     }
 
@@ -315,142 +343,4 @@ impl std::fmt::Debug for Alone {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::cell::{Bucket, State};
-    use super::*;
-    use crate::engine::class::Id;
-    use crate::engine::limiter::Gcra;
-    use std::collections::HashMap;
-    use std::time::Duration;
-
-    struct Random(u64);
-
-    impl Random {
-        fn below(&mut self, bound: u64) -> u64 {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (self.0 >> 33) % bound
-        }
-    }
-
-    fn key(number: u64) -> Key {
-        Key::from_id(Id([number.wrapping_mul(0x9e37_79b9_7f4a_7c15), number]))
-    }
-
-    /// Of one group, and most of one byte, whatever the number.
-    fn crowded(number: u64) -> Key {
-        Key::from_id(Id([(number % 3) << 56 | 5, number]))
-    }
-
-    /// In use until then.
-    fn cell(until: u64) -> Cell {
-        Cell(State::Bucket(Bucket::new(0, Nanos(until), &Gcra::new(1, Duration::from_secs(1), 9))))
-    }
-
-    fn until(cell: &Cell) -> u64 {
-        cell.word()
-    }
-
-    fn make(map: &Alone, key: Key, now: u64, until: u64) {
-        let Entry::Vacant(vacant) = map.entry(key, Nanos(now)) else { panic!("it is there already") };
-        assert!(vacant.reserve(false));
-        vacant.insert(cell(until));
-    }
-
-    fn each(map: &Alone) -> usize {
-        let mut seen = 0;
-        map.each(|_| seen += 1);
-        seen
-    }
-
-    /// Against a map that forgets nothing: whatever is in use is there, as it was made, and only that need be.
-    fn duel(keys: fn(u64) -> Key, of: u64, lasts: u64) {
-        let (map, mut known, mut random) = (Alone::new(usize::MAX), HashMap::new(), Random(of));
-        let mut now = 0;
-        for _ in 0..20_000 {
-            now += random.below(3);
-            let number = random.below(of);
-            let in_use = known.get(&number).copied().filter(|&until| until > now);
-            match random.below(100) {
-                0 => {
-                    let before = map.count();
-                    let gone = map.retain(|_, cell| !cell.is_idle(Nanos(now)));
-                    assert_eq!(map.count(), before - gone);
-                    assert_eq!(map.count(), known.values().filter(|&&until| until > now).count());
-                    assert!(known.iter().all(|(&number, &until)| map.get(keys(number)).is_some() == (until > now)));
-                }
-                1..5 => {
-                    let taken = map.remove(keys(number)).map(|cell| until(&cell)).filter(|&until| until > now);
-                    assert_eq!((taken, map.get(keys(number)).is_none()), (in_use, true));
-                    known.remove(&number);
-                }
-                5..40 => {
-                    assert_eq!(map.get(keys(number)).map(|cell| until(&cell)).filter(|&until| until > now), in_use)
-                }
-                _ => match map.entry(keys(number), Nanos(now)) {
-                    Entry::Occupied(mut found) => {
-                        if let Some(in_use) = in_use {
-                            assert_eq!(until(&found), in_use);
-                        }
-                        *found = cell(now + 1);
-                        known.insert(number, now + 1);
-                    }
-                    Entry::Vacant(vacant) => {
-                        assert_eq!(in_use, None);
-                        let until = now + random.below(lasts);
-                        vacant.insert(cell(until));
-                        known.insert(number, until);
-                    }
-                },
-            }
-            assert!(map.get_mut(keys(of)).is_none());
-        }
-        assert_eq!(each(&map), map.count());
-    }
-
-    #[test]
-    fn what_is_in_use_is_there_and_what_is_not_may_be() {
-        duel(key, 10, 40);
-        duel(key, 3_000, 2_000);
-        duel(key, 30_000, 60_000);
-    }
-
-    #[test]
-    fn keys_of_one_group_go_to_the_next_ones() {
-        duel(crowded, 20, 40);
-        duel(crowded, 300, 300);
-    }
-
-    #[test]
-    fn it_is_as_small_as_what_is_in_use() {
-        let map = Alone::new(usize::MAX);
-        // A hundred at a time.
-        (0..300_000).for_each(|number| make(&map, key(number), number, number + 100));
-        assert!(map.count() < 2_000, "{}", map.count());
-        assert!(!map.outgrows_caches());
-        // Half a million at a time, and all of them gone again.
-        (300_000..800_000).for_each(|number| make(&map, key(number), number, 1_000_000));
-        assert!((0..800_000).filter(|&number| map.get(key(number)).is_some()).count() >= 500_000);
-        let places = map.0.borrow().groups.len() * GROUP;
-        assert!(places < 500_000 * 4, "{places}");
-        assert!(map.outgrows_caches());
-        map.warm::<2>(&[key(700_000), key(900_000)]);
-        for _ in 0..20 {
-            map.retain(|_, cell| !cell.is_idle(Nanos(1_000_000)));
-        }
-        assert_eq!((map.count(), map.0.borrow().groups.len()), (0, LEAST_GROUPS));
-    }
-
-    #[test]
-    fn at_half_its_bound_it_forgets_nothing_before_a_sweep() {
-        let map = Alone::new(1_000);
-        (0..500).for_each(|number| make(&map, key(number), 0, 0));
-        let before = map.count();
-        assert!(before < 500, "up to there what was idle made room");
-        (500..500 + 1_000 - before as u64).for_each(|number| make(&map, key(number), 0, 0));
-        let Entry::Vacant(vacant) = map.entry(key(9_999), Nanos(0)) else { panic!("nobody made it") };
-        assert!(!vacant.reserve(false) && vacant.reserve(true));
-        drop(vacant);
-        assert_eq!((map.count(), map.retain(|_, _| false), map.count()), (1_000, 1_000, 0));
-        make(&map, key(0), 0, 0);
-    }
-}
+mod tests;

@@ -190,14 +190,19 @@ fn what_no_request_uses_can_be_given_up_at_any_time() {
     let mut hold = one.decide(Manner::Lent, at.0).unwrap();
     hold.commit();
     let [tokens, slots] = [0, 1].map(|place| wanted[place].partition);
-    assert_eq!(one.engine.give_up(&tokens, at).unwrap().back, 2 * SECOND / 10);
+    let back = one.engine.give_up(&tokens, at).unwrap();
+    assert_eq!(back.back, 2 * SECOND / 10);
     let told = one.engine.give_up(&slots, at).unwrap();
     assert_eq!(told.slots, 1, "the one in use stays");
-    assert!(one.engine.is_held(&slots) && !one.engine.is_held(&tokens));
+    assert!(one.engine.is_held(&slots) && one.engine.is_held(&tokens), "more may be on its way");
     assert!(!one.consult(at.0).iter().any(|wanted| wanted.ask.is_some()), "both answers are under way");
+    let nothing = Answer { lent: 0, lacks: 0, slice: 0, wait_ns: 0 };
+    one.engine.lend(&tokens, &back, Some(&nothing), at);
+    assert!(!one.engine.is_held(&tokens));
     drop(hold);
     assert!(one.engine.is_held(&slots), "it came back when the store had been told that it is in use");
-    one.engine.lend(&slots, &told, Some(&Answer { lent: 0, lacks: 0, slice: 0, wait_ns: 0 }), at);
-    assert_eq!(one.engine.give_up(&slots, at).unwrap().slots, 0);
-    assert!(!one.engine.is_held(&slots));
+    one.engine.lend(&slots, &told, Some(&nothing), at);
+    let told = one.engine.give_up(&slots, at).unwrap();
+    one.engine.lend(&slots, &told, Some(&nothing), at);
+    assert_eq!((told.slots, one.engine.is_held(&slots)), (0, false));
 }

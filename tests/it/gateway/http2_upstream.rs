@@ -7,8 +7,9 @@ use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 fn in_front_of(upstream: &H2Upstream) -> Setup {
     Setup::new(upstream.address).upstream("protocol = \"http2\"")
@@ -171,6 +172,63 @@ fn a_body_that_has_gone_already_goes_again_to_a_server_that_did_nothing_with_it(
         seen.fetch_add(1, Ordering::SeqCst);
     }
     assert_eq!(seen.load(Ordering::SeqCst) - before, 4, "each went once");
+}
+
+/// Takes all of a body and says nothing.
+async fn listen(mut request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    while let Some(Ok(data)) = request.body_mut().data().await {
+        let _ = request.body_mut().flow_control().release_capacity(data.len());
+    }
+    std::future::pending::<()>().await;
+    drop(respond);
+}
+
+#[test]
+fn silence_behind_a_body_is_timed_out_whether_it_was_kept_or_not() {
+    let upstream = H2Upstream::scripted(listen);
+    let times = "response_timeout = \"150ms\"\nrequest_timeout = \"15s\"";
+    let gateway = in_front_of(&upstream).upstream(times).start();
+    let mut client = gateway.connect();
+    let begun = tollgate::clock::timer_now();
+    for length in [8, 20_000] {
+        let head = request("POST", "/v1/charges", LIVE, &format!("content-length: {length}\r\n"));
+        assert_eq!(client.ask(head + &"x".repeat(length)).status(), 504);
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn a_body_that_has_gone_needs_no_room() {
+    let upstream = H2Upstream::scripted(listen);
+    let gateway = in_front_of(&upstream).server("max_buffer_memory = \"1MiB\"").start();
+    runtime().block_on(async {
+        let mut client = Client::connect(gateway.address).await;
+        let mut open = Vec::new();
+        for nth in 0..20 {
+            let (response, mut stream) = client.begin(call("/pay.Payments/Chat", LIVE), false).await;
+            stream.send_data("hello".into(), true).unwrap();
+            open.push(response);
+            wait_until("it is forwarded", || upstream.requests() > nth);
+        }
+    });
+}
+
+#[test]
+fn what_an_earlier_try_may_have_done_stays_unknown() {
+    let upstream = H2Upstream::scripted(move |mut request, mut respond| async move {
+        while let Some(Ok(data)) = request.body_mut().data().await {
+            let _ = request.body_mut().flow_control().release_capacity(data.len());
+        }
+        let is_first = !std::mem::replace(&mut *TRIED.lock().unwrap(), true);
+        respond.send_reset(if is_first { Reason::INTERNAL_ERROR } else { Reason::REFUSED_STREAM });
+    });
+    static TRIED: Mutex<bool> = Mutex::new(false);
+    let honored = "retries.writes_with_idempotency_key = true\nretries.attempts = 2\nejection.failures = 0";
+    let gateway = in_front_of(&upstream).upstream(honored).start();
+    let head = request("POST", "/v1/charges", LIVE, "idempotency-key: k1\r\ncontent-length: 8\r\n");
+    let answer = gateway.ask(head + "amount=1");
+    assert!(upstream.requests() > 1 && answer.text().contains("is unknown"), "{answer:?}");
+    assert_eq!((answer.status(), answer.head.value("stripe-should-retry")), (502, Some("false")));
 }
 
 #[test]

@@ -84,6 +84,27 @@ fn writes_go_again_with_an_idempotency_key_only_where_the_upstream_honors_them()
 }
 
 #[test]
+fn a_server_that_takes_a_write_and_is_gone_leaves_its_outcome_unknown() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        drop(listener);
+        let (mut got, mut room) = (Vec::new(), [0; 4096]);
+        while !got.ends_with(b"amount=1") {
+            let length = std::io::Read::read(&mut socket, &mut room).unwrap();
+            got.extend_from_slice(&room[..length]);
+        }
+    });
+    let honored = "retries.writes_with_idempotency_key = true\nejection.failures = 0";
+    let gateway = Setup::new(address).upstream(honored).start();
+    let answer = gateway.ask(keyed("amount=1"));
+    server.join().unwrap();
+    assert!(answer.text().contains("is unknown"), "{answer:?}");
+    assert_eq!(answer.head.value("stripe-should-retry"), Some("false"));
+}
+
+#[test]
 fn a_body_that_finds_no_room_is_sent_once() {
     let upstream = resetting(1);
     let honored = "retries.writes_with_idempotency_key = true\nretries.max_body = \"1MiB\"\nretries.attempts = 2";
