@@ -165,5 +165,7 @@ class Grpc(Case):
         self.start()
         self.assertEqual(self.unary("Echo", b"hello")[0], b"hello")
         self.server.stop(None).wait(DEADLINE_S)
+        # It says so before it closes its connection: a call between the two may break off, with nobody knowing what became of it.
+        wait_until("its connection is gone", lambda: self.gateway.metric("tollgate_upstream_connections") == 0)
         refused = self.assert_refused(grpc.StatusCode.UNAVAILABLE, "Echo")
         self.assertTrue(refused.details())
