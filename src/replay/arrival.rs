@@ -372,7 +372,7 @@ pub fn class_of(arrival: &Arrival, number: usize, config: &Config, accounts: &Ac
 }
 
 /// A class of which nothing is known but the account, which has no figures of its own.
-fn plain_class(brief: Brief, config: &Config, mode: Mode, account: Id) -> RequestClass {
+pub(super) fn plain_class(brief: Brief, config: &Config, mode: Mode, account: Id) -> RequestClass {
     RequestClass {
         mode,
         access: classification::access_of(config, brief.endpoint),

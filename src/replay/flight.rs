@@ -227,11 +227,10 @@ impl Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::class::MAX_VALUES;
-    use crate::engine::*;
+    use crate::engine::{IdKind, Mode, RouteId, Stage};
     use crate::replay::SEED;
+    use crate::replay::arrival::{Brief, plain_class};
     use std::path::Path;
-    use std::time::Duration;
 
     #[test]
     fn the_earliest_ends_first_and_of_one_moment_who_began_first() {
@@ -243,53 +242,25 @@ mod tests {
 
     #[test]
     fn who_ends_early_does_so_now() {
-        const HOUR: Duration = Duration::from_secs(3_600);
-        let limit = |name: &str, stage, limiter| Limit {
-            name: name.into(),
-            stage,
-            limiter,
-            when: Condition::default(),
-            except: None,
-            fallback: false,
-            per: [Part::Account].into(),
-            enforce: Enforce::Always,
-            candidate: None,
-            shared: None,
-        };
-        let earned = Allocation { per_transaction: 1, at_least: 1_000, window: 24 * HOUR };
-        let limits = vec![
-            limit("rate", Stage::GlobalRate, Limiter::Gcra(Gcra::new(1, HOUR, 1))),
-            limit("earned", Stage::Resource, Limiter::Allocation(earned)),
-        ];
-        let endpoint = EndpointClass { name: "e".into(), cost: 1, extractors: [].into() };
-        let policy = Policy::new(&SEED, limits, vec![endpoint], vec![Profile::default()]);
-        let class = |account: u64| RequestClass {
-            mode: Mode::Live,
-            access: Access::Write,
-            endpoint: EndpointId(0),
-            route: RouteId(0),
-            profile: ProfileId::BASE,
-            cost: 1,
-            account: SEED.id(IdKind::Account, &account.to_le_bytes()),
-            connected: Id::NONE,
-            key: Id::NONE,
-            ip: Id::NONE,
-            values: [Id::NONE; MAX_VALUES],
-            facts: 0,
-            payers: Payers::Account,
-            lot: 0,
-        };
+        const HOUR_NS: u64 = 3_600_000_000_000;
+        let text = "auth.mode = \"passthrough\"\n[upstreams.api]\nservers = [\"http://127.0.0.1:9\"]\n\
+                    [[limits]]\nname = \"rate\"\nstage = \"global\"\nrate = \"1/h\"\nburst = 1\n\
+                    [[limits]]\nname = \"earned\"\nstage = \"resource\"\nper = [\"account\"]\n\
+                    allocation = { per_transaction = 1, at_least = 1000, window = \"30d\" }\n";
+        let config = crate::config::parse(text, Path::new("t"), &SEED).unwrap();
+        let policy = &config.policy;
+        let brief = Brief { endpoint: EndpointId(0), route: RouteId(0) };
+        let id = |account: u64| SEED.id(IdKind::Account, &account.to_le_bytes());
+        let class = |account| plain_class(brief, &config, Mode::Live, id(account));
         let now = Nanos(1);
-        let text = "auth.mode = \"passthrough\"\n[upstreams.api]\nservers = [\"http://127.0.0.1:9\"]";
-        let server = crate::config::parse(text, Path::new("t"), &SEED);
-        let mut flight = Flight::new(&server.unwrap().server);
+        let mut flight = Flight::new(&config.server);
         let mut admits = |account, then| {
-            flight.advance(now, &policy);
+            flight.advance(now, policy);
             let (engine, hold) = flight.meet();
             let mut stages = Stage::ALL.into_iter();
-            let met = stages.try_for_each(|stage| engine.stage(&policy, stage, &class(account), now, hold, &mut ()));
+            let met = stages.try_for_each(|stage| engine.stage(policy, stage, &class(account), now, hold, &mut ()));
             if met.is_ok() {
-                flight.depart(now, 2 * nanos_of(HOUR), then, &policy)
+                flight.depart(now, 2 * HOUR_NS, then, policy)
             } else {
                 flight.leave()
             }

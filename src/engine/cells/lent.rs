@@ -38,7 +38,7 @@ impl<M: Map> Cells<M> {
         act: impl FnOnce(&mut Lease) -> T,
     ) -> Answer<T> {
         let key = place.key;
-        // Whoever comes anew finds nothing idle here: a lease's time is not that of a request.
+        // The caller knows no moment; at the first of all, nothing but slots that are free makes room.
         match self.map.entry(key, Nanos::ZERO) {
             Entry::Occupied(mut cell) => {
                 let answer = match &mut *cell {
