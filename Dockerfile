@@ -6,7 +6,8 @@
 # The folder holds tollgate.toml and what it names. In it, `[server] listen = "0.0.0.0:8080"`: a port published by the
 # container reaches no loopback listener. The admin listener stays on 127.0.0.1:9090, where the health check asks.
 
-FROM rust:1-bookworm AS builder
+# The compiler that profile/tollgate.profdata was recorded with; any other builds without it.
+FROM rust:1.95-bookworm AS builder
 WORKDIR /source
 COPY . .
 # The caches survive between builds, the image layers do not need them. Line tables go: they are most of the size.

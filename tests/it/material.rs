@@ -7,6 +7,7 @@ mod containers;
 mod expression;
 mod generated;
 mod metrics;
+mod profile;
 
 use std::fs;
 use std::path::{Path, PathBuf};
