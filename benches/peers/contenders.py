@@ -36,11 +36,11 @@ class Bench:
             self.upstream.terminate()
             self.upstream.wait()
 
-    def keys(self, count):
-        """A keys file of that many accounts."""
-        file = self.directory / f"keys-{count}.toml"
+    def keys(self):
+        """A keys file of the account that all loads but one use."""
+        file = self.directory / "keys.toml"
         if not file.exists():
-            subprocess.run([self.helper, "keys", str(file), str(count)], check=True)
+            subprocess.run([self.helper, "keys", str(file)], check=True)
         return file
 
     def certificate(self):
@@ -68,7 +68,7 @@ class Contender:
         values = {**(REFUSING if self.refuses else FORWARDING), **(TLS if self.tls else PLAIN),
                   "LISTEN": f"127.0.0.1:{self.port}", "ADMIN": f"127.0.0.1:{free_port()}", "THREADS": str(self.threads),
                   "UPSTREAM": f"127.0.0.1:{bench.upstream_port}", "DIR": str(bench.directory), "HELPER": bench.helper,
-                  "TOLLGATE": bench.tollgate, "MAXCONN": str(MAX_CONNECTIONS), "NUMBER": str(bench.count), "KEYS": str(bench.keys(self.accounts)),
+                  "TOLLGATE": bench.tollgate, "MAXCONN": str(MAX_CONNECTIONS), "NUMBER": str(bench.count), "KEYS": str(bench.keys()),
                   # A keys file holds some 400,000 keys at most. Without one, every key is an account of its own.
                   "AUTH": 'mode = "passthrough"' if self.passthrough else 'keys_file = "@KEYS@"'}
         if self.template:

@@ -46,12 +46,20 @@ def h2load(contender, connections, streams, seconds):
             "p50": mean, "p99": float("nan")}
 
 
+def closed(contender, bench, connections, seconds, accounts, seed):
+    """A closed loop over HTTP/1.1, each request by one of many accounts (`helper/closed.rs`)."""
+    command = PINNED + [bench.helper, "closed", f"127.0.0.1:{contender.port}", str(seconds), str(connections), str(accounts), str(seed)]
+    out = subprocess.run(command + HEADERS, check=True, capture_output=True, text=True, timeout=seconds + 60).stdout
+    seen = json.loads(out)
+    return {"errors": f"{seen['other']} other answers" if seen["other"] else None, **seen}
+
+
 def pace(contender, bench, rate, connections, seconds):
     """An open loop over HTTP/1.1 (`helper/pace.rs`)."""
     command = PINNED + [bench.helper, "pace", f"127.0.0.1:{contender.port}", str(rate), str(seconds), str(connections)]
     out = subprocess.run(command + HEADERS, check=True, capture_output=True, text=True, timeout=seconds + 60).stdout
     seen = json.loads(out)
-    return {"requests": seen["answers"], "rate": seen["answers"] / seconds, "refused": 0, "errors": None, **seen}
+    return {"rate": seen["requests"] / seconds, "refused": 0, "errors": None, **seen}
 
 
 class Held:

@@ -7,6 +7,7 @@
 //!
 //! A thread for each connection, which sleeps until its next moment: timers of an event loop are a millisecond coarse.
 
+use super::{answer, waits};
 use std::io::{Error, Read, Result, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -35,17 +36,7 @@ pub(crate) fn run(load: &Load, request: &[u8], read: Reader) -> Result<()> {
     for one in waits {
         all.extend(one?);
     }
-    all.sort_unstable();
-    let at = |share: f64| all.get(((all.len() as f64 * share) as usize).min(all.len().saturating_sub(1)));
-    let of = |share| f64::from(*at(share).unwrap_or(&0)) / 10.0;
-    println!(
-        "{{\"answers\":{},\"p50\":{},\"p90\":{},\"p99\":{},\"p999\":{}}}",
-        all.len(),
-        of(0.5),
-        of(0.9),
-        of(0.99),
-        of(0.999)
-    );
+    println!("{{{}}}", waits::fields(&mut all));
     Ok(())
 }
 
@@ -70,7 +61,7 @@ fn connection(load: &Load, place: u32, start: Instant, (request, read): (&[u8], 
         };
         socket.write_all(request)?;
         read(&mut socket, &mut answer)?;
-        waits.push(u32::try_from(from.elapsed().as_nanos() / 100).unwrap_or(u32::MAX));
+        waits.push(waits::tenths(from.elapsed()));
         due += gap;
     }
     Ok(waits)
@@ -85,16 +76,10 @@ pub(crate) fn read_answer(socket: &mut TcpStream, buffer: &mut [u8]) -> Result<(
             return Err(Error::other("the connection ended in the middle of an answer"));
         }
         filled += more;
-        let text = &buffer[..filled];
-        let Some(head) = text.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
-        let head_text = String::from_utf8_lossy(&text[..head]).to_ascii_lowercase();
-        if !head_text.starts_with("http/1.1 200") {
-            return Err(Error::other(head_text));
-        }
-        let length =
-            head_text.split_once("content-length:").and_then(|(_, rest)| rest.lines().next()?.trim().parse().ok());
-        if filled >= head + 4 + length.unwrap_or(0usize) {
-            return Ok(());
+        match answer::head(&buffer[..filled])? {
+            Some((200, length)) if filled >= length => return Ok(()),
+            Some((200, _)) | None => {}
+            Some((status, _)) => return Err(Error::other(format!("an answer with status {status}"))),
         }
     }
 }
