@@ -1,4 +1,5 @@
 """The processes that are compared: how each is configured, started, measured and stopped."""
+import contextlib
 import os
 import pathlib
 import re
@@ -35,6 +36,15 @@ class Bench:
         if self.upstream:
             self.upstream.terminate()
             self.upstream.wait()
+
+    @contextlib.contextmanager
+    def upstream_at(self, port):
+        """Contenders that start meanwhile forward to that port."""
+        own, self.upstream_port = self.upstream_port, port
+        try:
+            yield
+        finally:
+            self.upstream_port = own
 
     def keys(self):
         """A keys file of the account that all loads but one use."""
@@ -82,7 +92,11 @@ class Contender:
 
     def processor_seconds(self):
         """User and system time of the process and its children, at the resolution of the kernel's run queue."""
-        return sum(runtime(pid) for pid in family(self.process.pid))
+        return sum(scheduled(pid)[0] for pid in family(self.process.pid))
+
+    def waited_seconds(self):
+        """How long it could have gone on but for others on its core."""
+        return sum(scheduled(pid)[1] for pid in family(self.process.pid))
 
     def system_share(self):
         """Ticks of user and of system time so far."""
@@ -129,9 +143,10 @@ def family(pid):
     return [pid] + [one for child in children for one in family(int(child))]
 
 
-def runtime(pid):
-    """Seconds on a processor, summed over threads."""
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in pathlib.Path(f"/proc/{pid}/task").iterdir()) / 1e9
+def scheduled(pid):
+    """Seconds on a processor and seconds waiting for one, summed over threads."""
+    tasks = [(task / "schedstat").read_text().split() for task in pathlib.Path(f"/proc/{pid}/task").iterdir()]
+    return sum(int(task[0]) for task in tasks) / 1e9, sum(int(task[1]) for task in tasks) / 1e9
 
 
 def fill(text, values):

@@ -41,6 +41,12 @@ impl Peer {
         &self.held[..self.filled]
     }
 
+    /// Forgets the first bytes of what is held.
+    pub(crate) fn consume(&mut self, length: usize) {
+        self.held.copy_within(length..self.filled, 0);
+        self.filled -= length;
+    }
+
     /// All at once, or not at all: a socket has room for much more than what is sent here.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<()> {
         let sent = self.socket.write(bytes)?;

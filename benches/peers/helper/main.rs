@@ -3,8 +3,10 @@
 //! - `peer_helper upstream ADDRESS`: answers every request with the same 200, on connections that stay open.
 //! - `peer_helper forward ADDRESS UPSTREAM`: the floor. One thread copies bytes both ways and reads none of them.
 //! - `peer_helper closed ADDRESS SECONDS CONNECTIONS ACCOUNTS SEED HEADER…`: requests by many accounts, as many as are answered.
-//! - `peer_helper pace ADDRESS RATE SECONDS CONNECTIONS HEADER…`: requests at a steady rate whatever the answers do, and what
-//!   each one had to wait.
+//! - `peer_helper open UPSTREAM HEADER…`: an upstream that also sends requests at a steady rate, whatever the answers do, and
+//!   says what each one had to wait. Each line of its standard input is a load: `ADDRESS RATE SECONDS CONNECTIONS`.
+//! - `peer_helper pace ADDRESS RATE SECONDS CONNECTIONS HEADER…`: the same without the upstream, and it sleeps until the next
+//!   request is due, so that others on its core can work.
 //! - `peer_helper trip ADDRESS RATE SECONDS CONNECTIONS WORD…`: the same with one command of Redis.
 //! - `peer_helper hold ADDRESS CONNECTIONS HEADER…`: opens connections, sends one request on each, and keeps them open until
 //!   its standard input ends.
@@ -20,6 +22,7 @@ mod closed;
 mod forward;
 mod hold;
 mod keys;
+mod open;
 mod pace;
 mod upstream;
 mod waits;
@@ -38,6 +41,7 @@ fn main() -> Result<()> {
             let load = closed::Load { address: (*address).to_owned(), seconds, connections, accounts, seed };
             closed::run(&load, request(headers))
         }
+        ["open", address, headers @ ..] => open::serve(address, &request(headers)),
         ["pace", address, rate, seconds, connections, headers @ ..] => {
             let load = load(address, [rate, seconds, connections])?;
             pace::run(&load, &request(headers), pace::read_answer)

@@ -1,11 +1,5 @@
-//! An open loop: requests leave at a steady rate, whether or not earlier ones have been answered.
-//!
-//! A closed loop (wrk, h2load) waits for an answer before it asks again, so a server that stops for a second is asked less
-//! often just then, and its percentiles look good ("coordinated omission"). Here a request that could not leave at its moment,
-//! because its connection still waited, counts from that moment. One that could counts from when it left: how late the
-//! kernel woke us is no fault of the server.
-//!
-//! A thread for each connection, which sleeps until its next moment: timers of an event loop are a millisecond coarse.
+//! An open loop that leaves its core to others: a thread for each connection, which sleeps until its next moment (timers of an
+//! event loop are a millisecond coarse). What it counts is as in `open.rs`, which is steadier, but has a core to itself.
 
 use super::{answer, waits};
 use std::io::{Error, Read, Result, Write};
@@ -18,6 +12,13 @@ pub(crate) struct Load {
     pub(crate) rate: u32,
     pub(crate) seconds: u32,
     pub(crate) connections: u32,
+}
+
+impl Load {
+    /// When the request of that number is due, counted from the start and over all connections, which take turns.
+    pub(crate) fn moment(&self, number: u32) -> Duration {
+        Duration::from_secs_f64(f64::from(number) / f64::from(self.rate))
+    }
 }
 
 /// Reads one answer into a buffer that it may use.
@@ -45,9 +46,7 @@ fn connection(load: &Load, place: u32, start: Instant, (request, read): (&[u8], 
     let mut socket = TcpStream::connect(&load.address)?;
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let gap = Duration::from_secs_f64(f64::from(load.connections) / f64::from(load.rate));
-    // Moments are spread evenly over the connections.
-    let mut due = start + gap.mul_f64(f64::from(place) / f64::from(load.connections));
+    let (mut next, mut due) = (place, start + load.moment(place));
     let end = start + Duration::from_secs(u64::from(load.seconds));
     let mut waits = Vec::new();
     let mut answer = [0; 4096];
@@ -62,7 +61,8 @@ fn connection(load: &Load, place: u32, start: Instant, (request, read): (&[u8], 
         socket.write_all(request)?;
         read(&mut socket, &mut answer)?;
         waits.push(waits::tenths(from.elapsed()));
-        due += gap;
+        next += load.connections;
+        due = start + load.moment(next);
     }
     Ok(waits)
 }
