@@ -112,7 +112,7 @@ class Paced(Case):
             self.notes.append(f"{contender.name}: p50 and p99 of each round "
                               + ", ".join(f"{run['p50']:.0f} and {run['p99']:.0f} µs ({run['put off']})" for run in each))
         self.notes.append("In parentheses: for how much of the round the contender, and the load, waited for their core because others "
-                          "of the machine had it. From 1 % on, p99 is theirs.")
+                          "of the machine had it. From 1 % on, p99 is theirs; with half of it, everything is.")
 
     def added(self, name, key):
         return max(self.middle(name, key) - self.bare[key], 0.1)
