@@ -1,4 +1,5 @@
 """The processes that are compared: how each is configured, started, measured and stopped."""
+import contextlib
 import os
 import pathlib
 import re
@@ -36,11 +37,20 @@ class Bench:
             self.upstream.terminate()
             self.upstream.wait()
 
-    def keys(self, count):
-        """A keys file of that many accounts."""
-        file = self.directory / f"keys-{count}.toml"
+    @contextlib.contextmanager
+    def upstream_at(self, port):
+        """Contenders that start meanwhile forward to that port."""
+        own, self.upstream_port = self.upstream_port, port
+        try:
+            yield
+        finally:
+            self.upstream_port = own
+
+    def keys(self):
+        """A keys file of the account that all loads but one use."""
+        file = self.directory / "keys.toml"
         if not file.exists():
-            subprocess.run([self.helper, "keys", str(file), str(count)], check=True)
+            subprocess.run([self.helper, "keys", str(file)], check=True)
         return file
 
     def certificate(self):
@@ -68,7 +78,7 @@ class Contender:
         values = {**(REFUSING if self.refuses else FORWARDING), **(TLS if self.tls else PLAIN),
                   "LISTEN": f"127.0.0.1:{self.port}", "ADMIN": f"127.0.0.1:{free_port()}", "THREADS": str(self.threads),
                   "UPSTREAM": f"127.0.0.1:{bench.upstream_port}", "DIR": str(bench.directory), "HELPER": bench.helper,
-                  "TOLLGATE": bench.tollgate, "MAXCONN": str(MAX_CONNECTIONS), "NUMBER": str(bench.count), "KEYS": str(bench.keys(self.accounts)),
+                  "TOLLGATE": bench.tollgate, "MAXCONN": str(MAX_CONNECTIONS), "NUMBER": str(bench.count), "KEYS": str(bench.keys()),
                   # A keys file holds some 400,000 keys at most. Without one, every key is an account of its own.
                   "AUTH": 'mode = "passthrough"' if self.passthrough else 'keys_file = "@KEYS@"'}
         if self.template:
@@ -82,7 +92,11 @@ class Contender:
 
     def processor_seconds(self):
         """User and system time of the process and its children, at the resolution of the kernel's run queue."""
-        return sum(runtime(pid) for pid in family(self.process.pid))
+        return sum(scheduled(pid)[0] for pid in family(self.process.pid))
+
+    def waited_seconds(self):
+        """How long it could have gone on but for others on its core."""
+        return sum(scheduled(pid)[1] for pid in family(self.process.pid))
 
     def system_share(self):
         """Ticks of user and of system time so far."""
@@ -129,9 +143,10 @@ def family(pid):
     return [pid] + [one for child in children for one in family(int(child))]
 
 
-def runtime(pid):
-    """Seconds on a processor, summed over threads."""
-    return sum(int((task / "schedstat").read_text().split()[0]) for task in pathlib.Path(f"/proc/{pid}/task").iterdir()) / 1e9
+def scheduled(pid):
+    """Seconds on a processor and seconds waiting for one, summed over threads."""
+    tasks = [(task / "schedstat").read_text().split() for task in pathlib.Path(f"/proc/{pid}/task").iterdir()]
+    return sum(int(task[0]) for task in tasks) / 1e9, sum(int(task[1]) for task in tasks) / 1e9
 
 
 def fill(text, values):

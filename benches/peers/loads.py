@@ -5,6 +5,8 @@ import pathlib
 import re
 import subprocess
 
+from contenders import free_port, scheduled, wait_for
+
 HERE = pathlib.Path(__file__).resolve().parent
 SECRET = "sk_live_" + "0" * 48
 HEADERS = [f"Authorization: Bearer {SECRET}", "Accept: application/json", "User-Agent: Stripe/v1 PythonBindings/12.0.0"]
@@ -46,12 +48,50 @@ def h2load(contender, connections, streams, seconds):
             "p50": mean, "p99": float("nan")}
 
 
+def closed(contender, bench, connections, seconds, accounts, seed):
+    """A closed loop over HTTP/1.1, each request by one of many accounts (`helper/closed.rs`)."""
+    command = PINNED + [bench.helper, "closed", f"127.0.0.1:{contender.port}", str(seconds), str(connections), str(accounts), str(seed)]
+    out = subprocess.run(command + HEADERS, check=True, capture_output=True, text=True, timeout=seconds + 60).stdout
+    seen = json.loads(out)
+    return {"errors": f"{seen['other']} other answers" if seen["other"] else None, **seen}
+
+
+class OpenLoop:
+    """An open loop over HTTP/1.1 that is the upstream as well, while this is (`helper/open.rs`)."""
+
+    def __init__(self, bench):
+        self.port = free_port()
+        command = PINNED + [bench.helper, "open", f"127.0.0.1:{self.port}"] + HEADERS
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self):
+        wait_for(self.port, self.process, "open loop")
+        return self
+
+    def run(self, port, rate, connections, seconds):
+        """A load on that port, which may be its own."""
+        self.process.stdin.write(f"127.0.0.1:{port} {rate} {seconds} {connections}\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit("the open loop ended")
+        seen = json.loads(line)
+        return {"rate": seen["requests"] / seconds, "refused": 0, "errors": None, **seen}
+
+    def waited_seconds(self):
+        return scheduled(self.process.pid)[1]
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        self.process.wait(30)
+
+
 def pace(contender, bench, rate, connections, seconds):
-    """An open loop over HTTP/1.1 (`helper/pace.rs`)."""
+    """An open loop over HTTP/1.1 that leaves its core to others (`helper/pace.rs`)."""
     command = PINNED + [bench.helper, "pace", f"127.0.0.1:{contender.port}", str(rate), str(seconds), str(connections)]
     out = subprocess.run(command + HEADERS, check=True, capture_output=True, text=True, timeout=seconds + 60).stdout
     seen = json.loads(out)
-    return {"requests": seen["answers"], "rate": seen["answers"] / seconds, "refused": 0, "errors": None, **seen}
+    return {"rate": seen["requests"] / seconds, "refused": 0, "errors": None, **seen}
 
 
 class Held:

@@ -2,22 +2,30 @@
 //!
 //! - `peer_helper upstream ADDRESS`: answers every request with the same 200, on connections that stay open.
 //! - `peer_helper forward ADDRESS UPSTREAM`: the floor. One thread copies bytes both ways and reads none of them.
-//! - `peer_helper pace ADDRESS RATE SECONDS CONNECTIONS HEADER…`: requests at a steady rate whatever the answers do, and what
-//!   each one had to wait.
+//! - `peer_helper closed ADDRESS SECONDS CONNECTIONS ACCOUNTS SEED HEADER…`: requests by many accounts, as many as are answered.
+//! - `peer_helper open UPSTREAM HEADER…`: an upstream that also sends requests at a steady rate, whatever the answers do, and
+//!   says what each one had to wait. Each line of its standard input is a load: `ADDRESS RATE SECONDS CONNECTIONS`.
+//! - `peer_helper pace ADDRESS RATE SECONDS CONNECTIONS HEADER…`: the same without the upstream, and it sleeps until the next
+//!   request is due, so that others on its core can work.
 //! - `peer_helper trip ADDRESS RATE SECONDS CONNECTIONS WORD…`: the same with one command of Redis.
 //! - `peer_helper hold ADDRESS CONNECTIONS HEADER…`: opens connections, sends one request on each, and keeps them open until
 //!   its standard input ends.
-//! - `peer_helper keys FILE COUNT`: a keys file of that many accounts, and their secrets beside it.
+//! - `peer_helper keys FILE`: a keys file of one account.
 //!
 //! None is a server or a client for anything else.
 
 #![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "it measures time and prints what it saw")]
 
+mod answer;
+mod client;
+mod closed;
 mod forward;
 mod hold;
 mod keys;
+mod open;
 mod pace;
 mod upstream;
+mod waits;
 
 use std::io::{Error, Result};
 
@@ -27,6 +35,13 @@ fn main() -> Result<()> {
     match &arguments[..] {
         ["upstream", address] => threadless()?.block_on(upstream::serve(address)),
         ["forward", address, to] => threadless()?.block_on(forward::serve(address, to)),
+        ["closed", address, seconds, connections, accounts, seed, headers @ ..] => {
+            let [seconds, connections] = [number(seconds)?, number(connections)?];
+            let [accounts, seed] = [number(accounts)?, number(seed)?];
+            let load = closed::Load { address: (*address).to_owned(), seconds, connections, accounts, seed };
+            closed::run(&load, request(headers))
+        }
+        ["open", address, headers @ ..] => open::serve(address, &request(headers)),
         ["pace", address, rate, seconds, connections, headers @ ..] => {
             let load = load(address, [rate, seconds, connections])?;
             pace::run(&load, &request(headers), pace::read_answer)
@@ -36,7 +51,7 @@ fn main() -> Result<()> {
             pace::run(&load, &command(words), pace::read_reply)
         }
         ["hold", address, connections, headers @ ..] => hold::run(address, number(connections)?, &request(headers)),
-        ["keys", file, count] => keys::write(file, number(count)?),
+        ["keys", file] => keys::write(file),
         _ => Err(Error::other("usage: see the top of benches/peers/helper/main.rs")),
     }
 }

@@ -1,12 +1,7 @@
-//! An open loop: requests leave at a steady rate, whether or not earlier ones have been answered.
-//!
-//! A closed loop (wrk, h2load) waits for an answer before it asks again, so a server that stops for a second is asked less
-//! often just then, and its percentiles look good ("coordinated omission"). Here a request that could not leave at its moment,
-//! because its connection still waited, counts from that moment. One that could counts from when it left: how late the
-//! kernel woke us is no fault of the server.
-//!
-//! A thread for each connection, which sleeps until its next moment: timers of an event loop are a millisecond coarse.
+//! An open loop that leaves its core to others: a thread for each connection, which sleeps until its next moment (timers of an
+//! event loop are a millisecond coarse). What it counts is as in `open.rs`, which is steadier, but has a core to itself.
 
+use super::{answer, waits};
 use std::io::{Error, Read, Result, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -17,6 +12,13 @@ pub(crate) struct Load {
     pub(crate) rate: u32,
     pub(crate) seconds: u32,
     pub(crate) connections: u32,
+}
+
+impl Load {
+    /// When the request of that number is due, counted from the start and over all connections, which take turns.
+    pub(crate) fn moment(&self, number: u32) -> Duration {
+        Duration::from_secs_f64(f64::from(number) / f64::from(self.rate))
+    }
 }
 
 /// Reads one answer into a buffer that it may use.
@@ -35,17 +37,7 @@ pub(crate) fn run(load: &Load, request: &[u8], read: Reader) -> Result<()> {
     for one in waits {
         all.extend(one?);
     }
-    all.sort_unstable();
-    let at = |share: f64| all.get(((all.len() as f64 * share) as usize).min(all.len().saturating_sub(1)));
-    let of = |share| f64::from(*at(share).unwrap_or(&0)) / 10.0;
-    println!(
-        "{{\"answers\":{},\"p50\":{},\"p90\":{},\"p99\":{},\"p999\":{}}}",
-        all.len(),
-        of(0.5),
-        of(0.9),
-        of(0.99),
-        of(0.999)
-    );
+    println!("{{{}}}", waits::fields(&mut all));
     Ok(())
 }
 
@@ -54,9 +46,7 @@ fn connection(load: &Load, place: u32, start: Instant, (request, read): (&[u8], 
     let mut socket = TcpStream::connect(&load.address)?;
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let gap = Duration::from_secs_f64(f64::from(load.connections) / f64::from(load.rate));
-    // Moments are spread evenly over the connections.
-    let mut due = start + gap.mul_f64(f64::from(place) / f64::from(load.connections));
+    let (mut next, mut due) = (place, start + load.moment(place));
     let end = start + Duration::from_secs(u64::from(load.seconds));
     let mut waits = Vec::new();
     let mut answer = [0; 4096];
@@ -70,8 +60,9 @@ fn connection(load: &Load, place: u32, start: Instant, (request, read): (&[u8], 
         };
         socket.write_all(request)?;
         read(&mut socket, &mut answer)?;
-        waits.push(u32::try_from(from.elapsed().as_nanos() / 100).unwrap_or(u32::MAX));
-        due += gap;
+        waits.push(waits::tenths(from.elapsed()));
+        next += load.connections;
+        due = start + load.moment(next);
     }
     Ok(waits)
 }
@@ -85,16 +76,10 @@ pub(crate) fn read_answer(socket: &mut TcpStream, buffer: &mut [u8]) -> Result<(
             return Err(Error::other("the connection ended in the middle of an answer"));
         }
         filled += more;
-        let text = &buffer[..filled];
-        let Some(head) = text.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
-        let head_text = String::from_utf8_lossy(&text[..head]).to_ascii_lowercase();
-        if !head_text.starts_with("http/1.1 200") {
-            return Err(Error::other(head_text));
-        }
-        let length =
-            head_text.split_once("content-length:").and_then(|(_, rest)| rest.lines().next()?.trim().parse().ok());
-        if filled >= head + 4 + length.unwrap_or(0usize) {
-            return Ok(());
+        match answer::head(&buffer[..filled])? {
+            Some((200, length)) if filled >= length => return Ok(()),
+            Some((200, _)) | None => {}
+            Some((status, _)) => return Err(Error::other(format!("an answer with status {status}"))),
         }
     }
 }

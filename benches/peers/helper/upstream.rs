@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 const HEAD_END: &[u8] = b"\r\n\r\n";
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 60\r\n\r\n\
+pub(crate) const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 60\r\n\r\n\
     {\"id\":\"ch_1PkT2eLkdIwHu7ix\",\"object\":\"charge\",\"amount\":1099}";
 
 pub(crate) async fn serve(address: &str) -> Result<()> {
@@ -37,7 +37,7 @@ async fn answer_all(mut socket: TcpStream) -> Result<()> {
 }
 
 /// Bytes of the first request in `held`, once all of it is there.
-fn whole_request(held: &[u8]) -> Option<usize> {
+pub(crate) fn whole_request(held: &[u8]) -> Option<usize> {
     let head = held.windows(HEAD_END.len()).position(|bytes| bytes == HEAD_END)? + HEAD_END.len();
     // A GET has no body, and most requests are one.
     if held.starts_with(b"GET") {
