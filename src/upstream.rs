@@ -118,7 +118,10 @@ impl Sender {
     /// When no answer comes.
     pub fn try_send(&mut self, request: Box<Request<RequestBody>>) -> Going<'_> {
         match self {
-            Sender::Http1(sender) => Going::Http1(sender.try_send_with(request, RequestBody::own_lines)),
+            Sender::Http1(sender) => {
+                let in_lines = request.body().is_answered_in_lines();
+                Going::Http1(sender.try_send_with(request, RequestBody::own_lines, in_lines))
+            }
             // Boxed: the future of a request over HTTP/1 must not grow by what this one holds.
             Sender::Http2(lane) => Going::Http2(Box::pin(lane.send(*request))),
         }

@@ -5,9 +5,10 @@ use super::exchange::{CLIENT_GONE, Exchange};
 use super::kept::Kept;
 use super::tunnel::{Tunnel, Upgrade};
 use crate::engine::Nanos;
+use crate::upstream::http1::Lines;
 use crate::upstream::{BodyFault, Cause, Connection, Overload, OwnFields, Tick, UpstreamBody};
 use bytes::Bytes;
-use http::Response;
+use http::{Response, header};
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -27,13 +28,15 @@ pub enum GatewayBody<B = UpstreamBody> {
 pub struct Forwarded<B> {
     inner: B,
     tick: Tick,
+    /// The fields of its head, where they are in no map.
+    lines: Option<Lines>,
     /// Taken when the last byte has been handed on.
-    rest: Option<Box<Rest>>,
+    rest: Option<Kept<Rest>>,
 }
 
 /// What ends with the exchange, in this order: the connection goes back, the slots go back, the record is closed.
 ///
-/// Boxed when the request is forwarded: from then on its parts stay where they are until the end.
+/// Put into a place of its own when the request is forwarded: from then on its parts stay where they are until the end.
 pub struct Rest {
     /// The upstream's connection, once an answer comes on it.
     pub(super) connection: Option<Connection>,
@@ -82,8 +85,8 @@ impl Rest {
 
     /// The end of an exchange that holds `held`.
     #[must_use]
-    pub fn new(held: Kept<Held>, exchange: Kept<Exchange>) -> Box<Rest> {
-        Box::new(Rest { connection: None, place: None, upgrade: None, _held: held, exchange })
+    pub fn new(held: Kept<Held>, exchange: Kept<Exchange>) -> Kept<Rest> {
+        Kept::new(Rest { connection: None, place: None, upgrade: None, _held: held, exchange })
     }
 
     /// The upstream's connection is fit for another request, now that the answer is whole.
@@ -96,8 +99,8 @@ impl Rest {
     }
 
     /// Lets go of all but the record.
-    pub(super) fn into_exchange(self) -> Kept<Exchange> {
-        let Rest { exchange, .. } = self;
+    pub(super) fn into_exchange(rest: Kept<Rest>) -> Kept<Exchange> {
+        let Rest { exchange, .. } = rest.into_inner();
         exchange
     }
 }
@@ -108,12 +111,23 @@ impl<B> GatewayBody<B> {
     pub fn own(bytes: impl Into<Bytes>) -> Self {
         GatewayBody::Own(Some(bytes.into()).filter(|bytes: &Bytes| !bytes.is_empty()), OwnFields::default())
     }
+}
 
+impl<B: Incoming> GatewayBody<B> {
     /// An answer with all fields of its head in the map, for whoever writes no lines.
     #[must_use]
     pub fn spelled_out(mut response: Response<Self>) -> Response<Self> {
-        if let GatewayBody::Own(_, fields) = response.body_mut() {
-            std::mem::take(fields).add_to(response.headers_mut());
+        let (fields, length) = match response.body_mut() {
+            GatewayBody::Own(_, fields) => (std::mem::take(fields), None),
+            GatewayBody::Forwarded(Forwarded { inner, lines, .. }) => match lines.take() {
+                Some(lines) => (lines.fields, inner.size_hint().exact()),
+                None => return response,
+            },
+            GatewayBody::Tunnel(_) => return response,
+        };
+        fields.add_to(response.headers_mut());
+        if let Some(length) = length {
+            response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
         }
         response
     }
@@ -125,22 +139,37 @@ pub trait Answer: Body<Data = Bytes> {
     fn head_lines(&self) -> &[u8] {
         b""
     }
+
+    /// Whether one of these is its `Date`.
+    fn is_dated(&self) -> bool {
+        false
+    }
 }
 
 impl<B: Incoming> Answer for GatewayBody<B> {
     fn head_lines(&self) -> &[u8] {
         match self {
             GatewayBody::Own(_, fields) => fields.lines(),
+            GatewayBody::Forwarded(Forwarded { lines: Some(lines), .. }) => lines.fields.lines(),
             GatewayBody::Forwarded(_) | GatewayBody::Tunnel(_) => b"",
         }
+    }
+
+    fn is_dated(&self) -> bool {
+        matches!(self, GatewayBody::Forwarded(Forwarded { lines: Some(lines), .. }) if lines.has_date)
     }
 }
 
 impl<B: Incoming> GatewayBody<B> {
     /// An upstream's body, and what ends with it.
     #[must_use]
-    pub fn forwarded(inner: B, tick: Tick, rest: Box<Rest>) -> Self {
-        let mut forwarded = Forwarded { inner, tick, rest: Some(rest) };
+    pub fn forwarded(inner: B, tick: Tick, rest: Kept<Rest>) -> Self {
+        Self::forwarded_behind(None, inner, tick, rest)
+    }
+
+    /// The same behind a head whose fields are these, and none in its map.
+    pub(super) fn forwarded_behind(lines: Option<Lines>, inner: B, tick: Tick, rest: Kept<Rest>) -> Self {
+        let mut forwarded = Forwarded { inner, tick, lines, rest: Some(rest) };
         if forwarded.inner.is_end_stream() {
             forwarded.end();
         }
@@ -155,6 +184,8 @@ impl<B: Body<Data = Bytes, Error: Into<Cause>> + Unpin> Incoming for B {}
 
 impl<B: Incoming> Forwarded<B> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        // The head has been written: a long answer does not keep it.
+        self.lines = None;
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 self.tick.reset();

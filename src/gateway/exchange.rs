@@ -88,8 +88,7 @@ pub struct Peer {
     /// When the last one ended.
     idle_since: Cell<Nanos>,
     /// Exchanges whose last byte is written but may not have left this process yet.
-    #[expect(clippy::vec_box, reason = "the boxes are there already: they move, what is in them does not")]
-    parting: RefCell<Vec<Box<Rest>>>,
+    parting: RefCell<Vec<Kept<Rest>>>,
 }
 
 impl Peer {
@@ -148,7 +147,7 @@ impl Peer {
     }
 
     /// Keeps what an ended exchange holds until [`Peer::let_go`].
-    pub(super) fn part(&self, rest: Box<Rest>) {
+    pub(super) fn part(&self, rest: Kept<Rest>) {
         self.parting.borrow_mut().push(rest);
     }
 

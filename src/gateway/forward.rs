@@ -8,6 +8,7 @@ use super::context::{Arrived, Classified, View};
 use super::exchange::Exchange;
 use super::head::Head;
 use super::headers;
+use super::kept::Kept;
 use super::observe::Refused;
 use super::refusal::{BadRequest, Refusal, UpstreamFailure};
 use super::rewrite;
@@ -107,13 +108,18 @@ fn outgoing(
     let host = upstream.and_then(|upstream| rewrite::host(upstream, head, options));
     let pace = client_pace(&config.server, head);
     let own = headers::forward_lines(head, exchange, principal, host.as_ref());
+    // Only HTTP/1 writes lines, and only where no rule of the route's is about fields of the answer.
+    let in_lines = !exchange.peer.is_http2 && options.is_none_or(|options| options.response_headers.is_empty());
     let head = head.parts_mut();
     head.uri = rewrite::target(std::mem::take(&mut head.uri), options);
     head.version = Version::HTTP_11;
     head.extensions.clear();
     let progress = (!request.body.is_end_stream()).then(|| Rc::new(Cell::new(timer_now())));
     let most = longest_body(&config.server).unwrap_or(u64::MAX);
-    let request = request.map(|body| RequestBody::new(body, pace, most, progress.clone()).behind(own).within(room));
+    let request = request.map(|body| {
+        let body = RequestBody::new(body, pace, most, progress.clone()).behind(own).within(room);
+        body.answered_in_lines(in_lines)
+    });
     (Box::new(request.into()), progress)
 }
 
@@ -135,12 +141,12 @@ fn converse(
     place: Option<usize>,
     mut outgoing: Box<Request<RequestBody>>,
     progress: Progress,
-    mut rest: Box<Rest>,
+    mut rest: Kept<Rest>,
     is_refused: bool,
 ) -> Pin<Box<impl Future<Output = Result<Response<GatewayBody>, Refused>>>> {
     // No `async fn`: it has room for its arguments twice, as they came and as they are used.
     Box::pin(async move {
-        let refused = |refusal, rest: Box<Rest>| Err(Refused::new(refusal, rest.into_exchange()));
+        let refused = |refusal, rest: Kept<Rest>| Err(Refused::new(refusal, Rest::into_exchange(rest)));
         if is_refused {
             return refused(Refusal::Overloaded, rest);
         }
@@ -360,20 +366,24 @@ impl<'a> Route<'a> {
 fn accept(
     response: Response<UpstreamBody>,
     upstream: &Upstream,
-    mut rest: Box<Rest>,
+    mut rest: Kept<Rest>,
 ) -> Result<Response<GatewayBody>, Refused> {
-    let (mut parts, body) = response.into_parts();
+    let (mut parts, mut body) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         drop(body);
         return tunnel::accept(parts, rest);
     }
     rest.upgrade = None;
     rest.exchange.settle(parts.status);
-    headers::forward_response(&mut parts.headers, &rest.exchange);
+    let mut lines = body.take_lines();
+    match &mut lines {
+        Some(lines) => headers::complete(lines, &rest.exchange),
+        None => headers::forward_response(&mut parts.headers, &rest.exchange),
+    }
     parts.version = Version::HTTP_11;
     parts.extensions.clear();
     let tick = Tick::new(upstream.body_timeout);
-    let body = GatewayBody::forwarded(body, tick, rest);
+    let body = GatewayBody::forwarded_behind(lines, body, tick, rest);
     Ok(Response::from_parts(parts, body))
 }
 

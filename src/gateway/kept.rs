@@ -1,6 +1,7 @@
 //! The large parts of a request, in memory that is used again: through the layers they move as one pointer, and no request
 //! allocates for them once a thread has had as many at a time.
 
+use super::body::Rest;
 use super::context::Held;
 use super::exchange::Exchange;
 use super::head::Head;
@@ -39,6 +40,17 @@ impl<T: Keep> Kept<T> {
         let mut place = empty.unwrap_or_default();
         *place = Some(thing);
         Kept(Some(place))
+    }
+}
+
+impl<T: Keep> Kept<T> {
+    /// The thing itself; its place is empty from here on.
+    #[must_use]
+    pub fn into_inner(mut self) -> T {
+        match self.0.as_deref_mut().and_then(Option::take) {
+            Some(thing) => thing,
+            None => unreachable!("a place is emptied only when its thing goes"),
+        }
     }
 }
 
@@ -88,7 +100,7 @@ macro_rules! keep {
     )*};
 }
 
-keep!(Head, Exchange, RequestClass, Held);
+keep!(Head, Exchange, RequestClass, Held, Rest);
 
 #[cfg(test)]
 mod tests {
@@ -113,5 +125,10 @@ mod tests {
         let many: Vec<_> = (0..2 * MOST).map(|_| Kept::new(Thing(Rc::clone(&end), None))).collect();
         drop((again, many));
         assert_eq!(Thing::shelf().with(|shelf| shelf.0.borrow().len()), MOST);
+        let taken = Kept::new(Thing(Rc::clone(&end), None)).into_inner();
+        assert_eq!(Thing::shelf().with(|shelf| shelf.0.borrow().len()), MOST, "its place came back without it");
+        assert_eq!(Rc::strong_count(&end), 2);
+        drop(taken);
+        assert_eq!(Rc::strong_count(&end), 1);
     }
 }

@@ -7,7 +7,7 @@
 use crate::config::{HostRule, RouteOptions, Scheme, Upstream};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderValue, Uri, header};
 
 /// Bytes of a target that an `http::Uri` can hold.
 const MAX_TARGET_BYTES: usize = u16::MAX as usize - 1;
@@ -36,6 +36,9 @@ pub(super) fn target(uri: Uri, options: Option<&RouteOptions>) -> Uri {
 }
 
 fn origin_form(uri: Uri) -> Uri {
+    if uri.path_and_query().is_some() && uri.scheme().is_none() && uri.authority().is_none() {
+        return uri;
+    }
     let path = uri.into_parts().path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/"));
     Uri::from(path)
 }
@@ -53,7 +56,6 @@ fn path(path: &str, strip: &str, add: &str) -> String {
 /// The `Host` for the upstream; `None` where the client's goes on. By default that is so towards a plain upstream; one that is
 /// reached over TLS is known by its own name. A request of HTTP/1.0 that names no host gets the server's.
 pub(super) fn host(upstream: &Upstream, parts: &Parts, options: Option<&RouteOptions>) -> Option<HeaderValue> {
-    let named = parts.headers.contains_key(header::HOST);
     let server = upstream.servers.first()?;
     let replaced = match options.map(|options| &options.host) {
         Some(HostRule::Fixed(host)) => return Some(host.clone()),
@@ -61,10 +63,15 @@ pub(super) fn host(upstream: &Upstream, parts: &Parts, options: Option<&RouteOpt
         Some(HostRule::Server) => true,
         Some(HostRule::ByScheme) | None => server.scheme == Scheme::Https,
     };
-    if named && !replaced {
+    if !replaced && host_of(&parts.headers).is_some() {
         return None;
     }
     HeaderValue::from_str(server.authority.as_str()).ok()
+}
+
+/// The host that a request names: mostly with its first field, so that it is found sooner than its name is hashed.
+pub(super) fn host_of(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.iter().find(|(name, _)| **name == header::HOST).map(|(_, value)| value)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use super::body::{GatewayBody, Rest};
 use super::context::Arrived;
 use super::exchange::Exchange;
 use super::headers;
+use super::kept::Kept;
 use super::observe::Refused;
 use super::refusal::{Refusal, UpstreamFailure};
 use crate::budget::Charge;
@@ -61,14 +62,14 @@ impl Upgrade {
 ///
 /// # Errors
 /// When nobody asked for it, or for another protocol.
-pub(super) fn accept(mut parts: Parts, mut rest: Box<Rest>) -> Result<Response<GatewayBody>, Refused> {
+pub(super) fn accept(mut parts: Parts, mut rest: Kept<Rest>) -> Result<Response<GatewayBody>, Refused> {
     let said = parts.headers.get(header::UPGRADE).cloned();
     let (connection, upgrade) = (rest.connection.take(), rest.upgrade.take());
     let is_same =
         |upgrade: &Upgrade| said.is_some_and(|said| said.as_bytes().eq_ignore_ascii_case(upgrade.protocol.as_bytes()));
     let io = connection.and_then(|connection| connection.sender.into_io());
     let (Some(upgrade), Some((io, early))) = (upgrade.filter(is_same), io) else {
-        return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Broken), rest.into_exchange()));
+        return Err(Refused::new(Refusal::Upstream(UpstreamFailure::Broken), Rest::into_exchange(rest)));
     };
     rest.exchange.settle(parts.status);
     headers::forward_response(&mut parts.headers, &rest.exchange);
@@ -114,7 +115,7 @@ pub struct Tunnel {
     client: Side,
     upstream: Side,
     tick: Tick,
-    rest: Option<Box<Rest>>,
+    rest: Option<Kept<Rest>>,
 }
 
 impl Tunnel {

@@ -27,6 +27,16 @@ pub enum UpstreamBody {
     Http2(StreamBody),
 }
 
+impl UpstreamBody {
+    /// The fields of the head before it, where they are in no map.
+    pub fn take_lines(&mut self) -> Option<http1::Lines> {
+        match self {
+            UpstreamBody::Http1(body) => body.take_lines(),
+            UpstreamBody::Http2(_) => None,
+        }
+    }
+}
+
 impl Body for UpstreamBody {
     type Data = Bytes;
     type Error = Cause;
@@ -136,6 +146,8 @@ pub struct RequestBody {
     progress: Option<Rc<Cell<Instant>>>,
     /// What the gateway adds to the head that goes before it.
     own: OwnFields,
+    /// Whether the answer's fields may come in lines.
+    in_lines: bool,
     /// Memory for what waits of it.
     held: Option<Charge>,
     /// What has been handed out since it was to be remembered, as long as all of it is there.
@@ -160,7 +172,16 @@ impl RequestBody {
         most: u64,
         progress: Option<Rc<Cell<Instant>>>,
     ) -> RequestBody {
-        RequestBody { inner, pace, room: most, progress, own: OwnFields::default(), held: None, handed: None }
+        RequestBody {
+            inner,
+            pace,
+            room: most,
+            progress,
+            own: OwnFields::default(),
+            in_lines: false,
+            held: None,
+            handed: None,
+        }
     }
 
     /// The same behind a head that the gateway adds these fields to.
@@ -173,6 +194,16 @@ impl RequestBody {
     #[must_use]
     pub fn own(&self) -> &OwnFields {
         &self.own
+    }
+
+    /// The same, for an answer whose fields nobody looks at before they are written: they may come in lines.
+    #[must_use]
+    pub fn answered_in_lines(self, in_lines: bool) -> RequestBody {
+        RequestBody { in_lines, ..self }
+    }
+
+    pub(super) fn is_answered_in_lines(&self) -> bool {
+        self.in_lines
     }
 
     pub(super) fn own_lines(&self) -> &[u8] {

@@ -19,6 +19,7 @@ mod chunks;
 mod encode;
 mod fault;
 mod head;
+mod lines;
 mod link;
 mod outgoing;
 mod section;
@@ -31,6 +32,7 @@ mod upload;
 pub use body::Body;
 pub use encode::put_number;
 pub use fault::{ExchangeFault, Failure, Malformed};
+pub use lines::Lines;
 pub use send::{Sender, Sending};
 pub use stream::Stream;
 

@@ -1,4 +1,5 @@
-//! The fields that the gateway itself adds to a request's head, and those of its own answers, as they go over the wire.
+//! The fields that the gateway itself adds to a request's head, those of its own answers, and those of an upstream's that are passed
+//! on as they are, as they go over the wire.
 //!
 //! They are the same few every time, and nobody reads them on the way: a header map would hash each of them, and make room
 //! for it, only to be written out again.
@@ -31,9 +32,22 @@ impl OwnFields {
 
     /// Adds a field with a value that was made here. What is not visible ASCII is left out, and could not end the line.
     pub fn add_ascii(&mut self, name: &HeaderName, value: &[u8]) {
-        if value.iter().all(|byte| (b' '..=b'~').contains(byte)) {
+        // A fold without an early end, so that the compiler makes vector code of it.
+        if value.iter().fold(true, |is, &byte| is & (b' '..=b'~').contains(&byte)) {
             self.put(name, value);
         }
+    }
+
+    /// Appends a part of the lines that is known beforehand, line ends and all: names between values.
+    pub fn text(&mut self, text: &'static str) -> &mut OwnFields {
+        self.lines.extend_from_slice(text.as_bytes());
+        self
+    }
+
+    /// Appends a value, which can hold neither CR nor LF.
+    pub fn value(&mut self, value: &HeaderValue) -> &mut OwnFields {
+        self.lines.extend_from_slice(value.as_bytes());
+        self
     }
 
     /// Adds the fields of a map.
@@ -44,6 +58,11 @@ impl OwnFields {
     /// Adds other fields.
     pub fn add_all(&mut self, others: &OwnFields) {
         self.lines.extend_from_slice(&others.lines);
+    }
+
+    /// Where whole lines may be appended, by whoever has looked at each of their bytes.
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.lines
     }
 
     fn put(&mut self, name: &HeaderName, value: &[u8]) {

@@ -15,33 +15,33 @@ const KEEPING_BYTES: usize = ROOM_BYTES / 4;
 const BLOCK_BYTES: usize = 32 * 1024;
 
 thread_local! {
-    static ROOM: Cell<BytesMut> = Cell::new(BytesMut::new());
-    static BLOCK: Cell<BytesMut> = Cell::new(BytesMut::new());
+    static ROOM: Cell<Option<BytesMut>> = const { Cell::new(None) };
+    static BLOCK: Cell<Option<BytesMut>> = const { Cell::new(None) };
 }
 
 /// Reads with `read` into at least `least` bytes of room, and answers what was read, apart from the room.
 pub fn with_room<T>(least: usize, read: impl FnOnce(&mut BytesMut) -> T) -> (T, BytesMut) {
-    let mut room = ROOM.take();
+    let mut room = ROOM.take().unwrap_or_default();
     // All of it where nobody holds a part any more; else what is left, if that is enough.
     if room.capacity() < ROOM_BYTES && !room.try_reclaim(ROOM_BYTES) && room.capacity() < least {
         room.reserve(ROOM_BYTES.max(least));
     }
     let result = read(&mut room);
     let fresh = if room.is_empty() { BytesMut::new() } else { room.split() };
-    ROOM.set(room);
+    ROOM.with(|place| place.set(Some(room)));
     (result, fresh)
 }
 
 /// The same bytes in memory that they may stay in: many short ones share a block.
 #[must_use]
 pub fn apart(bytes: &[u8]) -> Bytes {
-    let mut block = BLOCK.take();
+    let mut block = BLOCK.take().unwrap_or_default();
     if block.capacity() < bytes.len() {
         block.reserve(BLOCK_BYTES.max(bytes.len()));
     }
     block.extend_from_slice(bytes);
     let copied = block.split().freeze();
-    BLOCK.set(block);
+    BLOCK.with(|place| place.set(Some(block)));
     copied
 }
 

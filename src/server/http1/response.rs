@@ -46,7 +46,7 @@ pub(super) fn put_head<B: Answer>(
     let stays = stays && !matches!(framing, Framing::UntilClose | Framing::Tunnel);
     put_status(out, asked.is_http10, parts.status);
     let names_length = has_length(parts.status);
-    let mut has_date = false;
+    let mut has_date = body.is_dated();
     for (name, value) in &parts.headers {
         // What frames this connection is the connection's own to say.
         if *name == header::CONNECTION

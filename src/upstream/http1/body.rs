@@ -3,6 +3,7 @@
 use super::chunks::{Chunks, Decoded};
 use super::fault::ExchangeFault;
 use super::head::Framing;
+use super::lines::Lines;
 use super::link::Link;
 use super::{LEAST_READ_BYTES, MAX_READ_BYTES};
 use bytes::Bytes;
@@ -22,6 +23,8 @@ pub struct Body {
     /// Why it breaks off: told one turn late, so that what came before it is with the client by then.
     fault: Option<ExchangeFault>,
     fault_is_due: bool,
+    /// The fields of the head before it, where they are in no map.
+    lines: Option<Lines>,
 }
 
 enum Decoder {
@@ -33,7 +36,7 @@ enum Decoder {
 
 impl Body {
     /// The body of the answer whose head has just been taken from `link`.
-    pub(super) fn new(link: &Rc<RefCell<Link>>, framing: Framing) -> Body {
+    pub(super) fn new(link: &Rc<RefCell<Link>>, framing: Framing, lines: Option<Lines>) -> Body {
         let decoder = match framing {
             Framing::Empty => Decoder::Length(0),
             Framing::Length(length) => Decoder::Length(length),
@@ -41,11 +44,16 @@ impl Body {
             Framing::UntilClose => Decoder::UntilClose,
         };
         let (link_of_body, appetite) = (Some(Rc::clone(link)), LEAST_READ_BYTES);
-        let mut body = Body { link: link_of_body, decoder, appetite, fault: None, fault_is_due: false };
+        let mut body = Body { link: link_of_body, decoder, appetite, fault: None, fault_is_due: false, lines };
         if framing == Framing::Empty {
             body.end(&mut link.borrow_mut());
         }
         body
+    }
+
+    /// The fields of the head before it, where they are in no map.
+    pub fn take_lines(&mut self) -> Option<Lines> {
+        self.lines.take()
     }
 
     fn end(&mut self, link: &mut Link) {

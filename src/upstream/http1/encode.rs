@@ -22,8 +22,11 @@ pub(super) fn head<B>(out: &mut Vec<u8>, request: &Request<B>, further: &[u8], c
     out.extend_from_slice(if target.starts_with('/') { b" " } else { b" /" });
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
+    let mut says_length = false;
     for (name, value) in request.headers() {
-        if *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING {
+        if *name == header::CONTENT_LENGTH {
+            says_length = true;
+        } else if *name != header::TRANSFER_ENCODING {
             field(out, name, value.as_bytes());
         }
     }
@@ -31,16 +34,16 @@ pub(super) fn head<B>(out: &mut Vec<u8>, request: &Request<B>, further: &[u8], c
     match coding {
         Coding::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         Coding::Length(length) => content_length(out, length),
-        Coding::Empty if says_empty(request) => content_length(out, 0),
+        // Where its client said so, and where servers ask for a length (RFC 9110 §8.6).
+        Coding::Empty if says_length || wants_length(request.method()) => content_length(out, 0),
         Coding::Empty => {}
     }
     out.extend_from_slice(b"\r\n");
 }
 
-/// Whether a request without a body says so: where its client did, and where servers ask for a length (RFC 9110 §8.6).
-fn says_empty<B>(request: &Request<B>) -> bool {
-    matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH)
-        || request.headers().contains_key(header::CONTENT_LENGTH)
+/// Whether servers expect a body of this method, and thus a length.
+fn wants_length(method: &Method) -> bool {
+    matches!(*method, Method::POST | Method::PUT | Method::PATCH)
 }
 
 /// Appends a chunk's size line.

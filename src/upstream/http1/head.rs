@@ -1,18 +1,21 @@
 //! The head of an answer: read strictly, once it is whole.
 
 use super::Malformed;
+use super::lines::{self, Lines};
 use super::section;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 
 /// What an answer's head says, but for its fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) status: StatusCode,
     /// Whether the server agrees to another request on the connection.
     pub(super) keeps: bool,
     pub(super) framing: Framing,
+    /// Its fields, where they are in no map.
+    pub(super) lines: Option<Lines>,
 }
 
 /// How an answer's body ends.
@@ -35,11 +38,15 @@ pub(super) struct Asked {
     pub(super) is_head: bool,
     /// It asks for another protocol.
     pub(super) upgrade: bool,
+    /// Whoever asks is content with fields in lines.
+    pub(super) in_lines: bool,
 }
 
 impl Asked {
-    pub(super) fn new(method: &Method, headers: &HeaderMap) -> Asked {
-        Asked { is_head: *method == Method::HEAD, upgrade: headers.contains_key(header::UPGRADE) }
+    pub(super) fn new(method: &Method, headers: &HeaderMap, in_lines: bool) -> Asked {
+        // There are few, mostly none of them this one: to look at their names costs less than to hash this one.
+        let upgrade = headers.keys().any(|name| *name == header::UPGRADE);
+        Asked { is_head: *method == Method::HEAD, upgrade, in_lines }
     }
 }
 
@@ -56,9 +63,9 @@ pub(super) fn may_begin(bytes: &[u8]) -> bool {
 pub(super) struct StatusLine {
     pub(super) status: StatusCode,
     /// Whether it is HTTP/1.1.
-    is_modern: bool,
+    pub(super) is_modern: bool,
     /// Where the next line begins.
-    end: usize,
+    pub(super) end: usize,
 }
 
 /// Reads the first line of a whole head.
@@ -81,13 +88,29 @@ pub(super) fn status_line(head: &[u8]) -> Result<StatusLine, Malformed> {
     Ok(StatusLine { status, is_modern, end: STATUS_BYTES + length + 2 })
 }
 
+/// The same of a head that is as most are, with its fields in lines. `None` of any other, which [`parse`] reads or refuses.
+pub(super) fn plain(head: &[u8], line: &StatusLine, asked: Asked) -> Option<Head> {
+    let status = line.status;
+    let has_body = !asked.is_head && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if !(asked.in_lines && line.is_modern && has_body) || status.is_informational() {
+        return None;
+    }
+    let (lines, length, closes) = lines::read(head.get(line.end..)?)?;
+    let framing = match length {
+        Some(0) => Framing::Empty,
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked,
+    };
+    Some(Head { status, keeps: !closes, framing, lines: Some(lines) })
+}
+
 /// Reads what is behind the first line of a whole head. Its fields go to `headers`, which is empty; their values share the head's bytes.
 pub(super) fn parse(head: &Bytes, line: StatusLine, asked: Asked, headers: &mut HeaderMap) -> Result<Head, Malformed> {
     let StatusLine { status, is_modern, end } = line;
     let (mut length, mut is_chunked, mut wish) = (None, false, Wish { stays: is_modern, closes: false });
     section::fields(head, end, |name, value| {
         if name == header::CONTENT_LENGTH {
-            if length.replace(content_length(&value)?).is_some() {
+            if length.replace(content_length(value.as_bytes())?).is_some() {
                 return Err(Malformed::ContentLength);
             }
         } else if name == header::TRANSFER_ENCODING {
@@ -114,12 +137,12 @@ pub(super) fn parse(head: &Bytes, line: StatusLine, asked: Asked, headers: &mut 
         (None, true) => Framing::Chunked,
         (None, false) => Framing::UntilClose,
     };
-    Ok(Head { status, keeps: wish.stays && !wish.closes && framing != Framing::UntilClose, framing })
+    let keeps = wish.stays && !wish.closes && framing != Framing::UntilClose;
+    Ok(Head { status, keeps, framing, lines: None })
 }
 
 /// Digits only: `+3`, `3, 3` and the empty string are read differently by different readers.
-fn content_length(value: &HeaderValue) -> Result<u64, Malformed> {
-    let digits = value.as_bytes();
+pub(super) fn content_length(digits: &[u8]) -> Result<u64, Malformed> {
     if digits.is_empty() {
         return Err(Malformed::ContentLength);
     }

@@ -6,7 +6,7 @@ use super::section::Search;
 use super::stream::Stream;
 use super::{LEAST_READ_BYTES, MAX_HEAD_BYTES, MAX_INTERIM, MAX_READ_BYTES};
 use crate::upstream::room;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use std::future::Future;
 use std::io;
@@ -176,18 +176,24 @@ impl Link {
             let Some(length) = search.search.end(&self.read, MAX_HEAD_BYTES - search.interim_bytes)? else {
                 return Ok(None);
             };
-            let head = self.take(length);
-            let line = head::status_line(&head)?;
+            let bytes = self.read.get(..length).unwrap_or_default();
+            let line = head::status_line(bytes)?;
             let status = line.status;
+            if let Some(head) = head::plain(bytes, &line, asked) {
+                // The request's fields: nothing of them is the answer's.
+                headers.clear();
+                self.read.advance(length);
+                self.leave_room();
+                return Ok(Some(self.answer_begins(head)));
+            }
+            let bytes = self.take(length);
             if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
                 if status == StatusCode::SWITCHING_PROTOCOLS && !asked.upgrade {
                     return Err(Malformed::Unasked);
                 }
                 headers.clear();
-                let head = head::parse(&head, line, asked, headers)?;
-                self.keeps = head.keeps && status != StatusCode::SWITCHING_PROTOCOLS;
-                self.answer = Answer::Body;
-                return Ok(Some(head));
+                let head = head::parse(&bytes, line, asked, headers)?;
+                return Ok(Some(self.answer_begins(head)));
             }
             search.interim += 1;
             search.interim_bytes += length;
@@ -196,6 +202,13 @@ impl Link {
                 return Err(Malformed::TooManyInterim);
             }
         }
+    }
+
+    /// The head of the final answer has been taken.
+    fn answer_begins(&mut self, head: Head) -> Head {
+        self.keeps = head.keeps && head.status != StatusCode::SWITCHING_PROTOCOLS;
+        self.answer = Answer::Body;
+        head
     }
 
     /// Takes the first `length` bytes of what was read. What is empty then keeps no room.

@@ -33,15 +33,21 @@ impl Sender {
     where
         B: http_body::Body<Data = Bytes, Error = BodyFault> + Unpin,
     {
-        self.try_send_with(Box::new(request), |_| b"")
+        self.try_send_with(Box::new(request), |_| b"", false)
     }
 
-    /// The same with further fields for its head, whole lines, which it carries along with its body.
-    pub fn try_send_with<B>(&mut self, request: Box<Request<B>>, further: fn(&B) -> &[u8]) -> Sending<'_, B>
+    /// The same with further fields for its head, whole lines, which it carries along with its body. `in_lines` says that the answer's
+    /// fields may come as [`Lines`](super::Lines) with its body, and none in its map.
+    pub fn try_send_with<B>(
+        &mut self,
+        request: Box<Request<B>>,
+        further: fn(&B) -> &[u8],
+        in_lines: bool,
+    ) -> Sending<'_, B>
     where
         B: http_body::Body<Data = Bytes, Error = BodyFault> + Unpin,
     {
-        let asked = Asked::new(request.method(), request.headers());
+        let asked = Asked::new(request.method(), request.headers(), in_lines);
         let upload = Upload::new(request.body());
         let exchange = Exchange { request, further, upload, refused: None };
         Sending { link: &self.link, exchange: Some(exchange), asked, search: HeadSearch::default(), has_begun: false }
@@ -164,8 +170,9 @@ where
         let outcome = ready!(link.poll_head(cx, asked, search, self.request.headers_mut()));
         Poll::Ready(match (outcome, &mut self.refused) {
             (Ok(head), _) => {
+                let status = head.status;
                 let mut answer = Response::new(head);
-                *answer.status_mut() = head.status;
+                *answer.status_mut() = status;
                 *answer.headers_mut() = std::mem::take(self.request.headers_mut());
                 Ok(answer)
             }
@@ -189,6 +196,6 @@ where
             let task = tokio::task::spawn_local(Rest::new(Rc::downgrade(link), self.request, self.upload));
             link.borrow_mut().upload_goes_on(task.abort_handle());
         }
-        answer.map(|head| Body::new(link, head.framing))
+        answer.map(|head| Body::new(link, head.framing, head.lines))
     }
 }

@@ -146,3 +146,48 @@ fn a_server_may_answer_first_and_read_the_rest_later() {
     assert!(got.is_err() || got.is_ok_and(|length| length == 300_000));
     wait_until("nothing is left in flight", || gateway.metrics().in_flight() == 0.0);
 }
+
+#[test]
+fn fields_come_through_the_same_however_they_are_spelled() {
+    // The second of each pair has a blank too many.
+    for (plain, odd, framing) in [
+        (
+            "HTTP/1.1 200 OK\r\nServer: s\r\nDate: now\r\nRequest-Id: r\r\nSet-Cookie: a\r\nKeep-Alive: timeout=5\r\nset-cookie: b\r\n\
+             Connection: keep-alive\r\nContent-Length: 2\r\n\r\nok",
+            "HTTP/1.1 200 OK\r\nServer:  s\r\nDate: now\r\nRequest-Id: r\r\nSet-Cookie: a\r\nKeep-Alive: timeout=5\r\nset-cookie: b\r\n\
+             Connection: keep-alive\r\nContent-Length: 2\r\n\r\nok",
+            ("content-length", "2"),
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nServer: s\r\nDate: now\r\nRequest-Id: r\r\nSet-Cookie: a\r\nUpgrade: h2c\r\nset-cookie: b\r\n\
+             Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nServer: s \r\nDate: now\r\nRequest-Id: r\r\nSet-Cookie: a\r\nUpgrade: h2c\r\nset-cookie: b\r\n\
+             Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+            ("transfer-encoding", "chunked"),
+        ),
+    ] {
+        let (name, value) = framing;
+        let mut expected = vec![
+            ("date", "now"),
+            ("request-id", "r"),
+            ("server", "s"),
+            ("set-cookie", "a"),
+            ("set-cookie", "b"),
+            (name, value),
+        ];
+        expected.sort_unstable();
+        for answer in [plain, odd] {
+            let (answer, _) = told(answer);
+            let mut fields: Vec<_> =
+                answer.head.fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            fields.sort();
+            assert_eq!((fields, answer.text()), (expected.clone(), "ok"));
+        }
+    }
+    for bare in ["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "HTTP/1.1 200 OK\r\nContent-Length:2\r\n\r\nok"] {
+        let (answer, _) = told(bare);
+        assert_eq!((answer.head.values("date").len(), answer.head.values("request-id").len()), (1, 1), "{answer:?}");
+        assert!(!answer.head.has("authorization") && !answer.head.has("host"), "{answer:?}");
+        assert_eq!(answer.head.fields.len(), 3, "{answer:?}");
+    }
+}
