@@ -49,11 +49,11 @@ impl Lines {
     /// nothing is taken, and [`Lines::next`] and [`split`] say what is wrong or missing.
     #[inline]
     pub(super) fn next_plain<'a>(&mut self, bytes: &'a [u8], max: usize) -> Option<Field<'a>> {
-        // What came in pieces is searched once.
-        if self.searched != self.start {
+        let line = bytes.get(self.start..)?;
+        // What came in pieces is searched once. The empty line has no colon, and none is looked for in the body behind it.
+        if self.searched != self.start || line.first() == Some(&b'\r') {
             return None;
         }
-        let line = bytes.get(self.start..)?;
         let colon = swar::find(b':', line)?;
         let (name, after) = line.split_at_checked(colon)?;
         let known = Known::of(name);
