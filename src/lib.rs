@@ -11,6 +11,7 @@
 //! | floor | module | what it is |
 //! |---|---|---|
 //! | 0 | [`engine`] | the decision: pure, given the time, `std`, `dashmap` and a hasher only |
+//! | 0 | `swar` | bytes looked at eight at a time |
 //! | 1 | [`clock`] | the only reader of the operating system's clocks |
 //! | 1 | [`fields`] | header fields that mean something to a gateway, by what they do |
 //! | 1 | [`files`] | files that an operator names, read within bounds |
@@ -64,6 +65,7 @@ pub mod replay;
 pub mod server;
 pub mod state;
 pub mod store;
+mod swar;
 pub mod tls;
 pub mod upstream;
 pub mod wire_fault;

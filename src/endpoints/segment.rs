@@ -1,6 +1,7 @@
 //! The segments of a canonical path as matching sees them.
 
 use crate::path;
+use crate::swar;
 
 /// A segment without its `;parameters`, still escaped. Never empty.
 #[derive(Clone, Copy)]
@@ -47,7 +48,9 @@ pub(super) fn next(path: &str) -> Option<(Piece<'_>, &str)> {
         }
         let (mut end, mut name_end, mut escaped) = (rest.len(), None, false);
         // Most segments have none of the two other signs, so that one search finds their end.
-        for at in memchr::memchr3_iter(b'/', b';', b'%', rest.as_bytes()) {
+        let mut searched = 0;
+        while let Some(found) = rest.as_bytes().get(searched..).and_then(|rest| swar::find_any(*b"/;%", rest)) {
+            let at = searched + found;
             match rest.as_bytes().get(at) {
                 Some(b'/') => {
                     end = at;
@@ -56,6 +59,7 @@ pub(super) fn next(path: &str) -> Option<(Piece<'_>, &str)> {
                 Some(b';') => name_end = name_end.or(Some(at)),
                 _ => escaped = true,
             }
+            searched = at + 1;
         }
         // Both ends stand before an ASCII character or at the very end.
         let text = rest.get(..name_end.unwrap_or(end)).unwrap_or_default();

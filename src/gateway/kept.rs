@@ -38,7 +38,11 @@ impl<T: Keep> Kept<T> {
         // A thread that ends has no shelf any more.
         let empty = T::shelf().try_with(|shelf| shelf.0.borrow_mut().pop()).ok().flatten();
         let mut place = empty.unwrap_or_default();
-        *place = Some(thing);
+        // Told apart, so that nothing has to end between the thing and its place, and it is copied once.
+        match &mut *place {
+            Some(there) => *there = thing,
+            empty => *empty = Some(thing),
+        }
         Kept(Some(place))
     }
 }

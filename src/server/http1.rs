@@ -163,7 +163,7 @@ where
         S: Service<Arrived<ClientBody>, Response = Response<B>, Error = Infallible>,
         B: Answer<Error: fmt::Debug>,
     {
-        let (request, mut asked) = match request::request(&head, framing, self.spares.map()) {
+        let (request, mut asked) = match request::request(&head, framing, self.intake.places(), self.spares.map()) {
             Ok(built) => built,
             Err(fault) => return Ok(Some(Ended::Refused(fault))),
         };

@@ -13,6 +13,8 @@
 mod chunk;
 mod field;
 mod head;
+mod known;
+mod places;
 mod refuse;
 mod scan;
 mod target;
@@ -25,6 +27,7 @@ pub use refuse::{linger, refuse};
 pub use scan::{Bad, Part, Scanner, Step};
 
 pub(super) use field::{is_never_trailer, is_shadow_name, trim};
+pub(super) use places::Places;
 pub(super) use target::{check as check_target, check_authority};
 
 use std::time::Duration;

@@ -21,6 +21,7 @@ const fn place(module: &'static str, floor: u8, beside: &'static [&'static str])
 /// From the ground up; see `ARCHITECTURE.md`.
 const BUILDING: &[Place] = &[
     place("engine", 0, &[]),
+    place("swar", 0, &[]),
     place("budget", 1, &[]),
     place("clock", 1, &[]),
     place("metrics", 1, &[]),

@@ -4,7 +4,7 @@ use super::request;
 use super::spares::Spares;
 use crate::budget::Charge;
 use crate::clock::timer_now;
-use crate::server::wire::{Framing, Part, Scanner, Step, WireFault, WireLimits};
+use crate::server::wire::{Framing, Part, Places, Scanner, Step, WireFault, WireLimits};
 use crate::upstream::Inlet;
 use crate::upstream::room::{self, ROOM_BYTES};
 use bytes::{Buf, Bytes, BytesMut};
@@ -64,6 +64,11 @@ impl Intake {
     /// Whether bytes are here that nobody has looked at.
     pub(super) fn holds_bytes(&self) -> bool {
         !self.held.is_empty()
+    }
+
+    /// Where the parts of the last head stand in it.
+    pub(super) fn places(&self) -> &Places {
+        self.scanner.places()
     }
 
     #[cfg(test)]

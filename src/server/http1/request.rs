@@ -1,14 +1,16 @@
 //! A head that the scanner has let pass becomes a request. Nothing is copied: names aside, which are mostly known, every part of
-//! the request is a slice of the head.
+//! the request is a slice of the head. Where the parts stand the scanner has noted; only fields behind the first few are searched
+//! for again.
 
 use crate::gateway::Arrived;
-use crate::server::wire::{self, Framing, WireFault};
+use crate::server::wire::{self, Framing, Places, WireFault};
 use crate::upstream::{ClientBody, Inlet};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
-use memchr::{memchr, memrchr};
+use memchr::memchr;
 use std::cell::Cell;
+use std::ops::Range;
 use std::rc::Rc;
 
 /// What the answer to a request must know of it.
@@ -39,17 +41,21 @@ impl Drop for Asked {
     }
 }
 
-/// The request of `head`, its fields in `headers`, which must be empty.
+/// The request of `head`, whose parts stand in `places`, its fields in `headers`, which must be empty.
 ///
 /// # Errors
 /// None that the scanner has not found before: it is stricter in every byte.
 pub(super) fn request(
     head: &Bytes,
     framing: Framing,
+    places: &Places,
     headers: HeaderMap,
 ) -> Result<(Arrived<ClientBody>, Asked), WireFault> {
-    let (line, mut rest) = next_line(head, skip_blank_lines(head));
-    let (method, target, is_http10) = request_line(head, line)?;
+    let method = head.get(places.method.clone()).ok_or(WireFault::RequestLine)?;
+    let method = Method::from_bytes(method).map_err(|_| WireFault::MethodByte)?;
+    let target = part(head, places.target.clone()).ok_or(WireFault::RequestLine)?;
+    let target = Uri::from_maybe_shared(target).map_err(|_| WireFault::TargetByte)?;
+    let is_http10 = !places.is_http11;
     let mut asked = Asked {
         is_head: method == Method::HEAD,
         is_http10,
@@ -66,11 +72,20 @@ pub(super) fn request(
     parts.uri = target;
     parts.version = if is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
     parts.headers = headers;
-    loop {
+    for place in places.fields() {
+        let name = match place.known {
+            Some(known) => known.name(),
+            None => name(head.get(place.name()).unwrap_or_default())?,
+        };
+        let value = part(head, place.value()).ok_or(WireFault::HeaderValue)?;
+        let value = HeaderValue::from_maybe_shared(value).map_err(|_| WireFault::HeaderValue)?;
+        note(&mut asked, &name, &value);
+        request.head.append(name, value);
+    }
+    let mut rest = places.rest();
+    // Up to the empty line.
+    while rest + 2 < head.len() {
         let (line, after) = next_line(head, rest);
-        if line.0 >= line.1 {
-            break;
-        }
         let (name, value) = field(head, line)?;
         note(&mut asked, &name, &value);
         request.head.append(name, value);
@@ -119,10 +134,6 @@ pub(super) fn trailers(section: &Bytes) -> HeaderMap {
 /// Where a line begins and ends, without its CR LF.
 type Line = (usize, usize);
 
-fn skip_blank_lines(head: &Bytes) -> usize {
-    head.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0)
-}
-
 /// The line at `start`, and where the next one begins.
 fn next_line(bytes: &Bytes, start: usize) -> (Line, usize) {
     let rest = bytes.get(start..).unwrap_or_default();
@@ -130,26 +141,23 @@ fn next_line(bytes: &Bytes, start: usize) -> (Line, usize) {
     ((start, start + feed.saturating_sub(1)), start + feed + 1)
 }
 
-fn request_line(head: &Bytes, (start, end): Line) -> Result<(Method, Uri, bool), WireFault> {
-    let line = head.get(start..end).unwrap_or_default();
-    let method_end = memchr(b' ', line).ok_or(WireFault::RequestLine)?;
-    let target_end = memrchr(b' ', line).filter(|end| *end > method_end).ok_or(WireFault::RequestLine)?;
-    let method = line.get(..method_end).unwrap_or_default();
-    let method = Method::from_bytes(method).map_err(|_| WireFault::MethodByte)?;
-    let target = head.slice(start + method_end + 1..start + target_end);
-    let target = Uri::from_maybe_shared(target).map_err(|_| WireFault::TargetByte)?;
-    Ok((method, target, line.ends_with(b".0")))
+/// The bytes at a place, if it lies in the head.
+fn part(head: &Bytes, place: Range<usize>) -> Option<Bytes> {
+    head.get(place.clone()).map(|_| head.slice(place))
+}
+
+fn name(name: &[u8]) -> Result<HeaderName, WireFault> {
+    HeaderName::from_bytes(name).map_err(|_| WireFault::HeaderName)
 }
 
 fn field(bytes: &Bytes, (start, end): Line) -> Result<(HeaderName, HeaderValue), WireFault> {
     let line = bytes.get(start..end).unwrap_or_default();
     let colon = memchr(b':', line).ok_or(WireFault::HeaderName)?;
-    let (name, value) = line.split_at_checked(colon).ok_or(WireFault::HeaderName)?;
-    let name = HeaderName::from_bytes(name).map_err(|_| WireFault::HeaderName)?;
+    let (found, value) = line.split_at_checked(colon).ok_or(WireFault::HeaderName)?;
     let value = wire::trim(value.get(1..).unwrap_or_default());
     let value = if value.is_empty() { Bytes::new() } else { bytes.slice_ref(value) };
     let value = HeaderValue::from_maybe_shared(value).map_err(|_| WireFault::HeaderValue)?;
-    Ok((name, value))
+    Ok((name(found)?, value))
 }
 
 /// Takes from a field what the connection itself goes by.
@@ -185,4 +193,42 @@ fn body(framing: Framing, asked: &mut Asked) -> ClientBody {
     let (inlet, outlet) = Inlet::new(length);
     asked.inlet = Some(inlet);
     ClientBody::Own(outlet)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::wire::{Part, Scanner, Step, WireLimits};
+
+    /// Of fields with known names and others, fewer and more than are noted: as they stand in the head, in their order.
+    #[test]
+    fn a_request_has_the_fields_of_its_head() {
+        let names = ["Accept", "X-One", "USER-AGENT", "Stripe-Version", "x-one", "TE", "X-Stripe-Client-User-Agent"];
+        for count in 0..40 {
+            let name = |nth: usize| names[nth % names.len()];
+            let lines: String =
+                (0..count).map(|nth| format!("{}:{} v {nth}\t\r\n", name(nth), " ".repeat(nth % 3))).collect();
+            let text =
+                format!("\r\nPUT /a/b?c=%20 HTTP/1.1\r\nHost: a:80\r\n{lines}Empty:\r\nContent-Length: 7\r\n\r\n");
+            let mut scanner = Scanner::new(WireLimits::default());
+            let step = scanner.step(text.as_bytes(), &mut |_| {}).unwrap().unwrap();
+            assert_eq!(step, Step { length: text.len(), part: Part::Head(Framing::Length(7)) });
+            let head = Bytes::from(text);
+            let (arrived, asked) =
+                request(&head, Framing::Length(7), scanner.places(), HeaderMap::new()).unwrap_or_else(|_| panic!());
+            assert_eq!((&arrived.head.method, &arrived.head.uri), (&Method::PUT, &Uri::from_static("/a/b?c=%20")));
+            assert!(arrived.head.version == Version::HTTP_11 && asked.stays && asked.inlet.is_some());
+            let mut expected = HeaderMap::new();
+            let mut expect = |name: &str, value: &str| {
+                expected
+                    .append(HeaderName::from_bytes(name.as_bytes()).unwrap(), value.parse::<HeaderValue>().unwrap());
+            };
+            expect("host", "a:80");
+            (0..count).for_each(|nth| expect(name(nth), &format!("v {nth}")));
+            expect("empty", "");
+            expect("content-length", "7");
+            assert_eq!(arrived.head.headers, expected);
+            assert!(expected.keys().all(|name| arrived.head.has(name)));
+        }
+    }
 }

@@ -1,7 +1,10 @@
 //! Lines and header fields: the syntax that heads and trailers share.
 
+use super::known::Known;
+use crate::swar;
 use crate::wire_fault::WireFault;
 use memchr::memchr;
+use std::ops::Range;
 
 /// A place in a message that is read line by line while it grows. Offsets count from the message's first byte, so the message
 /// may move in memory between calls.
@@ -20,6 +23,12 @@ impl Lines {
     /// `Err(None)` when the message is longer than `max` bytes before the line ends; otherwise the fault.
     pub(super) fn next<'a>(&mut self, bytes: &'a [u8], max: usize) -> Result<Option<&'a [u8]>, Option<WireFault>> {
         let fresh = bytes.get(self.searched..).unwrap_or_default();
+        // The end of a head, which is known without a search.
+        if self.searched == self.start && matches!(fresh, [b'\r', b'\n', ..]) && self.start + 1 < max {
+            self.start += 2;
+            self.searched = self.start;
+            return Ok(Some(&[]));
+        }
         let Some(offset) = memchr(b'\n', fresh) else {
             self.searched = bytes.len();
             return if bytes.len() > max { Err(None) } else { Ok(None) };
@@ -35,27 +44,73 @@ impl Lines {
     }
 }
 
+impl Lines {
+    /// The next line where it is whole and a field without anything odd, as nearly all are: found out in one pass. Where it is not,
+    /// nothing is taken, and [`Lines::next`] and [`split`] say what is wrong or missing.
+    #[inline]
+    pub(super) fn next_plain<'a>(&mut self, bytes: &'a [u8], max: usize) -> Option<Field<'a>> {
+        let line = bytes.get(self.start..)?;
+        // What came in pieces is searched once. The empty line has no colon, and none is looked for in the body behind it.
+        if self.searched != self.start || line.first() == Some(&b'\r') {
+            return None;
+        }
+        let colon = swar::find(b':', line)?;
+        let (name, after) = line.split_at_checked(colon)?;
+        let known = Known::of(name);
+        if known.is_none() && !is_token(name) {
+            return None;
+        }
+        // The one control character of a good line but for tabs, which are odd, is the CR at its end.
+        let rest = after.get(1..)?;
+        let (value, end) = rest.split_at_checked(swar::find_control(rest)?)?;
+        let feed = self.start + colon + 1 + value.len() + 1;
+        if !matches!(end, [b'\r', b'\n', ..]) || feed >= max {
+            return None;
+        }
+        self.start = feed + 1;
+        self.searched = self.start;
+        Some(Field::new(name, value, known))
+    }
+}
+
 /// A header line in its parts, the bytes of both checked.
-pub(in crate::server) struct Field<'a> {
-    pub(in crate::server) name: &'a [u8],
+pub(super) struct Field<'a> {
+    pub(super) name: &'a [u8],
     /// Without the blanks around it.
-    pub(in crate::server) value: &'a [u8],
+    pub(super) value: &'a [u8],
+    /// Where the value stands in the line.
+    pub(super) place: Range<usize>,
+    pub(super) known: Option<Known>,
     has_underscore: bool,
 }
 
 /// Splits a header line in its name and its value.
-pub(in crate::server) fn split(line: &[u8]) -> Result<Field<'_>, WireFault> {
+pub(super) fn split(line: &[u8]) -> Result<Field<'_>, WireFault> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(WireFault::Folded);
     }
     let colon = line.iter().position(|&byte| !is_token_byte(byte)).ok_or(WireFault::HeaderName)?;
     let (name, rest) = line.split_at_checked(colon).ok_or(WireFault::HeaderName)?;
     let (false, [b':', value @ ..]) = (name.is_empty(), rest) else { return Err(WireFault::HeaderName) };
-    let value = trim(value);
-    // Folds without an early end, so that the compiler makes vector code of them.
+    // A fold without an early end, so that the compiler makes vector code of it.
     let bad = value.iter().fold(false, |bad, &byte| bad | ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f));
-    let has_underscore = name.iter().fold(false, |has, &byte| has | (byte == b'_'));
-    if bad { Err(WireFault::HeaderValue) } else { Ok(Field { name, value, has_underscore }) }
+    if bad { Err(WireFault::HeaderValue) } else { Ok(Field::new(name, value, Known::of(name))) }
+}
+
+impl<'a> Field<'a> {
+    /// The field of a line with these two sides of its first colon.
+    fn new(name: &'a [u8], mut value: &'a [u8], known: Option<Known>) -> Field<'a> {
+        let mut start = name.len() + 1;
+        while let [b' ' | b'\t', rest @ ..] = value {
+            value = rest;
+            start += 1;
+        }
+        while let [rest @ .., b' ' | b'\t'] = value {
+            value = rest;
+        }
+        let has_underscore = known.is_none() && name.contains(&b'_');
+        Field { name, value, place: start..start + value.len(), known, has_underscore }
+    }
 }
 
 impl Field<'_> {
@@ -100,7 +155,7 @@ static TOKEN: [bool; 256] = {
 
 /// A header that decides something, or that the guard reads. Each may come once only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Deciding {
+pub(in crate::server) enum Deciding {
     Host,
     ContentLength,
     TransferEncoding,
@@ -113,7 +168,7 @@ pub(super) enum Deciding {
 }
 
 impl Deciding {
-    const ALL: [Deciding; 9] = [
+    pub(super) const ALL: [Deciding; 9] = [
         Deciding::Host,
         Deciding::ContentLength,
         Deciding::TransferEncoding,
@@ -127,23 +182,13 @@ impl Deciding {
 
     /// The header of this name, in any case, if it is one of them.
     pub(super) fn of(name: &[u8]) -> Option<Deciding> {
-        // Length and first letter leave one candidate: of an ordinary request's headers few get as far as a comparison.
-        let candidate = match (name.len(), name.first()?.to_ascii_lowercase()) {
-            (4, b'h') => Deciding::Host,
-            (6, b'e') => Deciding::Expect,
-            (12, b'c') => Deciding::ContentType,
-            (13, b'a') => Deciding::Authorization,
-            (14, b'c') => Deciding::ContentLength,
-            (14, b's') if name.get(7).is_some_and(|byte| byte.eq_ignore_ascii_case(&b'a')) => Deciding::StripeAccount,
-            (14, b's') => Deciding::StripeContext,
-            (15, b'i') => Deciding::IdempotencyKey,
-            (17, b't') => Deciding::TransferEncoding,
-            _ => return None,
-        };
-        candidate.name().eq_ignore_ascii_case(name).then_some(candidate)
+        match Known::of(name)? {
+            Known::Deciding(deciding) => Some(deciding),
+            _ => None,
+        }
     }
 
-    const fn name(self) -> &'static [u8] {
+    pub(super) const fn name(self) -> &'static [u8] {
         match self {
             Deciding::Host => b"host",
             Deciding::ContentLength => b"content-length",

@@ -1,8 +1,11 @@
 //! One request head, line by line as it arrives.
 
 use super::WireLimits;
-use super::field::{self, Deciding, Lines};
+use super::field::{self, Deciding, Field, Lines};
+use super::known::Known;
+use super::places::Places;
 use super::target;
+use crate::swar;
 use crate::wire_fault::WireFault;
 use std::ops::Range;
 
@@ -45,13 +48,21 @@ pub(super) struct HeadScan {
 
 impl HeadScan {
     /// Reads on in `bytes`, which begin with the head's first byte and hold at least what they held the last time. `None`
-    /// while the head is incomplete.
-    pub(super) fn advance(&mut self, bytes: &[u8], limits: &WireLimits) -> Result<Option<Accepted>, WireFault> {
+    /// while the head is incomplete. Where its parts stand is noted in `places`.
+    pub(super) fn advance(
+        &mut self,
+        bytes: &[u8],
+        limits: &WireLimits,
+        places: &mut Places,
+    ) -> Result<Option<Accepted>, WireFault> {
         loop {
-            if !self.started {
-                first_byte(bytes.get(self.lines.start).copied())?;
-            }
             let line_start = self.lines.start;
+            if !self.started {
+                first_byte(bytes.get(line_start).copied())?;
+            } else if let Some(field) = self.lines.next_plain(bytes, limits.max_head_bytes) {
+                self.header(line_start, &field, limits, places)?;
+                continue;
+            }
             let too_large = if self.started { WireFault::HeadTooLarge } else { WireFault::TargetTooLong };
             let next = self.lines.next(bytes, limits.max_head_bytes);
             let Some(line) = next.map_err(|fault| fault.unwrap_or(too_large))? else {
@@ -59,8 +70,9 @@ impl HeadScan {
             };
             match (self.started, line.is_empty()) {
                 (false, true) => self.leading_line()?,
-                (false, false) => self.request_line(line_start, line, limits)?,
-                (true, false) => self.header(line_start, line, limits)?,
+                (false, false) => self.request_line(line_start, line, limits, places)?,
+                (true, false) if self.headers >= limits.max_headers => return Err(WireFault::TooManyHeaders),
+                (true, false) => self.header(line_start, &field::split(line)?, limits, places)?,
                 (true, true) => return self.finish(bytes).map(Some),
             }
         }
@@ -71,14 +83,23 @@ impl HeadScan {
         if self.leading_lines > MAX_LEADING_LINES { Err(WireFault::LeadingLines) } else { Ok(()) }
     }
 
-    fn request_line(&mut self, line_start: usize, line: &[u8], limits: &WireLimits) -> Result<(), WireFault> {
+    fn request_line(
+        &mut self,
+        line_start: usize,
+        line: &[u8],
+        limits: &WireLimits,
+        places: &mut Places,
+    ) -> Result<(), WireFault> {
         self.started = true;
-        let mut parts = line.splitn(2, |&byte| byte == b' ');
-        let method = parts.next().unwrap_or_default();
-        let rest = parts.next().ok_or(WireFault::RequestLine)?;
+        let space = swar::find(b' ', line).ok_or(WireFault::RequestLine)?;
+        let (method, rest) = line.split_at_checked(space).ok_or(WireFault::RequestLine)?;
+        let rest = rest.get(1..).unwrap_or_default();
         // From the end: a space inside the target is then the target's fault, and is found there.
-        let space = memchr::memrchr(b' ', rest).ok_or(WireFault::RequestLine)?;
-        let (target, version) = rest.split_at_checked(space).ok_or(WireFault::RequestLine)?;
+        let last_space = match rest.strip_suffix(b" HTTP/1.1") {
+            Some(target) => target.len(),
+            None => memchr::memrchr(b' ', rest).ok_or(WireFault::RequestLine)?,
+        };
+        let (target, version) = rest.split_at_checked(last_space).ok_or(WireFault::RequestLine)?;
         check_method(method)?;
         self.http11 = is_http11(version.get(1..).unwrap_or_default())?;
         if matches!(method, b"CONNECT" | b"TRACE") {
@@ -90,26 +111,37 @@ impl HeadScan {
         let target_start = line_start + method.len() + 1;
         self.authority = target::check(target, method == b"OPTIONS")?
             .map(|authority| target_start + authority.start..target_start + authority.end);
+        let target_place = target_start..target_start + target.len();
+        places.begin(line_start..line_start + method.len(), target_place, self.http11, self.lines.start);
         Ok(())
     }
 
-    fn header(&mut self, line_start: usize, line: &[u8], limits: &WireLimits) -> Result<(), WireFault> {
+    fn header(
+        &mut self,
+        line_start: usize,
+        field: &Field<'_>,
+        limits: &WireLimits,
+        places: &mut Places,
+    ) -> Result<(), WireFault> {
         self.headers += 1;
         if self.headers > limits.max_headers {
             return Err(WireFault::TooManyHeaders);
         }
-        let field = field::split(line)?;
         if field.is_shadow() {
             return Err(WireFault::HeaderShadow);
         }
-        let Some(deciding) = Deciding::of(field.name) else { return Ok(()) };
+        places.note(field, line_start, self.lines.start);
+        let Some(Known::Deciding(deciding)) = field.known else { return Ok(()) };
         if self.seen & deciding.bit() != 0 {
             return Err(WireFault::HeaderRepeated);
         }
         self.seen |= deciding.bit();
         let value = field.value;
         match deciding {
-            Deciding::Host => self.host(line_start, line, value),
+            Deciding::Host => {
+                self.host = Some(line_start + field.place.start..line_start + field.place.end);
+                target::check_authority(value)
+            }
             Deciding::ContentLength => content_length(value).map(|length| self.length = Some(length)),
             Deciding::TransferEncoding => transfer_encoding(value).map(|()| self.chunked = true),
             Deciding::Expect if !value.eq_ignore_ascii_case(b"100-continue") => Err(WireFault::Expectation),
@@ -120,15 +152,6 @@ impl HeadScan {
             | Deciding::StripeContext
             | Deciding::IdempotencyKey => Ok(()),
         }
-    }
-
-    fn host(&mut self, line_start: usize, line: &[u8], value: &[u8]) -> Result<(), WireFault> {
-        target::check_authority(value)?;
-        // A valid host holds no blank, so what stands before it in the line is the line less what follows the name.
-        let blanks_after = line.len() - line.trim_ascii_end().len();
-        let end = line_start + line.len() - blanks_after;
-        self.host = Some(end - value.len()..end);
-        Ok(())
     }
 
     fn finish(&mut self, bytes: &[u8]) -> Result<Accepted, WireFault> {

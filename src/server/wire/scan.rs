@@ -3,6 +3,7 @@
 use super::WireLimits;
 use super::chunk::{Chunks, Reached, TrailerScan};
 use super::head::{Framing, HeadScan};
+use super::places::Places;
 use crate::wire_fault::WireFault;
 use std::ops::Range;
 
@@ -11,6 +12,7 @@ use std::ops::Range;
 pub struct Scanner {
     limits: WireLimits,
     phase: Phase,
+    places: Places,
 }
 
 #[derive(Debug)]
@@ -54,7 +56,12 @@ impl Scanner {
     /// At the first byte of a connection.
     #[must_use]
     pub fn new(limits: WireLimits) -> Scanner {
-        Scanner { limits, phase: Phase::Head(HeadScan::default()) }
+        Scanner { limits, phase: Phase::Head(HeadScan::default()), places: Places::default() }
+    }
+
+    /// Where the parts of the last head stand in it, until the next one begins.
+    pub(in crate::server) fn places(&self) -> &Places {
+        &self.places
     }
 
     /// Whether the next byte belongs to a request whose head has passed.
@@ -73,7 +80,9 @@ impl Scanner {
         let step = |length, part| Ok(Some(Step { length, part }));
         match &mut self.phase {
             Phase::Head(head) => {
-                let Some(accepted) = head.advance(bytes, &self.limits).map_err(whole)? else { return Ok(None) };
+                let Some(accepted) = head.advance(bytes, &self.limits, &mut self.places).map_err(whole)? else {
+                    return Ok(None);
+                };
                 self.phase = match accepted.framing {
                     Framing::Length(0) => Phase::Head(HeadScan::default()),
                     Framing::Length(left) => Phase::Body { left },

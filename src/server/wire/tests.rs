@@ -2,6 +2,7 @@
 //! [`crate::server::http1`].
 
 pub(in crate::server) mod properties;
+mod reference;
 mod table;
 
 use super::*;

@@ -15,7 +15,7 @@ const TIGHT: WireLimits = WireLimits {
 };
 
 /// Pieces of HTTP in no order: what random bytes alone would hardly ever hit.
-fn scraps() -> impl Strategy<Value = Vec<u8>> {
+pub(super) fn scraps() -> impl Strategy<Value = Vec<u8>> {
     let known: &[&[u8]] = &[
         b"GET / HTTP/1.1\r\n",
         b"POST /v1 HTTP/1.1\r\n",
