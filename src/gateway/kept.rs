@@ -38,7 +38,7 @@ impl<T: Keep> Kept<T> {
         // A thread that ends has no shelf any more.
         let empty = T::shelf().try_with(|shelf| shelf.0.borrow_mut().pop()).ok().flatten();
         let mut place = empty.unwrap_or_default();
-        // Told apart, so that nothing has to end between the thing and its place, and it is copied once.
+        // A place on the shelf is empty. Told apart all the same: nothing has to end before the thing is put there, which is copied once then.
         match &mut *place {
             Some(there) => *there = thing,
             empty => *empty = Some(thing),

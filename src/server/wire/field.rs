@@ -23,7 +23,7 @@ impl Lines {
     /// `Err(None)` when the message is longer than `max` bytes before the line ends; otherwise the fault.
     pub(super) fn next<'a>(&mut self, bytes: &'a [u8], max: usize) -> Result<Option<&'a [u8]>, Option<WireFault>> {
         let fresh = bytes.get(self.searched..).unwrap_or_default();
-        // The end of a head, which is known without a search.
+        // An empty line, at the end of a head or before one, is known without a search.
         if self.searched == self.start && matches!(fresh, [b'\r', b'\n', ..]) && self.start + 1 < max {
             self.start += 2;
             self.searched = self.start;
@@ -42,15 +42,13 @@ impl Lines {
         self.searched = self.start;
         line.strip_suffix(b"\r").map(Some).ok_or(Some(WireFault::BareLineFeed))
     }
-}
 
-impl Lines {
     /// The next line where it is whole and a field without anything odd, as nearly all are: found out in one pass. Where it is not,
     /// nothing is taken, and [`Lines::next`] and [`split`] say what is wrong or missing.
     #[inline]
     pub(super) fn next_plain<'a>(&mut self, bytes: &'a [u8], max: usize) -> Option<Field<'a>> {
         let line = bytes.get(self.start..)?;
-        // What came in pieces is searched once. The empty line has no colon, and none is looked for in the body behind it.
+        // What came in pieces is not searched from its start again. The empty line has no colon, and none is looked for in the body behind it.
         if self.searched != self.start || line.first() == Some(&b'\r') {
             return None;
         }

@@ -48,7 +48,7 @@ impl Places {
     /// Notes the field of the line from `start` on, with the next line at `rest`. It is left out, and all that follow, where there are too many or the head is too
     /// long.
     pub(super) fn note(&mut self, field: &Field<'_>, start: usize, rest: usize) {
-        if self.rest != start || u16::try_from(rest).is_err() {
+        if u16::try_from(rest).is_err() {
             return;
         }
         let Some(place) = self.fields.get_mut(self.count) else { return };

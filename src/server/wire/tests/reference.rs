@@ -3,6 +3,7 @@
 
 use super::properties::{good_request, scraps};
 use super::*;
+use crate::server::wire::field::Lines;
 use crate::server::wire::places::Places;
 use proptest::prelude::*;
 use std::ops::Range;
@@ -264,4 +265,66 @@ fn more_fields_than_are_noted_are_behind_the_rest() {
     assert!(scanner.step(&bytes, &mut |_| {}).unwrap().is_some());
     assert_eq!(scanner.places().fields().len(), 2);
     assert!(bytes[scanner.places().rest()..].starts_with(b"X: aa"));
+}
+
+/// The bounds are met before a line is judged, odd or not.
+#[test]
+fn the_bounds_come_before_what_a_line_says() {
+    let limits = |max_head_bytes, max_headers| WireLimits { max_head_bytes, max_headers, ..WireLimits::default() };
+    let bytes = b"GET / HTTP/1.1\r\nHost: [\r\n\r\n";
+    let found = |limits| Scanner::new(limits).step(bytes, &mut |_| {}).unwrap_err().fault;
+    assert_eq!(found(limits(24, 100)), WireFault::HeadTooLarge);
+    assert_eq!(found(limits(25, 100)), WireFault::HostInvalid);
+    let odd = b"GET / HTTP/1.1\r\nHost: a\r\nX y: z\r\n\r\n";
+    assert_eq!(Scanner::new(limits(1 << 15, 1)).step(odd, &mut |_| {}).unwrap_err().fault, WireFault::TooManyHeaders);
+}
+
+#[test]
+fn the_places_of_a_second_head_are_its_own() {
+    let first = b"POST /first HTTP/1.1\r\nHost: a\r\nX-One: 1\r\nX-Two: 2\r\nContent-Length: 2\r\n\r\nhi";
+    let second = b"\r\nGET /2 HTTP/1.0\r\nHost: bb\r\n\r\n";
+    let mut scanner = Scanner::new(WireLimits::default());
+    let head = first.len() - 2;
+    assert_eq!(scanner.step(first, &mut |_| {}).unwrap().unwrap().length, head);
+    assert_eq!(scanner.places().fields().len(), 4);
+    scanner.step(&first[head..], &mut |_| {}).unwrap().unwrap();
+    assert!(scanner.step(&second[..9], &mut |_| {}).unwrap().is_none());
+    scanner.step(second, &mut |_| {}).unwrap().unwrap();
+    let places = scanner.places();
+    assert!(!places.is_http11);
+    assert_eq!((&second[places.method.clone()], &second[places.target.clone()]), (&b"GET"[..], &b"/2"[..]));
+    let fields: Vec<_> = places.fields().iter().map(|field| (&second[field.name()], &second[field.value()])).collect();
+    assert_eq!(fields, [(&b"Host"[..], &b"bb"[..])]);
+}
+
+/// Whether a byte is marked is said twice, by the table and for vector code.
+#[test]
+fn long_targets_are_judged_as_short_ones() {
+    for byte in 0..=u8::MAX {
+        for (start, place) in [("/", 1), ("/", 31), ("/", 40), ("/?", 2), ("/?", 33), ("/?", 95)] {
+            let mut long = [start.as_bytes(), &[b'a'; 96]].concat();
+            long.insert(place, byte);
+            let mut short = start.as_bytes().to_vec();
+            short.push(byte);
+            let judged = |target: &[u8]| {
+                let bytes = [&b"GET "[..], target, &b" HTTP/1.1\r\nHost: a\r\n\r\n"[..]].concat();
+                Scanner::new(WireLimits::default())
+                    .step(&bytes, &mut |_| {})
+                    .map(|step| step.is_some())
+                    .map_err(|bad| bad.fault)
+            };
+            assert_eq!(judged(&long), judged(&short), "{byte} at {place} of {start}");
+        }
+    }
+}
+
+/// A long line that comes byte by byte would be searched from its start with every byte otherwise.
+#[test]
+fn a_line_that_came_in_pieces_is_not_searched_from_its_start() {
+    let mut lines = Lines::default();
+    let bytes = b"X-A: b\r\n";
+    assert!(lines.next_plain(&bytes[..7], 99).is_none() && matches!(lines.next(&bytes[..7], 99), Ok(None)));
+    assert!(lines.next_plain(bytes, 99).is_none());
+    assert!(matches!(lines.next(bytes, 99), Ok(Some(b"X-A: b"))));
+    assert!(Lines::default().next_plain(bytes, 99).is_some());
 }

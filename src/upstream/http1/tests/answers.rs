@@ -1,6 +1,6 @@
 //! Answers, good and bad, each in every cut in two and byte by byte.
 
-use super::script::{After, Script, Whole, bare, exchange, told};
+use super::script::{After, Script, Whole, answered};
 use crate::upstream::http1::{MAX_EXTENSION_BYTES, MAX_INTERIM, MAX_TRAILER_BYTES};
 use crate::upstream::{MAX_HEAD_BYTES, MAX_HEADERS};
 
@@ -8,10 +8,10 @@ use crate::upstream::{MAX_HEAD_BYTES, MAX_HEADERS};
 type Verdict = Result<(u16, String, bool), String>;
 
 fn verdict(pieces: &[&[u8]], method: &str, after: After) -> Verdict {
-    match exchange(Script::new(pieces, after), bare(method)) {
+    match answered(|| Script::new(pieces, after), method) {
         Ok(Whole { broke: Some(why), body, .. }) => Err(format!("{} then {why}", String::from_utf8(body).unwrap())),
         Ok(whole) => Ok((whole.status, String::from_utf8(whole.body).unwrap(), whole.is_ready)),
-        Err(failure) => Err(told(&failure.error)),
+        Err(why) => Err(why),
     }
 }
 
@@ -182,12 +182,12 @@ fn bytes_behind_an_answer_end_the_connection() {
         ("GET", "HTTP/1.1 304 Not Modified\r\ncontent-length: 4\r\n\r\nbody"),
         ("HEAD", "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nbody"),
     ] {
-        let whole = exchange(Script::new([answer], After::Silence), bare(method)).unwrap();
+        let whole = answered(|| Script::new([answer], After::Silence), method).unwrap();
         assert!(!whole.is_ready && whole.broke.is_none(), "{answer:?}");
         // They are found as well when they come after the answer has been taken.
         let end = answer.find("\r\n\r\n").unwrap() + 4;
         let pieces = [&answer[..end], &answer[end..]];
-        assert!(!exchange(Script::new(pieces, After::Silence), bare(method)).unwrap().is_ready, "{answer:?}");
+        assert!(!answered(|| Script::new(pieces, After::Silence), method).unwrap().is_ready, "{answer:?}");
     }
 }
 
@@ -234,7 +234,7 @@ fn chunk_extensions_and_trailers_are_bounded() {
 fn trailers_go_on_unless_they_decide_something() {
     let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-Sum: 4\r\ncontent-length: 3\r\n\
         Transfer-Encoding: chunked\r\nset-cookie: a\r\nstripe-should-retry: true\r\ngrpc-status: 0\r\n\r\n";
-    let whole = exchange(Script::new([answer], After::Silence), bare("GET")).unwrap();
+    let whole = answered(|| Script::new([&*answer], After::Silence), "GET").unwrap();
     let names: Vec<&str> = whole.trailers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["x-sum", "grpc-status"]);
     assert!(whole.is_ready);
@@ -246,7 +246,7 @@ fn trailers_go_on_unless_they_decide_something() {
 fn fields_stay_in_order_and_as_they_were() {
     let answer =
         "HTTP/1.1 204 No\r\nSet-Cookie: a=1\r\nX-Odd:  b c \t\r\nset-cookie: \u{e9}\r\ncontent-length: 7\r\n\r\n";
-    let whole = exchange(Script::new([answer], After::Silence), bare("GET")).unwrap();
+    let whole = answered(|| Script::new([&*answer], After::Silence), "GET").unwrap();
     let values = |name: &str| -> Vec<Vec<u8>> {
         whole.fields.iter().filter(|field| field.0 == name).map(|field| field.1.clone()).collect()
     };

@@ -1,5 +1,6 @@
 //! Both ends of an exchange, by hand: what comes and goes, in which pieces.
 
+use crate::fields::HOP_BY_HOP;
 use crate::upstream::BodyFault;
 use crate::upstream::http1::{Body, ExchangeFault, Failure, Sender, Stream};
 use bytes::Bytes;
@@ -251,7 +252,11 @@ fn listed(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
 
 /// Reads an answer's body to its end.
 pub(super) fn read(sender: &Sender, response: Response<Body>) -> Whole {
-    let (parts, mut body) = response.into_parts();
+    let (mut parts, mut body) = response.into_parts();
+    if let Some(lines) = body.take_lines() {
+        assert!(parts.headers.is_empty(), "fields in lines are in no map");
+        lines.fields.add_to(&mut parts.headers);
+    }
     let (status, fields) = (parts.status.as_u16(), listed(&parts.headers));
     let mut whole = Whole { status, fields, body: Vec::new(), trailers: Vec::new(), broke: None, is_ready: false };
     while let Some(frame) = drive(std::future::poll_fn(|cx| http_body::Body::poll_frame(Pin::new(&mut body), cx)))
@@ -284,4 +289,25 @@ pub(super) fn exchange(script: Script, request: Request<Steps>) -> Result<Whole,
     let mut sender = script.sender();
     let response = drive(sender.try_send(request)).expect("the exchange ends")?;
     Ok(read(&sender, response))
+}
+
+/// The whole answer to a request without a body, or why there is none: the same whether its fields may come in lines or not.
+#[track_caller]
+pub(super) fn answered(script: impl Fn() -> Script, method: &str) -> Result<Whole, String> {
+    let in_map = exchange(script(), bare(method)).map_err(|failure| told(&failure.error));
+    let mut sender = script().sender();
+    let sending = sender.try_send_with(Box::new(bare(method)), |_| b"", true);
+    let response = drive(sending).expect("the exchange ends").map_err(|failure| told(&failure.error));
+    let in_lines = response.map(|response| read(&sender, response));
+    let seen = |answer: &Result<Whole, String>| answer.clone().map(without_the_connections);
+    assert_eq!(seen(&in_map), seen(&in_lines));
+    in_map
+}
+
+/// An answer as it goes on: without the fields that end with the connection or frame the body, in any order.
+fn without_the_connections(mut whole: Whole) -> Whole {
+    let goes_on = |name: &str| !HOP_BY_HOP.contains(&name) && name != "connection" && name != "content-length";
+    whole.fields.retain(|(name, _)| goes_on(name));
+    whole.fields.sort();
+    whole
 }

@@ -1,6 +1,6 @@
 //! Random answers in random pieces are read as they were meant, and random bytes never as an answer that they are not.
 
-use super::script::{After, Script, bare, exchange, told};
+use super::script::{After, Script, answered};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -48,7 +48,7 @@ proptest! {
     #[test]
     fn every_cut_gives_the_same_answer((wire, body, framing) in message(), places in vec(any::<prop::sample::Index>(), 0..9)) {
         let after = if framing == 2 { After::End } else { After::Silence };
-        let whole = exchange(Script::new(cut(&wire, &places), after), bare("GET")).unwrap();
+        let whole = answered(|| Script::new(cut(&wire, &places), after), "GET").unwrap();
         prop_assert_eq!(whole.status, 200);
         prop_assert!(whole.body == body);
         prop_assert_eq!(whole.broke, None);
@@ -60,9 +60,9 @@ proptest! {
     fn what_is_missing_is_missed((wire, _, framing) in message(), places in vec(any::<prop::sample::Index>(), 1..4)) {
         prop_assume!(framing != 2);
         let end = places[0].index(wire.len());
-        match exchange(Script::new(cut(&wire[..end], &places[1..]), After::End), bare("GET")) {
+        match answered(|| Script::new(cut(&wire[..end], &places[1..]), After::End), "GET") {
             Ok(whole) => prop_assert!(whole.broke.is_some() && !whole.is_ready),
-            Err(failure) => prop_assert_eq!(told(&failure.error), "Closed"),
+            Err(why) => prop_assert_eq!(why, "Closed"),
         }
     }
 
@@ -74,9 +74,9 @@ proptest! {
         prop_assume!(framing != 2);
         let place = place.index(wire.len());
         wire[place] = byte;
-        let in_one = exchange(Script::new([&wire], After::End), bare("GET")).map_err(|failure| told(&failure.error));
+        let in_one = answered(|| Script::new([&wire], After::End), "GET");
         let in_pieces =
-            exchange(Script::new(cut(&wire, &places), After::End), bare("GET")).map_err(|failure| told(&failure.error));
+            answered(|| Script::new(cut(&wire, &places), After::End), "GET");
         match (&in_one, &in_pieces) {
             (Ok(one), Ok(other)) => prop_assert_eq!((one.status, &one.body, &one.broke), (other.status, &other.body, &other.broke)),
             (Err(one), Err(other)) => prop_assert_eq!(one, other),
