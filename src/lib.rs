@@ -11,7 +11,7 @@
 //! | floor | module | what it is |
 //! |---|---|---|
 //! | 0 | [`engine`] | the decision: pure, given the time, `std`, `dashmap` and a hasher only |
-//! | 0 | `swar` | bytes looked at eight at a time |
+//! | 0 | `swar` | bytes looked at eight at a time, and by tables |
 //! | 1 | [`clock`] | the only reader of the operating system's clocks |
 //! | 1 | [`fields`] | header fields that mean something to a gateway, by what they do |
 //! | 1 | [`files`] | files that an operator names, read within bounds |

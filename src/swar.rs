@@ -1,4 +1,4 @@
-//! FLOOR 0: bytes looked at eight at a time (SIMD within a register).
+//! FLOOR 0: bytes looked at eight at a time (SIMD within a register), and tables of those that may stand somewhere.
 //!
 //! A word holds eight bytes, the first of them lowest. To look for bytes is to make of each word one that has the highest bit set
 //! in the place of those looked for; only the first such place is read, since a borrow may set more of them above it.
@@ -7,6 +7,22 @@
 const ONES: u64 = 0x0101_0101_0101_0101;
 /// The highest bit of each byte of a word.
 const TOPS: u64 = ONES << 7;
+
+/// Whether each of the 256 bytes is a letter or a digit of ASCII, or one of these: a load in place of half a dozen comparisons.
+pub(crate) const fn alphanumeric_or(further: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut place = 0;
+    while place < further.len() {
+        table[further[place] as usize] = true;
+        place += 1;
+    }
+    table
+}
 
 /// Where the first byte of this value stands.
 pub(crate) fn find(wanted: u8, bytes: &[u8]) -> Option<usize> {

@@ -7,6 +7,7 @@ use super::head::Head;
 use super::headers::DECIDING;
 use super::refusal::BadRequest;
 use crate::config::Via;
+use crate::swar;
 use crate::tls::Handshake;
 use http::{Method, StatusCode, Version, header};
 
@@ -180,16 +181,7 @@ fn is_valid_host(text: &[u8]) -> bool {
 }
 
 /// Whether each of the 256 bytes may be in a registered name (RFC 3986 §3.2.2).
-static NAME: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = matches!(byte as u8, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'%')
-            || matches!(byte as u8, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=');
-        byte += 1;
-    }
-    table
-};
+static NAME: [bool; 256] = swar::alphanumeric_or(b"-._~%!$&'()*+,;=");
 
 #[cfg(test)]
 mod tests {

@@ -137,19 +137,7 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
     TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
 }
 
-static TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0u8;
-    while byte < 128 {
-        table[byte as usize] = byte.is_ascii_alphanumeric()
-            || matches!(
-                byte,
-                b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
-            );
-        byte += 1;
-    }
-    table
-};
+static TOKEN: [bool; 256] = swar::alphanumeric_or(b"!#$%&'*+-.^_`|~");
 
 /// A header that decides something, or that the guard reads. Each may come once only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -117,20 +117,12 @@ pub(in crate::server) fn check_authority(authority: &[u8]) -> Result<(), WireFau
     if host_is_good && port_is_good { Ok(()) } else { Err(WireFault::HostInvalid) }
 }
 
-/// Whether a byte may be in a name: one load in place of half a dozen comparisons.
+/// Whether a byte may be in a name.
 fn is_name_byte(byte: u8) -> bool {
     NAME[usize::from(byte)]
 }
 
-static NAME: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'.' | b'_' | b'~');
-        byte += 1;
-    }
-    table
-};
+static NAME: [bool; 256] = swar::alphanumeric_or(b"-._~");
 
 fn is_port(digits: &[u8]) -> bool {
     let port = || digits.iter().fold(0_u64, |port, digit| port * 10 + u64::from(digit.wrapping_sub(b'0')));

@@ -8,6 +8,7 @@
 use super::MAX_HEADERS;
 use super::head::content_length;
 use crate::fields::HOP_BY_HOP;
+use crate::swar;
 use crate::upstream::OwnFields;
 use memchr::memchr;
 
@@ -23,14 +24,7 @@ pub struct Lines {
 }
 
 /// Whether a byte stands in plain names. Some others may.
-const IN_NAMES: [bool; 256] = {
-    let (mut known, mut byte) = ([false; 256], 0);
-    while byte < known.len() {
-        known[byte] = (byte as u8).is_ascii_alphanumeric() || byte as u8 == b'-';
-        byte += 1;
-    }
-    known
-};
+static IN_NAMES: [bool; 256] = swar::alphanumeric_or(b"-");
 
 /// What is known of the fields so far.
 #[derive(Default)]
