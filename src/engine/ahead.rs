@@ -1,8 +1,9 @@
 //! Cells read into the core's caches before they are asked. Nothing is decided here, and no answer depends on it.
 
-use super::cells::{Map, WARM, WARM_AHEAD};
+use super::cells::{Kind, Map, WARM, WARM_AHEAD};
 use super::key::Key;
 use super::leasing::Manner;
+use super::limiter::Limiter;
 use super::policy::{Policy, Stage, Which};
 use super::{Engine, Query, payers};
 use crate::engine::class::RequestClass;
@@ -15,7 +16,7 @@ impl<M: Map> Engine<M> {
         if !self.cells.outgrow_caches() {
             return;
         }
-        let mut keys = [Key::ZERO; WARM_AHEAD];
+        let mut keys = [(Kind::Slots, Key::ZERO); WARM_AHEAD];
         let mut used = 0;
         for class in classes {
             let query = Query { policy, class: &class, now: Nanos::ZERO, manner: Manner::Alone, told: &[] };
@@ -39,7 +40,7 @@ impl<M: Map> Engine<M> {
         if !self.cells.is_large() {
             return;
         }
-        let mut keys = [Key::ZERO; WARM];
+        let mut keys = [(Kind::Slots, Key::ZERO); WARM];
         let mut used = 0;
         for (place, key) in keys.iter_mut().zip(self.keys(query)) {
             *place = key;
@@ -49,13 +50,21 @@ impl<M: Map> Engine<M> {
     }
 
     /// The partitions of all stages that a request meets.
-    fn keys<'q>(&'q self, query: &'q Query<'q>) -> impl Iterator<Item = Key> + 'q {
+    fn keys<'q>(&'q self, query: &'q Query<'q>) -> impl Iterator<Item = (Kind, Key)> + 'q {
         let listed = Stage::ALL.into_iter().flat_map(|stage| query.policy.listed(stage, query.class));
         let apply = listed.filter(|&&id| query.policy.limit(id).applies_beyond_index(query.class).is_ok());
         let asked = apply.flat_map(|&id| {
             let (first, second) = payers(query.policy.limit(id), query.class);
             std::iter::once(first).chain(second).map(move |payer| (id, payer.account))
         });
-        asked.map(|(id, account)| self.place(query, id, Which::InForce, account).key)
+        asked.flat_map(|(id, account)| {
+            let limiter = &query.policy.limit(id).limiter;
+            let key = self.place(query, id, Which::InForce, account).key;
+            let own = Kind::of(limiter);
+            let transactions = matches!(limiter, Limiter::Allocation(_)).then(|| (Kind::Long, key.of_transactions()));
+            // Those of slots are few wherever there are threads, and at hand.
+            let own = Some((own, key)).filter(|_| M::IS_ALONE || own != Kind::Slots);
+            own.into_iter().chain(transactions)
+        })
     }
 }

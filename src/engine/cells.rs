@@ -1,4 +1,4 @@
-//! Where the counts are: one map for all limits, from a 128-bit partition key to a cell of 24 bytes. What is counted and how is
+//! Where the counts are: a map for all limits, by kinds of cells, from a 128-bit partition key to a cell of 24 bytes. What is counted and how is
 //! decided here, for any number of threads; where a cell is found, in the map for many threads or for one.
 //!
 //! Invariants:
@@ -20,6 +20,7 @@ mod warm;
 
 pub use alone::Alone;
 pub use changes::PartitionKey;
+pub(super) use map::Kind;
 pub use map::{Map, Shards};
 pub(super) use warm::{WARM, WARM_AHEAD};
 
@@ -64,13 +65,13 @@ impl<M: Map> Cells<M> {
 
     /// The cell of a partition, under a lock that others may hold as well. One thread keeps nobody waiting: it goes to where cells
     /// are made, which finds those that there are by the same search.
-    fn shared(&self, key: Key) -> Option<M::Seen<'_>> {
-        if M::IS_ALONE { None } else { self.map.get(key) }
+    fn shared(&self, kind: Kind, key: Key) -> Option<M::Seen<'_>> {
+        if M::IS_ALONE { None } else { self.map.get(kind, key) }
     }
 
     /// Takes `cost` tokens from a bucket.
     pub(super) fn draw(&self, place: &Place, figures: &Gcra, now: Nanos, cost: u32) -> Answer<Drawn> {
-        if let Some(cell) = self.shared(place.key)
+        if let Some(cell) = self.shared(Kind::Bucket, place.key)
             && let Cell(State::Bucket(bucket)) = &*cell
             && bucket.has(figures)
         {
@@ -85,7 +86,7 @@ impl<M: Map> Cells<M> {
         let key = place.key;
         let draw = figures.draw(Nanos::ZERO, now, cost);
         let fresh = Drawn { draw, disturbances: 0 };
-        match self.map.entry(key, now) {
+        match self.map.entry(Kind::Bucket, key, now) {
             Entry::Occupied(mut cell) => {
                 let Cell(State::Bucket(bucket)) = &mut *cell else { return Answer { key, answer: fresh } };
                 // Another thread may have converted it meanwhile: only once, since it rounds.
@@ -114,7 +115,7 @@ impl<M: Map> Cells<M> {
 
     /// Takes one slot; answers the count with it, or `None` when all are taken.
     pub(super) fn take_slot(&self, place: &Place, figures: Concurrency, now: Nanos) -> Answer<Option<u32>> {
-        if let Some(cell) = self.shared(place.key)
+        if let Some(cell) = self.shared(Kind::Slots, place.key)
             && let Cell(State::Counter(Counter::Slots(slots))) = &*cell
         {
             return Answer { key: place.key, answer: slots.take(figures) };
@@ -125,7 +126,7 @@ impl<M: Map> Cells<M> {
     #[inline(never)]
     fn take_slot_exclusively(&self, place: &Place, figures: Concurrency, now: Nanos) -> Answer<Option<u32>> {
         let key = place.key;
-        match self.map.entry(key, now) {
+        match self.map.entry(Kind::Slots, key, now) {
             Entry::Occupied(cell) => match &*cell {
                 Cell(State::Counter(Counter::Slots(slots))) => Answer { key, answer: slots.take(figures) },
                 Cell(State::Bucket(_)) | Cell(State::Counter(_)) => Answer { key, answer: None },
@@ -146,7 +147,7 @@ impl<M: Map> Cells<M> {
     /// Takes `cost` tokens from a sliding window. Always under the shard's write lock: a ring is more than one word.
     pub(super) fn spend(&self, place: &Place, figures: &SlidingWindow, now: Nanos, cost: u32) -> Answer<Spend> {
         let key = place.key;
-        match self.map.entry(key, now) {
+        match self.map.entry(Kind::Long, key, now) {
             Entry::Occupied(mut cell) => {
                 let Cell(State::Counter(Counter::Window(ring))) = &mut *cell else {
                     return Answer { key, answer: Spend::Refused { retry_at: None } };
@@ -175,7 +176,7 @@ impl<M: Map> Cells<M> {
 
     /// Gives back what was spent in a slice of a sliding window.
     pub(super) fn unspend(&self, key: Key, slice: u64, slice_ns: NonZeroU64, cost: u32) {
-        if let Some(mut cell) = self.map.get_mut(key)
+        if let Some(mut cell) = self.map.get_mut(Kind::Long, key)
             && let Cell(State::Counter(Counter::Window(ring))) = &mut *cell
         {
             ring.refund(slice, slice_ns, cost);
@@ -185,7 +186,7 @@ impl<M: Map> Cells<M> {
 
     /// Tokens that a sliding window counts.
     pub(super) fn counted(&self, key: Key, now: Nanos) -> u64 {
-        match self.map.get(key).as_deref() {
+        match self.map.get(Kind::Long, key).as_deref() {
             Some(Cell(State::Counter(Counter::Window(ring)))) => ring.counted(now),
             _ => 0,
         }
@@ -193,7 +194,7 @@ impl<M: Map> Cells<M> {
 
     /// What a sliding window would say, as it is; nothing is taken.
     pub(super) fn peek_window(&self, key: Key, figures: &SlidingWindow, now: Nanos, cost: u32) -> Spend {
-        match self.map.get(key).as_deref() {
+        match self.map.get(Kind::Long, key).as_deref() {
             Some(Cell(State::Counter(Counter::Window(ring)))) => ring.peek(figures, now, cost),
             _ => Ring::new(figures, 0).draw(figures, now, cost),
         }
@@ -201,7 +202,7 @@ impl<M: Map> Cells<M> {
 
     /// Gives a slot back.
     pub(super) fn release(&self, key: Key) {
-        if let Some(cell) = self.map.get(key)
+        if let Some(cell) = self.map.get(Kind::Slots, key)
             && let Cell(State::Counter(Counter::Slots(slots))) = &*cell
         {
             slots.release();
@@ -210,7 +211,7 @@ impl<M: Map> Cells<M> {
 
     /// Gives tokens back that were taken when the bucket had counted so many disturbances.
     pub(super) fn refund(&self, key: Key, tokens: &Tokens, disturbances: u16, now: Nanos) {
-        if let Some(cell) = self.map.get(key)
+        if let Some(cell) = self.map.get(Kind::Bucket, key)
             && let Cell(State::Bucket(bucket)) = &*cell
         {
             bucket.refund(tokens, disturbances, now);
@@ -219,7 +220,7 @@ impl<M: Map> Cells<M> {
 
     /// The bucket's theoretical arrival time with `figures`, as it is; nothing is taken.
     pub(super) fn peek_tat(&self, key: Key, figures: &Gcra, now: Nanos) -> Nanos {
-        match self.map.get(key).as_deref() {
+        match self.map.get(Kind::Bucket, key).as_deref() {
             Some(Cell(State::Bucket(bucket))) => {
                 let tat = Nanos(bucket.tat.load(Relaxed));
                 if bucket.has(figures) { tat } else { figures.converted(tat, bucket.emission_ns, now) }
@@ -230,7 +231,7 @@ impl<M: Map> Cells<M> {
 
     /// A bucket's theoretical arrival time as it stands, whatever figures it was counted with.
     pub(super) fn raw_tat(&self, key: Key) -> Nanos {
-        match self.map.get(key).as_deref() {
+        match self.map.get(Kind::Bucket, key).as_deref() {
             Some(Cell(State::Bucket(bucket))) => Nanos(bucket.tat.load(Relaxed)),
             _ => Nanos::ZERO,
         }
@@ -238,14 +239,14 @@ impl<M: Map> Cells<M> {
 
     /// Has a bucket stand at `tat`, with these figures: what is known from elsewhere. At the bound a new one is not made.
     pub(super) fn set_tat(&self, place: &Place, figures: &Gcra, now: Nanos, tat: Nanos) {
-        if let Some(cell) = self.map.get(place.key)
+        if let Some(cell) = self.map.get(Kind::Bucket, place.key)
             && let Cell(State::Bucket(bucket)) = &*cell
             && bucket.has(figures)
         {
             bucket.tat.store(tat.0, Relaxed);
             return;
         }
-        match self.map.entry(place.key, now) {
+        match self.map.entry(Kind::Bucket, place.key, now) {
             Entry::Occupied(mut cell) => {
                 if let Cell(State::Bucket(bucket)) = &mut *cell {
                     *bucket = Bucket::new(place.tag, tat, figures);
@@ -261,7 +262,7 @@ impl<M: Map> Cells<M> {
 
     /// Slots taken in a partition.
     pub(super) fn peek_slots(&self, key: Key) -> u32 {
-        match self.map.get(key).as_deref() {
+        match self.map.get(Kind::Slots, key).as_deref() {
             Some(Cell(State::Counter(Counter::Slots(slots)))) => slots.taken.load(Relaxed),
             _ => 0,
         }

@@ -1,7 +1,7 @@
 //! Limits for what has no class yet: token buckets that stand before anybody knows whose request it is.
 //!
 //! A gate counts by one id of the caller's choosing. Its buckets are cells like those of any limit (the same bound, the same
-//! overflow cell, the same sweep), so they belong into an [`Engine`] of their own where strangers decide how many there are.
+//! overflow cell, forgotten as those are), so they belong into an [`Engine`] of their own where strangers decide how many there are.
 
 use super::class::{Id, IdKind, Seed};
 use super::decision::Outcome;

@@ -6,11 +6,12 @@
 //!
 //! Bounds: as many cells as a map that forgets only when it is swept. Where such a one might be half as full as it may be, by what was
 //! made since the last sweep or between the two before, nothing is forgotten before the next. So the bound is met when it is met there,
-//! unless the pace doubles from one sweep to the next, or in the first interval. Of all places an eighth is in use, or a quarter where
-//! there are many, unless few ever were; keys that all want one group go on to the next ones, however many, and take no more memory.
+//! unless the pace doubles from one sweep to the next, or in the first interval. The map for many threads forgets some between sweeps,
+//! and mostly meets it later. Of all places an eighth is in use, or a quarter where there are many, unless few ever were; keys that all
+//! want one group go on to the next ones, however many, and take no more memory.
 
 use super::cell::Cell;
-use super::map::{Entry, Map, Vacant};
+use super::map::{Entry, Kind, Map, Vacant};
 use crate::engine::key::Key;
 use crate::engine::time::Nanos;
 use std::cell::{Ref, RefCell, RefMut};
@@ -254,19 +255,19 @@ impl Map for Alone {
         Alone(RefCell::new(Groups { max, ..Groups::default() }))
     }
 
-    fn get(&self, key: Key) -> Option<Ref<'_, Cell>> {
+    fn get(&self, _: Kind, key: Key) -> Option<Ref<'_, Cell>> {
         let groups = self.0.borrow();
         let at = groups.find(key)?;
         Ref::filter_map(groups, |groups| groups.get(at)).ok()
     }
 
-    fn get_mut(&self, key: Key) -> Option<RefMut<'_, Cell>> {
+    fn get_mut(&self, _: Kind, key: Key) -> Option<RefMut<'_, Cell>> {
         let groups = self.0.borrow_mut();
         let at = groups.find(key)?;
         RefMut::filter_map(groups, |groups| groups.get_mut(at)).ok()
     }
 
-    fn entry(&self, key: Key, now: Nanos) -> Entry<RefMut<'_, Cell>, VacantPlace<'_>> {
+    fn entry(&self, _: Kind, key: Key, now: Nanos) -> Entry<RefMut<'_, Cell>, VacantPlace<'_>> {
         let groups = self.0.borrow_mut();
         let Some(at) = groups.find(key) else { return Entry::Vacant(VacantPlace { groups, key, now }) };
         match RefMut::filter_map(groups, |groups| groups.get_mut(at)) {
@@ -275,7 +276,7 @@ impl Map for Alone {
         }
     }
 
-    fn remove(&self, key: Key) -> Option<Cell> {
+    fn remove(&self, _: Kind, key: Key) -> Option<Cell> {
         let mut groups = self.0.borrow_mut();
         let at = groups.find(key)?;
         groups.take(at)
@@ -311,9 +312,9 @@ impl Map for Alone {
         self.0.borrow().groups.len() > MANY_GROUPS
     }
 
-    fn warm<const N: usize>(&self, keys: &[Key]) {
+    fn warm<const N: usize>(&self, keys: &[(Kind, Key)]) {
         let groups = self.0.borrow();
-        let found = keys.iter().filter_map(|&key| groups.get(groups.find(key)?));
+        let found = keys.iter().filter_map(|&(_, key)| groups.get(groups.find(key)?));
         black_box(found.fold(0, |seen, cell| seen ^ cell.word()));
     }
 }

@@ -34,11 +34,12 @@ impl Cell {
         Cell(State::Counter(Counter::Slots(Slots { taken: AtomicU32::new(0), tag: 0 })))
     }
 
+    /// Something of it, for whoever wants it at hand.
     pub(super) fn word(&self) -> u64 {
         match self {
             Cell(State::Bucket(bucket)) => bucket.tat.load(Relaxed),
             Cell(State::Counter(Counter::Slots(slots))) => u64::from(slots.taken.load(Relaxed)),
-            Cell(State::Counter(Counter::Window(ring))) => u64::from(ring.tag()),
+            Cell(State::Counter(Counter::Window(ring))) => ring.word(),
             Cell(State::Counter(Counter::Lent(lease))) => u64::from(lease.tag()),
         }
     }

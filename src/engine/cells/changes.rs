@@ -7,7 +7,7 @@
 //! one for each that was forgotten since the last save.
 
 use super::cell::{Cell, Counter, State};
-use super::map::{Entry, Map, Vacant};
+use super::map::{Entry, Kind, Map, Vacant};
 use super::{Cells, Key, Ring};
 use crate::engine::class::Id;
 use crate::engine::limiter::sliding_window::SavedWindow;
@@ -73,7 +73,7 @@ impl<M: Map> Cells<M> {
     pub(in crate::engine) fn export(&self, mut each: impl FnMut(PartitionKey, Option<&SavedWindow>)) {
         let mut saved = SavedWindow::default();
         for key in self.changes.take() {
-            let window = self.map.get_mut(key).is_some_and(|mut cell| match &mut *cell {
+            let window = self.map.get_mut(Kind::Long, key).is_some_and(|mut cell| match &mut *cell {
                 Cell(State::Counter(Counter::Window(ring))) => {
                     ring.set_changed(false);
                     ring.save(&mut saved);
@@ -103,7 +103,7 @@ impl<M: Map> Cells<M> {
     /// Puts a saved window in its place. `false`: it counts nothing any more, is not sound, or its place is taken.
     pub(in crate::engine) fn import(&self, key: PartitionKey, saved: &SavedWindow, now: Nanos) -> bool {
         let Some(ring) = Ring::restored(saved, now).filter(|ring| !ring.is_idle(now)) else { return false };
-        let Entry::Vacant(vacant) = self.map.entry(key.into(), now) else { return false };
+        let Entry::Vacant(vacant) = self.map.entry(Kind::Long, key.into(), now) else { return false };
         // Whatever was saved had room once. Leaving some of it out would free it.
         vacant.reserve(true);
         vacant.insert(Cell(State::Counter(Counter::Window(ring))));

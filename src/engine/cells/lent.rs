@@ -2,7 +2,7 @@
 //! looked up under the read lock.
 
 use super::cell::{Cell, Counter, State};
-use super::map::{Entry, Map, Vacant};
+use super::map::{Entry, Kind, Map, Vacant};
 use super::{Answer, Cells};
 use crate::engine::key::{Key, Place};
 use crate::engine::lease::{Lease, Terms};
@@ -21,13 +21,13 @@ impl<M: Map> Cells<M> {
         cost: u32,
         terms: &Terms,
     ) -> bool {
-        matches!(self.map.get(key).as_deref(),
+        matches!(self.map.get(Kind::Long, key).as_deref(),
             Some(Cell(State::Counter(Counter::Lent(lease)))) if lease.is_ready(limiter, now, cost, terms))
     }
 
     /// Whether the store has been asked about a lease and has not answered.
     pub(in crate::engine) fn is_lease_asked(&self, key: Key) -> bool {
-        matches!(self.map.get(key).as_deref(), Some(Cell(State::Counter(Counter::Lent(lease)))) if lease.is_asking())
+        matches!(self.map.get(Kind::Long, key).as_deref(), Some(Cell(State::Counter(Counter::Lent(lease)))) if lease.is_asking())
     }
 
     /// Looks at or changes a lease; it is made where there is none.
@@ -38,8 +38,8 @@ impl<M: Map> Cells<M> {
         act: impl FnOnce(&mut Lease) -> T,
     ) -> Answer<T> {
         let key = place.key;
-        // The caller knows no moment; at the first of all, nothing but slots that are free makes room.
-        match self.map.entry(key, Nanos::ZERO) {
+        // The caller knows no moment; at the first of all, nothing but slots that are free makes room, and among threads no lease looks for any.
+        match self.map.entry(Kind::Long, key, Nanos::ZERO) {
             Entry::Occupied(mut cell) => {
                 let answer = match &mut *cell {
                     Cell(State::Counter(Counter::Lent(lease))) => act(lease),
@@ -63,7 +63,7 @@ impl<M: Map> Cells<M> {
 
     /// Changes a lease that there is.
     pub(in crate::engine) fn lease<T>(&self, key: Key, act: impl FnOnce(&mut Lease) -> T) -> Option<T> {
-        match self.map.get_mut(key).as_deref_mut() {
+        match self.map.get_mut(Kind::Long, key).as_deref_mut() {
             Some(Cell(State::Counter(Counter::Lent(lease)))) => Some(act(lease)),
             _ => None,
         }
@@ -72,10 +72,11 @@ impl<M: Map> Cells<M> {
     /// What a partition has been counting for itself: forgets its tokens, and answers what the store must be told of, in units of `emission_ns`
     /// for a bucket; and its slots, which stay.
     pub(in crate::engine) fn take_owed(&self, key: Key, limiter: &Limiter, now: Nanos) -> (u64, u64) {
-        if let Some(Cell(State::Counter(Counter::Slots(slots)))) = self.map.get(key).as_deref() {
-            return (0, slots.taken.load(Relaxed).into());
+        // Their cell stays: another thread may be making it now, with a slot that is taken.
+        if let Limiter::Concurrency(_) = limiter {
+            return (0, self.peek_slots(key).into());
         }
-        let Some(cell) = self.map.remove(key) else { return (0, 0) };
+        let Some(cell) = self.map.remove(Kind::of(limiter), key) else { return (0, 0) };
         let owed = match (cell, limiter) {
             (Cell(State::Bucket(bucket)), Limiter::Gcra(figures)) => {
                 scale_up(Nanos(bucket.tat.load(Relaxed)).since(now), figures.emission_ns(), bucket.emission_ns)

@@ -3,6 +3,7 @@
 use super::cell::Cell;
 use crate::engine::class::IdHasher;
 use crate::engine::key::Key;
+use crate::engine::limiter::Limiter;
 use crate::engine::time::Nanos;
 use dashmap::DashMap;
 use dashmap::mapref::{entry, one};
@@ -10,6 +11,28 @@ use std::hash::BuildHasherDefault;
 use std::hint::black_box;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+/// What kind of cell, by how long it is of use. All cells of one limit are of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Slots, while one is taken.
+    Slots,
+    /// A bucket, until it is full.
+    Bucket,
+    /// What a window counts, and what a store has lent: for up to a month.
+    Long,
+}
+
+impl Kind {
+    /// Of a limit's own cells.
+    pub(in crate::engine) fn of(limiter: &Limiter) -> Kind {
+        match limiter {
+            Limiter::Concurrency(_) => Kind::Slots,
+            Limiter::Gcra(_) => Kind::Bucket,
+            Limiter::SlidingWindow(_) | Limiter::Allocation(_) => Kind::Long,
+        }
+    }
+}
 
 /// Keeps cells by their keys.
 ///
@@ -37,14 +60,14 @@ pub trait Map {
     /// A map of at most `max` cells, and those that are made in spite of it.
     fn new(max: usize) -> Self;
     /// A cell, if there is one.
-    fn get(&self, key: Key) -> Option<Self::Seen<'_>>;
+    fn get(&self, kind: Kind, key: Key) -> Option<Self::Seen<'_>>;
     /// The same, to change it.
-    fn get_mut(&self, key: Key) -> Option<Self::Found<'_>>;
+    fn get_mut(&self, kind: Kind, key: Key) -> Option<Self::Found<'_>>;
     /// A cell to change, or where it may be made. What has been idle until `now` may be forgotten for it.
-    fn entry(&self, key: Key, now: Nanos) -> Entry<Self::Found<'_>, Self::Vacant<'_>>;
+    fn entry(&self, kind: Kind, key: Key, now: Nanos) -> Entry<Self::Found<'_>, Self::Vacant<'_>>;
     /// Takes a cell out.
-    fn remove(&self, key: Key) -> Option<Cell>;
-    /// Forgets cells unless they are to be kept, and gives back memory that too few are left for. Answers how many.
+    fn remove(&self, kind: Kind, key: Key) -> Option<Cell>;
+    /// Forgets cells unless they are to be kept, and gives back memory that too few were there for, or are. Answers how many.
     fn retain(&self, keep: impl FnMut(Key, &mut Cell) -> bool) -> usize;
     /// Shows all cells.
     fn each(&self, see: impl FnMut(&Cell));
@@ -53,7 +76,7 @@ pub trait Map {
     /// Whether they no longer fit in a core's own caches.
     fn outgrows_caches(&self) -> bool;
     /// Reads the cells of up to `N` keys into the core's caches all at once. Nothing is changed, nothing is waited for.
-    fn warm<const N: usize>(&self, keys: &[Key]);
+    fn warm<const N: usize>(&self, keys: &[(Kind, Key)]);
 }
 
 /// A place in a map that no cell has.
@@ -75,12 +98,23 @@ pub enum Entry<F, V> {
 /// More shards than cores could use: a sweep holds one shard's lock at a time, and with many it holds it briefly.
 const SHARDS: usize = 256;
 
+/// Fewer cells of a shard are not worth looking through each time that they are all.
+const FEW: usize = 14;
+
 /// So many cells still fit in a core's own caches (some 700 KiB).
 const WARM_FROM: usize = 8_192;
 
+/// Cells of one kind among threads.
+type OfKind = DashMap<Key, Cell, BuildHasherDefault<IdHasher>>;
+
 /// The map for many threads: each shard has a lock, and what decides whether a cell is forgotten is looked at under it.
+///
+/// Each kind is apart from the others, and a shard of slots or buckets that is full forgets what is idle before it takes more memory:
+/// among a million accounts that seldom ask, slots are about as few as requests in flight, and buckets as those of the last second, where
+/// the core's caches reach.
 pub struct Shards {
-    map: DashMap<Key, Cell, BuildHasherDefault<IdHasher>>,
+    /// By kind.
+    kinds: [OfKind; 3],
     len: AtomicUsize,
     max: usize,
 }
@@ -89,6 +123,41 @@ pub struct Shards {
 pub struct VacantShard<'m> {
     entry: entry::VacantEntry<'m, Key, Cell>,
     shards: &'m Shards,
+    kind: Kind,
+    now: Nanos,
+}
+
+impl Shards {
+    fn of(&self, kind: Kind) -> &OfKind {
+        let [slots, buckets, long] = &self.kinds;
+        match kind {
+            Kind::Slots => slots,
+            Kind::Bucket => buckets,
+            Kind::Long => long,
+        }
+    }
+
+    /// Has the shard of a key ready for one more cell. One that is full forgets what is idle, and where that is less than a quarter of
+    /// it, it gets twice the room: so each cell is looked at a few times at most. One that is small just grows.
+    fn make_room(&self, kind: Kind, key: Key, now: Nanos) {
+        let map = self.of(kind);
+        let Some(shard) = map.shards().get(map.determine_shard(map.hash_usize(&key))) else { return };
+        let mut cells = shard.write();
+        let full = cells.len();
+        if full < cells.capacity().max(FEW) {
+            return;
+        }
+        let until = Nanos(now.0.saturating_sub(Shards::SKEW_NS));
+        let kept: Vec<_> = cells.drain().filter(|(_, cell)| !cell.get().is_idle(until)).collect();
+        self.len.fetch_sub(full - kept.len(), Relaxed);
+        let hash = |cell: &(Key, _)| cell.0.hash();
+        if 4 * kept.len() > 3 * full {
+            cells.reserve(full + 1, hash);
+        }
+        for cell in kept {
+            cells.insert(hash(&cell), cell, hash);
+        }
+    }
 }
 
 impl Map for Shards {
@@ -102,47 +171,51 @@ impl Map for Shards {
     const SKEW_NS: u64 = 1_000_000_000;
 
     fn new(max: usize) -> Shards {
-        let map = DashMap::with_capacity_and_hasher_and_shard_amount(0, BuildHasherDefault::default(), SHARDS);
-        Shards { map, len: AtomicUsize::new(0), max }
+        let of_kind = |_| DashMap::with_capacity_and_hasher_and_shard_amount(0, BuildHasherDefault::default(), SHARDS);
+        Shards { kinds: std::array::from_fn(of_kind), len: AtomicUsize::new(0), max }
     }
 
-    fn get(&self, key: Key) -> Option<Self::Seen<'_>> {
-        self.map.get(&key)
+    fn get(&self, kind: Kind, key: Key) -> Option<Self::Seen<'_>> {
+        self.of(kind).get(&key)
     }
 
-    fn get_mut(&self, key: Key) -> Option<Self::Found<'_>> {
-        self.map.get_mut(&key)
+    fn get_mut(&self, kind: Kind, key: Key) -> Option<Self::Found<'_>> {
+        self.of(kind).get_mut(&key)
     }
 
-    fn entry(&self, key: Key, _: Nanos) -> Entry<Self::Found<'_>, VacantShard<'_>> {
-        match self.map.entry(key) {
+    fn entry(&self, kind: Kind, key: Key, now: Nanos) -> Entry<Self::Found<'_>, VacantShard<'_>> {
+        match self.of(kind).entry(key) {
             entry::Entry::Occupied(cell) => Entry::Occupied(cell.into_ref()),
-            entry::Entry::Vacant(entry) => Entry::Vacant(VacantShard { entry, shards: self }),
+            entry::Entry::Vacant(entry) => Entry::Vacant(VacantShard { entry, shards: self, kind, now }),
         }
     }
 
-    fn remove(&self, key: Key) -> Option<Cell> {
-        let (_, cell) = self.map.remove(&key)?;
+    fn remove(&self, kind: Kind, key: Key) -> Option<Cell> {
+        let (_, cell) = self.of(kind).remove(&key)?;
         self.len.fetch_sub(1, Relaxed);
         Some(cell)
     }
 
     fn retain(&self, mut keep: impl FnMut(Key, &mut Cell) -> bool) -> usize {
         let mut forgotten = 0;
-        self.map.retain(|&key, cell| {
-            let is_kept = keep(key, cell);
-            forgotten += usize::from(!is_kept);
-            is_kept
-        });
-        self.len.fetch_sub(forgotten, Relaxed);
-        if self.map.capacity() > 4 * self.map.len() {
-            self.map.shrink_to_fit();
+        for cells in &self.kinds {
+            let in_use = cells.len();
+            cells.retain(|&key, cell| {
+                let is_kept = keep(key, cell);
+                forgotten += usize::from(!is_kept);
+                is_kept
+            });
+            // What was in use until now mostly will be again.
+            if cells.capacity() > 4 * in_use {
+                cells.shrink_to_fit();
+            }
         }
+        self.len.fetch_sub(forgotten, Relaxed);
         forgotten
     }
 
     fn each(&self, mut see: impl FnMut(&Cell)) {
-        self.map.iter().for_each(|cell| see(cell.value()));
+        self.kinds.iter().flatten().for_each(|cell| see(cell.value()));
     }
 
     fn count(&self) -> usize {
@@ -154,14 +227,15 @@ impl Map for Shards {
     }
 
     /// A shard that somebody writes to is left out.
-    fn warm<const N: usize>(&self, keys: &[Key]) {
+    fn warm<const N: usize>(&self, keys: &[(Kind, Key)]) {
         let mut shards = [const { None }; N];
-        for (shard, key) in shards.iter_mut().zip(keys) {
-            let place = self.map.determine_shard(self.map.hash_usize(key));
-            *shard = self.map.shards().get(place).and_then(|shard| shard.try_read());
+        for (shard, (kind, key)) in shards.iter_mut().zip(keys) {
+            let cells = self.of(*kind);
+            let place = cells.determine_shard(cells.hash_usize(key));
+            *shard = cells.shards().get(place).and_then(|shard| shard.try_read());
         }
         let mut seen = 0;
-        for (shard, key) in shards.iter().zip(keys) {
+        for (shard, (_, key)) in shards.iter().zip(keys) {
             let Some(shard) = shard else { continue };
             if let Some((_, cell)) = shard.get(key.hash(), |(other, _)| other == key) {
                 seen ^= cell.get().word();
@@ -182,7 +256,13 @@ impl Vacant for VacantShard<'_> {
     }
 
     fn insert(self, cell: Cell) {
-        self.entry.insert(cell);
+        let VacantShard { entry, shards, kind, now } = self;
+        let key = *entry.key();
+        // Let go of at once: nothing else of the shard may be asked for while it stands.
+        drop(entry.insert(cell));
+        if kind != Kind::Long {
+            shards.make_room(kind, key, now);
+        }
     }
 }
 
@@ -191,3 +271,6 @@ impl std::fmt::Debug for Shards {
         f.debug_struct("Shards").field("cells", &self.count()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

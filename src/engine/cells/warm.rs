@@ -1,6 +1,6 @@
 //! Cells read into the core's caches before they are asked.
 
-use super::{Cells, Key, Map};
+use super::{Cells, Key, Kind, Map};
 
 /// How many cells [`Cells::warm`] reads at once for one request.
 pub(in crate::engine) const WARM: usize = 8;
@@ -21,7 +21,7 @@ impl<M: Map> Cells<M> {
 
     /// Reads the cells of up to `N` keys into the core's caches all at once. Taking from them one after the other would
     /// wait for main memory once a cell: an atomic change lets no later read begin before it.
-    pub(in crate::engine) fn warm<const N: usize>(&self, keys: &[Key]) {
+    pub(in crate::engine) fn warm<const N: usize>(&self, keys: &[(Kind, Key)]) {
         self.map.warm::<N>(keys);
     }
 }

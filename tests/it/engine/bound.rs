@@ -110,6 +110,20 @@ fn a_refused_or_free_request_takes_no_room() {
     assert_eq!(engine.partitions(), 0);
 }
 
+/// Cells that are idle make room for others, and are made anew: the bound is of what there is, not of what was made.
+#[test]
+fn who_comes_again_and_again_takes_the_room_of_once() {
+    let policy = policy(&[LimitSpec::new("slots", Stage::GlobalConcurrency, slots(1))]);
+    let engine = bounded(25_000);
+    for _ in 0..5 {
+        assert!((0..20_000).all(|number| admits(&engine, &policy, &account(number))));
+    }
+    let held: Vec<_> = (0..20_000).filter_map(|number| hold(&engine, &policy, &account(number))).collect();
+    assert_eq!((held.len(), engine.partitions()), (20_000, 20_000), "each has a slot of its own");
+    drop(held);
+    assert!(admits(&engine, &policy, &account(30_000)));
+}
+
 /// Beyond 8,192 cells a request's cells are read together before they are asked; more limits than are read so must not matter.
 #[test]
 fn many_partitions_change_no_verdict() {

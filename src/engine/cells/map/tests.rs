@@ -1,0 +1,198 @@
+//! Any map against one that forgets nothing, and what only that for many threads does.
+
+use super::*;
+use crate::engine::cells::cell::{Bucket, State};
+use crate::engine::class::Id;
+use crate::engine::limiter::Gcra;
+use std::collections::HashMap;
+use std::time::Duration;
+
+pub(in crate::engine::cells) struct Random(pub(in crate::engine::cells) u64);
+
+impl Random {
+    pub(in crate::engine::cells) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+}
+
+pub(in crate::engine::cells) fn key(number: u64) -> Key {
+    Key::from_id(Id([number.wrapping_mul(0x9e37_79b9_7f4a_7c15), number]))
+}
+
+/// In use until then.
+pub(in crate::engine::cells) fn cell(until: u64) -> Cell {
+    Cell(State::Bucket(Bucket::new(0, Nanos(until), &Gcra::new(1, Duration::from_secs(1), 9))))
+}
+
+pub(in crate::engine::cells) fn until(cell: &Cell) -> u64 {
+    cell.word()
+}
+
+fn each(map: &impl Map) -> usize {
+    let mut seen = 0;
+    map.each(|_| seen += 1);
+    seen
+}
+
+/// Against a map that forgets nothing: whatever is in use is there, as it was made, and only that need be. Among threads a cell is in
+/// use for a while longer than it says.
+pub(in crate::engine::cells) fn duel<M: Map>(keys: fn(u64) -> Key, of: u64, lasts: u64) {
+    let (map, mut known, mut random) = (M::new(usize::MAX), HashMap::new(), Random(of));
+    let unit = M::SKEW_NS / 20 + 1;
+    let mut now = M::SKEW_NS;
+    for _ in 0..20_000 {
+        now += random.below(3) * unit;
+        let seen = now - M::SKEW_NS;
+        let number = random.below(of);
+        let in_use = known.get(&number).copied().filter(|&until| until > seen);
+        match random.below(100) {
+            0 => {
+                let before = map.count();
+                let gone = map.retain(|_, cell| !cell.is_idle(Nanos(seen)));
+                assert_eq!(map.count(), before - gone);
+                assert_eq!(map.count(), known.values().filter(|&&until| until > seen).count());
+                assert!(
+                    known
+                        .iter()
+                        .all(|(&number, &until)| map.get(Kind::Bucket, keys(number)).is_some() == (until > seen))
+                );
+            }
+            1..5 => {
+                let taken =
+                    map.remove(Kind::Bucket, keys(number)).map(|cell| until(&cell)).filter(|&until| until > seen);
+                assert_eq!((taken, map.get(Kind::Bucket, keys(number)).is_none()), (in_use, true));
+                known.remove(&number);
+            }
+            5..40 => {
+                assert_eq!(
+                    map.get(Kind::Bucket, keys(number)).map(|cell| until(&cell)).filter(|&until| until > seen),
+                    in_use
+                )
+            }
+            _ => match map.entry(Kind::Bucket, keys(number), Nanos(now)) {
+                Entry::Occupied(mut found) => {
+                    if let Some(in_use) = in_use {
+                        assert_eq!(until(&found), in_use);
+                    }
+                    *found = cell(now + 1);
+                    known.insert(number, now + 1);
+                }
+                Entry::Vacant(vacant) => {
+                    assert_eq!(in_use, None);
+                    let until = now + random.below(lasts) * unit;
+                    assert!(vacant.reserve(false));
+                    vacant.insert(cell(until));
+                    known.insert(number, until);
+                }
+            },
+        }
+        assert!(map.get_mut(Kind::Bucket, keys(of)).is_none());
+    }
+    assert_eq!(each(&map), map.count());
+}
+
+fn make(shards: &Shards, kind: Kind, number: u64, now: u64, until: u64) -> bool {
+    let Entry::Vacant(vacant) = shards.entry(kind, key(number), Nanos(now)) else { panic!("it is there already") };
+    let has_room = vacant.reserve(false);
+    if has_room {
+        vacant.insert(cell(until));
+    }
+    has_room
+}
+
+#[test]
+fn among_threads_what_is_in_use_is_there_and_what_is_not_may_be() {
+    duel::<Shards>(key, 10, 40);
+    duel::<Shards>(key, 3_000, 2_000);
+    duel::<Shards>(key, 30_000, 60_000);
+}
+
+#[test]
+fn what_is_brief_takes_the_room_of_a_second_and_what_is_not_stays() {
+    const EACH: u64 = Shards::SKEW_NS / 10_000;
+    let shards = Shards::new(usize::MAX);
+    // 10,000 a second for a minute, each in use for a moment.
+    for number in 0..600_000 {
+        let now = Shards::SKEW_NS + number * EACH;
+        assert!(make(&shards, Kind::Bucket, number, now, now + 1));
+    }
+    assert!((10_000..40_000).contains(&shards.count()), "{}", shards.count());
+    let room = shards.of(Kind::Bucket).capacity();
+    assert!(room < 80_000, "{room}");
+    assert_eq!(each(&shards), shards.count());
+    // Of those the last second had, none is missing.
+    assert!((590_001..600_000).all(|number| shards.get(Kind::Bucket, key(number)).is_some()));
+    for number in 0..10_000 {
+        assert!(make(&shards, Kind::Long, number, u64::MAX, 0), "idle, but it is for a sweep to say so");
+    }
+    assert_eq!(shards.of(Kind::Long).len(), 10_000);
+    let now = Nanos(Shards::SKEW_NS + 600_000 * EACH);
+    let before = shards.count();
+    assert_eq!(shards.retain(|_, cell| !cell.is_idle(now)), before);
+    assert_eq!((shards.count(), each(&shards)), (0, 0));
+    let left = shards.of(Kind::Bucket).capacity();
+    assert!(left > room / 10 * 9, "who asks as before finds the room that there was: {left} of {room}");
+    shards.retain(|_, _| true);
+    assert!(shards.of(Kind::Bucket).capacity() < room / 8, "and who does not, takes none");
+}
+
+#[test]
+fn slots_are_as_few_as_are_taken() {
+    let shards = Shards::new(usize::MAX);
+    for number in 0..100_000 {
+        let Entry::Vacant(vacant) = shards.entry(Kind::Slots, key(number), Nanos(5)) else { panic!("it is new") };
+        assert!(vacant.reserve(false));
+        vacant.insert(Cell::vacant());
+    }
+    assert!(shards.count() <= FEW * SHARDS, "{}", shards.count());
+    assert_eq!(each(&shards), shards.count());
+}
+
+/// A thousand at once, whoever and however many came before.
+#[test]
+fn the_bound_is_of_what_there_is() {
+    let shards = Shards::new(8_000);
+    // Two thousand that come again and again, a little over a second apart.
+    for number in 0..200_000 {
+        let now = Shards::SKEW_NS + number * Shards::SKEW_NS / 1_900;
+        match shards.entry(Kind::Bucket, key(number % 2_000), Nanos(now)) {
+            Entry::Occupied(mut found) => *found = cell(now + 1),
+            Entry::Vacant(vacant) => {
+                assert!(vacant.reserve(false), "{number}");
+                vacant.insert(cell(now + 1));
+            }
+        }
+    }
+    let left = shards.count();
+    assert_eq!(each(&shards), left);
+    // What stays in use meets it.
+    let made = (10_000..20_000).filter(|&number| make(&shards, Kind::Bucket, number, u64::MAX / 2, u64::MAX)).count();
+    assert!((8_000 - left..=8_000).contains(&made), "{made} beside {left}");
+    assert_eq!(shards.count(), 8_000);
+    assert!(shards.remove(Kind::Bucket, key(10_001)).is_some());
+    assert!(make(&shards, Kind::Bucket, 7_000_000, 0, u64::MAX), "one was taken out");
+    assert!(!make(&shards, Kind::Bucket, 7_000_001, 0, u64::MAX));
+}
+
+#[test]
+fn threads_that_forget_for_each_other_lose_nothing_in_use() {
+    let shards = Shards::new(usize::MAX);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let shards = &shards;
+            scope.spawn(move || {
+                for number in 0..50_000 {
+                    let now = (number + 2) * Shards::SKEW_NS;
+                    // One in ten stays in use.
+                    let until = if number.is_multiple_of(10) { u64::MAX } else { 0 };
+                    assert!(make(shards, Kind::Bucket, thread * 50_000 + number, now, until));
+                }
+            });
+        }
+    });
+    let stay = |number: u64| number.is_multiple_of(10);
+    assert!((0..200_000).filter(|&number| stay(number)).all(|number| shards.get(Kind::Bucket, key(number)).is_some()));
+    assert!(shards.count() < 100_000, "{}", shards.count());
+    assert_eq!(each(&shards), shards.count());
+}
