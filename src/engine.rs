@@ -9,8 +9,9 @@
 //! 2. All or nothing: a rejected request has given back everything it took before [`Engine::stage`] returns, so it costs
 //!    nobody anything. A refund never gives back what time has already refilled.
 //! 3. A slot comes back exactly once, when its [`Hold`] is dropped.
-//! 4. Forgetting an idle partition ([`Engine::sweep`], and where a new one wants its room) changes no answer; but a window that counts nothing any more is forgotten with
-//!    what a longer one, in force later by a reload or for another account, would still have counted.
+//! 4. Forgetting an idle partition ([`Engine::sweep`], and where a new one wants its room) changes no answer; but a window that
+//!    counts nothing any more is forgotten with what a longer one, in force later by a reload or for another account, would still
+//!    have counted.
 //! 5. A shadow limit (`enforce = false`) and a candidate change no verdict and no other limit's state.
 //! 6. Live and test traffic never share a partition.
 //!

@@ -1,7 +1,7 @@
 //! The map for one thread against one that forgets nothing.
 
 use super::*;
-use crate::engine::cells::map::tests::{Random, cell, duel, key};
+use crate::engine::cells::map::tests::{self, Random, cell, duel, key};
 use crate::engine::class::Id;
 
 /// Of one group, and most of one byte, whatever the number.
@@ -10,9 +10,7 @@ fn crowded(number: u64) -> Key {
 }
 
 fn make(map: &Alone, key: Key, now: u64, until: u64) {
-    let Entry::Vacant(vacant) = map.entry(Kind::Bucket, key, Nanos(now)) else { panic!("it is there already") };
-    assert!(vacant.reserve(false));
-    vacant.insert(cell(until));
+    assert!(tests::make(map, Kind::Bucket, key, now, until));
 }
 
 #[test]

@@ -92,8 +92,9 @@ pub(in crate::engine::cells) fn duel<M: Map>(keys: fn(u64) -> Key, of: u64, last
     assert_eq!(each(&map), map.count());
 }
 
-fn make(shards: &Shards, kind: Kind, number: u64, now: u64, until: u64) -> bool {
-    let Entry::Vacant(vacant) = shards.entry(kind, key(number), Nanos(now)) else { panic!("it is there already") };
+/// Makes a cell that is in use until then, if there is room.
+pub(in crate::engine::cells) fn make(map: &impl Map, kind: Kind, key: Key, now: u64, until: u64) -> bool {
+    let Entry::Vacant(vacant) = map.entry(kind, key, Nanos(now)) else { panic!("it is there already") };
     let has_room = vacant.reserve(false);
     if has_room {
         vacant.insert(cell(until));
@@ -115,7 +116,7 @@ fn what_is_brief_takes_the_room_of_a_second_and_what_is_not_stays() {
     // 10,000 a second for a minute, each in use for a moment.
     for number in 0..600_000 {
         let now = Shards::SKEW_NS + number * EACH;
-        assert!(make(&shards, Kind::Bucket, number, now, now + 1));
+        assert!(make(&shards, Kind::Bucket, key(number), now, now + 1));
     }
     assert!((10_000..40_000).contains(&shards.count()), "{}", shards.count());
     let room = shards.of(Kind::Bucket).capacity();
@@ -124,7 +125,7 @@ fn what_is_brief_takes_the_room_of_a_second_and_what_is_not_stays() {
     // Of those the last second had, none is missing.
     assert!((590_001..600_000).all(|number| shards.get(Kind::Bucket, key(number)).is_some()));
     for number in 0..10_000 {
-        assert!(make(&shards, Kind::Long, number, u64::MAX, 0), "idle, but it is for a sweep to say so");
+        assert!(make(&shards, Kind::Long, key(number), u64::MAX, 0), "idle, but it is for a sweep to say so");
     }
     assert_eq!(shards.of(Kind::Long).len(), 10_000);
     let now = Nanos(Shards::SKEW_NS + 600_000 * EACH);
@@ -149,14 +150,15 @@ fn slots_are_as_few_as_are_taken() {
     assert_eq!(each(&shards), shards.count());
 }
 
-/// A thousand at once, whoever and however many came before.
+/// Not of what was made since a sweep: who comes again finds room, however often its cell was forgotten.
 #[test]
 fn the_bound_is_of_what_there_is() {
-    let shards = Shards::new(8_000);
-    // Two thousand that come again and again, a little over a second apart.
+    const BOUND: usize = 16_000;
+    let shards = Shards::new(BOUND);
+    // 24,000 in turn, each three seconds after it came last.
     for number in 0..200_000 {
-        let now = Shards::SKEW_NS + number * Shards::SKEW_NS / 1_900;
-        match shards.entry(Kind::Bucket, key(number % 2_000), Nanos(now)) {
+        let now = Shards::SKEW_NS + number * Shards::SKEW_NS / 8_000;
+        match shards.entry(Kind::Bucket, key(number % 24_000), Nanos(now)) {
             Entry::Occupied(mut found) => *found = cell(now + 1),
             Entry::Vacant(vacant) => {
                 assert!(vacant.reserve(false), "{number}");
@@ -167,12 +169,13 @@ fn the_bound_is_of_what_there_is() {
     let left = shards.count();
     assert_eq!(each(&shards), left);
     // What stays in use meets it.
-    let made = (10_000..20_000).filter(|&number| make(&shards, Kind::Bucket, number, u64::MAX / 2, u64::MAX)).count();
-    assert!((8_000 - left..=8_000).contains(&made), "{made} beside {left}");
-    assert_eq!(shards.count(), 8_000);
-    assert!(shards.remove(Kind::Bucket, key(10_001)).is_some());
-    assert!(make(&shards, Kind::Bucket, 7_000_000, 0, u64::MAX), "one was taken out");
-    assert!(!make(&shards, Kind::Bucket, 7_000_001, 0, u64::MAX));
+    let made =
+        (100_000..120_000).filter(|&number| make(&shards, Kind::Bucket, key(number), u64::MAX / 2, u64::MAX)).count();
+    assert!((BOUND - left..=BOUND).contains(&made), "{made} beside {left}");
+    assert_eq!(shards.count(), BOUND);
+    assert!(shards.remove(Kind::Bucket, key(100_001)).is_some());
+    assert!(make(&shards, Kind::Bucket, key(7_000_000), 0, u64::MAX), "one was taken out");
+    assert!(!make(&shards, Kind::Bucket, key(7_000_001), 0, u64::MAX));
 }
 
 #[test]
@@ -186,7 +189,7 @@ fn threads_that_forget_for_each_other_lose_nothing_in_use() {
                     let now = (number + 2) * Shards::SKEW_NS;
                     // One in ten stays in use.
                     let until = if number.is_multiple_of(10) { u64::MAX } else { 0 };
-                    assert!(make(shards, Kind::Bucket, thread * 50_000 + number, now, until));
+                    assert!(make(shards, Kind::Bucket, key(thread * 50_000 + number), now, until));
                 }
             });
         }
