@@ -1,6 +1,10 @@
-//! Optimized builds get the recorded profile where the compiler is the one that it was recorded with, and no other build does.
+//! Optimized builds get the recorded profile where the compiler is the one that it was recorded with, and no other build does;
+//! and what is built is what it was recorded with.
 
 use super::{read, root};
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fmt::Write;
 use std::process::Command;
 
 const OPTIMIZED: [&str; 4] = ["--crate-name", "some", "-C", "opt-level=3"];
@@ -72,5 +76,74 @@ fn cargo_and_the_image_use_it() {
     let context = read(".dockerignore");
     for needed in ["!.cargo", "!profile"] {
         assert!(context.lines().any(|line| line == needed), "{needed}");
+    }
+}
+
+fn output(program: impl AsRef<OsStr>, arguments: &[&str]) -> String {
+    let mut command = Command::new(program);
+    let out = command.args(arguments).current_dir(root()).output().unwrap();
+    assert!(out.status.success(), "{command:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// What the profile was recorded with and is not built any more, and what is built without having been recorded: of two answers of
+/// `profile/built-of`. Nothing where they are of different hosts, whose packages are others.
+fn misfit(recorded: &str, built: &str) -> Option<String> {
+    let host = |text: &str| text.lines().next().filter(|line| line.starts_with("host: ")).unwrap().to_owned();
+    if host(recorded) != host(built) {
+        eprintln!("not compared: the profile was recorded on another {}", host(recorded));
+        return None;
+    }
+    let [recorded, built]: [BTreeSet<&str>; 2] = [recorded, built].map(|text| text.lines().collect());
+    let mut told = String::new();
+    for (what, one, other) in [("was recorded with", &recorded, &built), ("the build has", &built, &recorded)] {
+        for line in one.difference(other) {
+            writeln!(told, "  {what:17} {line}").unwrap();
+        }
+    }
+    (!told.is_empty()).then_some(told)
+}
+
+#[test]
+fn the_profile_was_recorded_with_what_is_built() {
+    let built = output(root().join("profile/built-of"), &[]);
+    if let Some(misfit) = misfit(&read("profile/recorded-for"), &built) {
+        panic!(
+            "the profile fits another build, so functions lose their part of it (docs/decisions/0118): run scripts/profile\n{misfit}"
+        );
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_named() {
+    let recorded = "host: a\nprofile.release: lto = \"fat\"\nbytes v1.12.2 std\nhttp v1.5.0 default,std\n";
+    let change = |from, to| misfit(recorded, &recorded.replace(from, to));
+    assert_eq!(change("", ""), None);
+    let bumped = "  was recorded with bytes v1.12.2 std\n  the build has     bytes v1.12.3 std\n";
+    assert_eq!(change("12.2", "12.3").unwrap(), bumped);
+    let feature = "  was recorded with bytes v1.12.2 std\n  the build has     bytes v1.12.2 serde,std\n";
+    assert_eq!(change("12.2 std", "12.2 serde,std").unwrap(), feature);
+    assert_eq!(change("bytes v1.12.2 std\n", "").unwrap(), "  was recorded with bytes v1.12.2 std\n");
+    assert_eq!(change("http", "h2 v0.4.20\nhttp").unwrap(), "  the build has     h2 v0.4.20\n");
+    assert!(change("fat", "thin").unwrap().ends_with("  the build has     profile.release: lto = \"thin\"\n"));
+    assert_eq!(change("host: a\n", "host: b\nlibc v1.0.0\n"), None);
+}
+
+#[test]
+fn the_profile_can_be_read_and_has_what_every_request_goes_through() {
+    let path = root().join("profile/tollgate.profdata");
+    let profile = std::fs::read(&path).unwrap();
+    assert!(profile.starts_with(b"\xfflprofi\x81"));
+    // As crates are in names, which stand in it as they are.
+    for name in ["8tollgate", "4http", "5tokio", "6rustls"] {
+        assert!(memchr::memmem::find(&profile, name.as_bytes()).is_some(), "{name}");
+    }
+    // The compiler's own tool, where it is installed, reads all of it; another compiler's may be too old.
+    let libraries = output("rustc", &["--print", "target-libdir"]);
+    let tool = std::path::Path::new(libraries.trim()).with_file_name("bin").join("llvm-profdata");
+    if output("rustc", &["--version"]).trim() == recorded_with() && tool.exists() {
+        let told = output(tool, &["show", path.to_str().unwrap()]);
+        let functions = told.lines().find_map(|line| line.strip_prefix("Total functions: ")).unwrap();
+        assert!(functions.parse::<u32>().unwrap() > 1_000, "{told}");
     }
 }
