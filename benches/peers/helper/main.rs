@@ -11,6 +11,7 @@
 //! - `peer_helper hold ADDRESS CONNECTIONS HEADER…`: opens connections, sends one request on each, and keeps them open until
 //!   its standard input ends.
 //! - `peer_helper keys FILE`: a keys file of one account.
+//! - `peer_helper trace FILE REQUESTS`: a trace to replay, as `benches/replay.rs` does.
 //!
 //! None is a server or a client for anything else.
 
@@ -24,6 +25,8 @@ mod hold;
 mod keys;
 mod open;
 mod pace;
+#[path = "../../replay/trace.rs"]
+mod trace;
 mod upstream;
 mod waits;
 
@@ -52,6 +55,7 @@ fn main() -> Result<()> {
         }
         ["hold", address, connections, headers @ ..] => hold::run(address, number(connections)?, &request(headers)),
         ["keys", file] => keys::write(file),
+        ["trace", file, requests] => trace::write(file.as_ref(), number(requests)?.into()),
         _ => Err(Error::other("usage: see the top of benches/peers/helper/main.rs")),
     }
 }
