@@ -298,8 +298,8 @@ impl<M: Map> Engine<M> {
         }
     }
 
-    /// Forgets partitions whose loss changes no answer: buckets that have been full for a second (requests under way may have
-    /// read the clock earlier than the sweep), limits without a slot taken. Holds one of 768 locks at a time.
+    /// Forgets partitions whose loss changes no answer: buckets that are full, windows that count nothing, limits without a slot taken, and
+    /// not in the last ten milliseconds only (requests under way may have read the clock earlier). Holds one of 768 locks at a time.
     /// Returns how many were forgotten.
     pub fn sweep(&self, now: Nanos) -> usize {
         self.cells.sweep(now)

@@ -4,8 +4,8 @@
 //! Invariants:
 //! - Among threads a cell changes by compare-exchange under a shard's read lock; it is made, converted to new figures and removed
 //!   under the write lock. So nobody sees half a cell, and no request meets a cell that is being forgotten.
-//! - A cell is forgotten only when a new one would give the same answers: no slot taken, a bucket full, and among threads for a
-//!   second already.
+//! - A cell is forgotten only when a new one would give the same answers: no slot taken, a bucket full, nothing counted. A request
+//!   whose moment lies before that gets a new one as of then ([`Vacant::moment`]).
 //! - At most `max` cells, and the overflow cells. At that bound a partition that is new shares one overflow cell with all other
 //!   new partitions of its limit and mode: strict, never a fresh bucket.
 //!
@@ -84,11 +84,10 @@ impl<M: Map> Cells<M> {
     #[inline(never)]
     fn draw_exclusively(&self, place: &Place, figures: &Gcra, now: Nanos, cost: u32) -> Answer<Drawn> {
         let key = place.key;
-        let draw = figures.draw(Nanos::ZERO, now, cost);
-        let fresh = Drawn { draw, disturbances: 0 };
+        let fresh = |now| Drawn { draw: figures.draw(Nanos::ZERO, now, cost), disturbances: 0 };
         match self.map.entry(Kind::Bucket, key, now) {
             Entry::Occupied(mut cell) => {
-                let Cell(State::Bucket(bucket)) = &mut *cell else { return Answer { key, answer: fresh } };
+                let Cell(State::Bucket(bucket)) = &mut *cell else { return Answer { key, answer: fresh(now) } };
                 // Another thread may have converted it meanwhile: only once, since it rounds.
                 if !bucket.has(figures) {
                     bucket.convert(figures, now);
@@ -96,9 +95,11 @@ impl<M: Map> Cells<M> {
                 Answer { key, answer: bucket.draw(figures, now, cost) }
             }
             Entry::Vacant(vacant) => {
+                let moment = vacant.moment();
+                let fresh = fresh(moment);
                 // A cell that would be idle at once is not worth making.
-                let Draw::Taken { tat } = draw else { return Answer { key, answer: fresh } };
-                if tat <= now {
+                let Draw::Taken { tat } = fresh.draw else { return Answer { key, answer: fresh } };
+                if tat <= moment {
                     return Answer { key, answer: fresh };
                 }
                 if !vacant.reserve(place.is_overflow()) {
@@ -108,7 +109,7 @@ impl<M: Map> Cells<M> {
                 let bucket = Bucket::new(place.tag, tat, figures);
                 let disturbances = bucket.disturbances.load(Relaxed);
                 vacant.insert(Cell(State::Bucket(bucket)));
-                Answer { key, answer: Drawn { draw, disturbances } }
+                Answer { key, answer: Drawn { disturbances, ..fresh } }
             }
         }
     }
@@ -157,10 +158,11 @@ impl<M: Map> Cells<M> {
                 Answer { key, answer }
             }
             Entry::Vacant(vacant) => {
+                let moment = vacant.moment();
                 let mut ring = Ring::new(figures, place.tag);
-                let answer = ring.draw(figures, now, cost);
+                let answer = ring.draw(figures, moment, cost);
                 // A ring that counts nothing is not worth keeping.
-                if ring.is_idle(now) {
+                if ring.is_idle(moment) {
                     return Answer { key, answer };
                 }
                 if !vacant.reserve(place.is_overflow()) {
@@ -270,9 +272,9 @@ impl<M: Map> Cells<M> {
 
     /// Forgets idle partitions, one shard at a time. Returns how many.
     pub(super) fn sweep(&self, now: Nanos) -> usize {
-        let now = Nanos(now.0.saturating_sub(M::SKEW_NS));
-        self.map.retain(|key, cell| {
-            let idle = cell.is_idle(now);
+        let until = Nanos(now.0.saturating_sub(M::SKEW_NS));
+        self.map.retain(until, |key, cell| {
+            let idle = cell.is_idle(until);
             if idle && let Cell(State::Counter(Counter::Window(ring))) = cell {
                 self.changes.note(key, ring, true);
             }

@@ -3,6 +3,7 @@
 mod bound;
 mod cases;
 mod exactness;
+mod late;
 mod reference;
 mod strategies;
 mod threads;

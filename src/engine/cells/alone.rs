@@ -282,7 +282,7 @@ impl Map for Alone {
         groups.take(at)
     }
 
-    fn retain(&self, keep: impl FnMut(Key, &mut Cell) -> bool) -> usize {
+    fn retain(&self, _: Nanos, keep: impl FnMut(Key, &mut Cell) -> bool) -> usize {
         let mut groups = self.0.borrow_mut();
         let before = groups.len;
         groups.sift(keep);
@@ -327,6 +327,10 @@ pub struct VacantPlace<'m> {
 }
 
 impl Vacant for VacantPlace<'_> {
+    fn moment(&self) -> Nanos {
+        self.now
+    }
+
     fn reserve(&self, in_spite: bool) -> bool {
         in_spite || self.groups.len < self.groups.max
     }

@@ -92,7 +92,8 @@ impl<M: Map> Cells<M> {
 
     /// Counts every followed window as changed, for a store that has lost track. One shard at a time.
     pub(in crate::engine) fn mark_all_changed(&self) {
-        self.map.retain(|key, cell| {
+        // Nothing is forgotten.
+        self.map.retain(Nanos::ZERO, |key, cell| {
             if let Cell(State::Counter(Counter::Window(ring))) = cell {
                 self.changes.note(key, ring, true);
             }

@@ -10,7 +10,7 @@ use dashmap::mapref::{entry, one};
 use std::hash::BuildHasherDefault;
 use std::hint::black_box;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// What kind of cell, by how long it is of use. All cells of one limit are of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub trait Map {
 
     /// Whether all is done by one thread.
     const IS_ALONE: bool;
-    /// Nanoseconds that a request's `now` may lie behind a sweep's.
+    /// Nanoseconds that requests may be late: what has been idle for less is kept, so that each is answered as of its own moment.
     const SKEW_NS: u64;
 
     /// A map of at most `max` cells, and those that are made in spite of it.
@@ -67,8 +67,9 @@ pub trait Map {
     fn entry(&self, kind: Kind, key: Key, now: Nanos) -> Entry<Self::Found<'_>, Self::Vacant<'_>>;
     /// Takes a cell out.
     fn remove(&self, kind: Kind, key: Key) -> Option<Cell>;
-    /// Forgets cells unless they are to be kept, and gives back memory that too few were there for, or are. Answers how many.
-    fn retain(&self, keep: impl FnMut(Key, &mut Cell) -> bool) -> usize;
+    /// Forgets cells unless they are to be kept, and gives back memory that too few were there for, or are. Those that are forgotten
+    /// have been idle since `until` at the latest. Answers how many.
+    fn retain(&self, until: Nanos, keep: impl FnMut(Key, &mut Cell) -> bool) -> usize;
     /// Shows all cells.
     fn each(&self, see: impl FnMut(&Cell));
     /// How many there are.
@@ -81,6 +82,9 @@ pub trait Map {
 
 /// A place in a map that no cell has.
 pub trait Vacant {
+    /// The moment from which on a cell that is made here counts: that of whoever asked, or a later one until which cells were
+    /// forgotten. There may have been one here, and only since then does a new one give the same answers.
+    fn moment(&self) -> Nanos;
     /// Takes room for one more cell, if there is any or the cell is made `in_spite` of the bound.
     fn reserve(&self, in_spite: bool) -> bool;
     /// Makes the cell that room was taken for.
@@ -110,13 +114,16 @@ type OfKind = DashMap<Key, Cell, BuildHasherDefault<IdHasher>>;
 /// The map for many threads: each shard has a lock, and what decides whether a cell is forgotten is looked at under it.
 ///
 /// Each kind is apart from the others, and a shard of slots or buckets that is full forgets what is idle before it takes more memory:
-/// among a million accounts that seldom ask, slots are about as few as requests in flight, and buckets as those of the last second, where
+/// among a million accounts that seldom ask, slots are about as few as requests in flight, and buckets as those that are not full, where
 /// the core's caches reach.
 pub struct Shards {
     /// By kind.
     kinds: [OfKind; 3],
     len: AtomicUsize,
     max: usize,
+    /// Nanoseconds until which cells that were idle have been forgotten. It is raised under a shard's lock, or before that is taken, so that
+    /// whoever finds a cell gone under that lock knows it.
+    forgotten_until: AtomicU64,
 }
 
 /// A place in [`Shards`].
@@ -148,6 +155,7 @@ impl Shards {
             return;
         }
         let until = Nanos(now.0.saturating_sub(Shards::SKEW_NS));
+        self.forgotten_until.fetch_max(until.0, Relaxed);
         let kept: Vec<_> = cells.drain().filter(|(_, cell)| !cell.get().is_idle(until)).collect();
         self.len.fetch_sub(full - kept.len(), Relaxed);
         let hash = |cell: &(Key, _)| cell.0.hash();
@@ -166,13 +174,14 @@ impl Map for Shards {
     type Vacant<'m> = VacantShard<'m>;
 
     const IS_ALONE: bool = false;
-    /// Threads read the clock, then they may have to wait for a core. A bucket that is full for a sweep but not yet for such a
-    /// request is kept.
-    const SKEW_NS: u64 = 1_000_000_000;
+    /// Threads read the clock, then they may have to wait for a core. Who waits for longer is answered as of a later moment
+    /// ([`Vacant::moment`]) where there is no cell.
+    const SKEW_NS: u64 = 10_000_000;
 
     fn new(max: usize) -> Shards {
         let of_kind = |_| DashMap::with_capacity_and_hasher_and_shard_amount(0, BuildHasherDefault::default(), SHARDS);
-        Shards { kinds: std::array::from_fn(of_kind), len: AtomicUsize::new(0), max }
+        let (len, forgotten_until) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Shards { kinds: std::array::from_fn(of_kind), len, max, forgotten_until }
     }
 
     fn get(&self, kind: Kind, key: Key) -> Option<Self::Seen<'_>> {
@@ -196,7 +205,8 @@ impl Map for Shards {
         Some(cell)
     }
 
-    fn retain(&self, mut keep: impl FnMut(Key, &mut Cell) -> bool) -> usize {
+    fn retain(&self, until: Nanos, mut keep: impl FnMut(Key, &mut Cell) -> bool) -> usize {
+        self.forgotten_until.fetch_max(until.0, Relaxed);
         let mut forgotten = 0;
         for cells in &self.kinds {
             let in_use = cells.len();
@@ -246,6 +256,10 @@ impl Map for Shards {
 }
 
 impl Vacant for VacantShard<'_> {
+    fn moment(&self) -> Nanos {
+        self.now.max(Nanos(self.shards.forgotten_until.load(Relaxed)))
+    }
+
     fn reserve(&self, in_spite: bool) -> bool {
         let before = self.shards.len.fetch_add(1, Relaxed);
         let room = in_spite || before < self.shards.max;

@@ -9,11 +9,14 @@
 //! - Its place is free again at most `d` after it has aged out, which is less than `W / 60` for windows of a millisecond and
 //!   more: `(k + 64) d - (t + W) <= 64 d - W`. A rejection's `retry_at` is exact to the same bound.
 //!
-//! The ring takes 148 bytes, or 276 for quotas above 65,535, however many requests it has counted.
+//! The ring takes 152 bytes, or 280 for quotas above 65,535, however many requests it has counted; 32 as long as no more than two slices
+//! count anything, as with most who ask once in a while.
 
 mod saved;
+mod slices;
 
 pub use saved::SavedWindow;
+use slices::{Few, Slices};
 
 use crate::engine::time::{Nanos, nanos_of};
 use std::num::NonZeroU64;
@@ -83,149 +86,130 @@ pub(crate) enum Spend {
     },
 }
 
-/// One partition's counts. Quotas that fit are counted in 16 bits.
+/// One partition's counts. What few slices count lies in less room; quotas that fit are counted in 16 bits.
 pub(crate) enum Ring {
-    Narrow(Box<Counts<u16>>),
-    Wide(Box<Counts<u32>>),
+    Few(Box<Counts<Few>>),
+    Narrow(Box<Counts<[u16; SLICES]>>),
+    Wide(Box<Counts<[u32; SLICES]>>),
 }
 
-/// The counts of the last [`SLICES`] slices, each at its number's remainder.
-pub(crate) struct Counts<C> {
+/// The counts of the last [`SLICES`] slices.
+pub(crate) struct Counts<S> {
     newest: u64,
     slice_ns: NonZeroU64,
     tag: u32,
     /// Counted in since it was last saved. It lives in what would be padding.
     changed: bool,
-    counts: [C; SLICES],
+    slices: S,
 }
 
-/// A count's width.
-pub(crate) trait Width: Copy + Default + Into<u32> + TryFrom<u32> {
-    const MAX: Self;
+/// Does the same with any ring's counts.
+macro_rules! with_counts {
+    ($ring:expr, $counts:ident => $what:expr) => {
+        match $ring {
+            Ring::Few($counts) => $what,
+            Ring::Narrow($counts) => $what,
+            Ring::Wide($counts) => $what,
+        }
+    };
 }
-
-impl Width for u16 {
-    const MAX: u16 = u16::MAX;
-}
-
-impl Width for u32 {
-    const MAX: u32 = u32::MAX;
-}
+use with_counts;
 
 impl Ring {
     /// An empty ring of a limit's short name `tag`.
     pub(crate) fn new(figures: &SlidingWindow, tag: u32) -> Ring {
-        if figures.is_wide() {
-            Ring::Wide(Box::new(Counts::new(figures, tag)))
-        } else {
-            Ring::Narrow(Box::new(Counts::new(figures, tag)))
-        }
+        Ring::Few(Box::new(Counts::new(0, figures.slice_ns, tag)))
     }
 
     /// Takes `cost` tokens at `now`, after turning to these figures if the ring was counted with others: then everything
     /// counted stays counted, at most one slice longer.
     pub(crate) fn draw(&mut self, figures: &SlidingWindow, now: Nanos, cost: u32) -> Spend {
         self.fit(figures, now);
-        match self {
-            Ring::Narrow(counts) => counts.draw(figures, now, cost),
-            Ring::Wide(counts) => counts.draw(figures, now, cost),
-        }
+        let drawn = with_counts!(self, counts => counts.draw(figures, now, cost));
+        drawn.unwrap_or_else(|| self.spread(figures).draw(figures, now, cost))
     }
 
     /// What [`draw`](Ring::draw) would say, without taking anything.
     pub(crate) fn peek(&self, figures: &SlidingWindow, now: Nanos, cost: u32) -> Spend {
-        let mut copy = Ring::Wide(Box::new(match self {
-            Ring::Narrow(counts) => counts.converted(counts.slice_ns, now),
-            Ring::Wide(counts) => counts.converted(counts.slice_ns, now),
-        }));
+        let mut copy = Ring::Wide(Box::new(with_counts!(self, counts => counts.converted(counts.slice_ns, now))));
         copy.draw(figures, now, cost)
     }
 
     /// Gives back what was counted in a slice, as far as it still counts.
     pub(crate) fn refund(&mut self, slice: u64, slice_ns: NonZeroU64, cost: u32) {
-        match self {
-            Ring::Narrow(counts) => counts.refund(slice, slice_ns, cost),
-            Ring::Wide(counts) => counts.refund(slice, slice_ns, cost),
-        }
+        with_counts!(self, counts => counts.refund(slice, slice_ns, cost));
     }
 
     /// Tokens that count at `now`.
     pub(crate) fn counted(&self, now: Nanos) -> u64 {
-        match self {
-            Ring::Narrow(counts) => counts.counted(now),
-            Ring::Wide(counts) => counts.counted(now),
-        }
+        with_counts!(self, counts => counts.counted(now))
     }
 
     /// Whether nothing counts any more at `now`.
     pub(crate) fn is_idle(&self, now: Nanos) -> bool {
-        match self {
-            Ring::Narrow(counts) => counts.is_idle(now),
-            Ring::Wide(counts) => counts.is_idle(now),
-        }
+        with_counts!(self, counts => counts.is_idle(now))
     }
 
     /// Something of all that it keeps.
     pub(crate) fn word(&self) -> u64 {
-        match self {
-            Ring::Narrow(counts) => counts.word(),
-            Ring::Wide(counts) => counts.word(),
-        }
+        with_counts!(self, counts => counts.word())
     }
 
     /// The short name of its limit.
     pub(crate) fn tag(&self) -> u32 {
-        match self {
-            Ring::Narrow(counts) => counts.tag,
-            Ring::Wide(counts) => counts.tag,
-        }
+        with_counts!(self, counts => counts.tag)
+    }
+
+    /// Nanoseconds of one slice.
+    pub(crate) fn slice_ns(&self) -> NonZeroU64 {
+        with_counts!(self, counts => counts.slice_ns)
     }
 
     fn fit(&mut self, figures: &SlidingWindow, now: Nanos) {
-        let (slice_ns, is_wide) = match self {
-            Ring::Narrow(counts) => (counts.slice_ns, false),
-            Ring::Wide(counts) => (counts.slice_ns, true),
-        };
-        if slice_ns == figures.slice_ns && (is_wide || !figures.is_wide()) {
-            return;
+        let is_too_narrow = figures.is_wide() && matches!(self, Ring::Narrow(_));
+        if self.slice_ns() != figures.slice_ns || is_too_narrow {
+            *self = Ring::Wide(Box::new(with_counts!(self, counts => counts.converted(figures.slice_ns, now))));
         }
-        *self = Ring::Wide(Box::new(match self {
-            Ring::Narrow(counts) => counts.converted(figures.slice_ns, now),
-            Ring::Wide(counts) => counts.converted(figures.slice_ns, now),
-        }));
+    }
+
+    /// Gives every slice its place. Answers itself.
+    #[cold]
+    fn spread(&mut self, figures: &SlidingWindow) -> &mut Ring {
+        if let Ring::Few(few) = self {
+            // There was room in the quota, so that all that counts fits in its width.
+            *self = if figures.is_wide() { Ring::Wide(few.spread()) } else { Ring::Narrow(few.spread()) };
+        }
+        self
     }
 }
 
-impl<C: Width> Counts<C> {
-    fn new(figures: &SlidingWindow, tag: u32) -> Counts<C> {
-        Counts { newest: 0, slice_ns: figures.slice_ns, tag, changed: false, counts: [C::default(); SLICES] }
+impl<S: Slices> Counts<S> {
+    fn new(newest: u64, slice_ns: NonZeroU64, tag: u32) -> Counts<S> {
+        Counts { newest, slice_ns, tag, changed: false, slices: S::NONE }
     }
 
     fn word(&self) -> u64 {
-        let [first, .., last] = self.counts;
-        u64::from(self.tag) ^ u64::from(first.into()) ^ u64::from(last.into())
+        u64::from(self.tag) ^ self.slices.word()
     }
 
-    fn place(slice: u64) -> usize {
-        (slice % SLICES as u64) as usize
+    fn place(slice: u64) -> u8 {
+        (slice % SLICES as u64) as u8
     }
 
     fn count(&self, slice: u64) -> u32 {
-        self.counts[Self::place(slice)].into()
+        self.slices.count(Self::place(slice))
     }
 
-    fn add(&mut self, slice: u64, cost: u32) {
+    /// Counts `cost` more. `false`: there is no room for another slice, and nothing was counted.
+    #[must_use]
+    fn add(&mut self, slice: u64, cost: u32) -> bool {
         let count = self.count(slice).saturating_add(cost);
-        self.counts[Self::place(slice)] = C::try_from(count).unwrap_or(C::MAX);
+        self.slices.put(Self::place(slice), count)
     }
 
     /// The slices that count, the oldest first.
-    fn slices(&self) -> impl Iterator<Item = u64> + use<C> {
+    fn slices(&self) -> impl Iterator<Item = u64> + use<S> {
         self.newest.saturating_sub(SLICES as u64 - 1)..=self.newest
-    }
-
-    fn total(&self) -> u64 {
-        self.counts.iter().map(|&count| u64::from(count.into())).sum()
     }
 
     /// The total of the slices that still count at `now`.
@@ -243,23 +227,24 @@ impl<C: Width> Counts<C> {
         }
         let begun = (slice - self.newest).min(SLICES as u64);
         for fresh in slice - begun + 1..=slice {
-            self.counts[Self::place(fresh)] = C::default();
+            self.slices.clear(Self::place(fresh));
         }
         self.newest = slice;
     }
 
-    fn draw(&mut self, figures: &SlidingWindow, now: Nanos, cost: u32) -> Spend {
+    /// `None`: there is no room for another slice.
+    fn draw(&mut self, figures: &SlidingWindow, now: Nanos, cost: u32) -> Option<Spend> {
         if cost > figures.limit {
-            return Spend::Refused { retry_at: None };
+            return Some(Spend::Refused { retry_at: None });
         }
         self.advance(figures.slice(now));
-        let after = self.total() + u64::from(cost);
+        let after = self.slices.total() + u64::from(cost);
         let limit = u64::from(figures.limit);
         if after > limit {
-            return Spend::Refused { retry_at: Some(self.freed_at(after - limit)) };
+            return Some(Spend::Refused { retry_at: Some(self.freed_at(after - limit)) });
         }
-        self.add(self.newest, cost);
-        Spend::Taken { slice: self.newest, remaining: u32::try_from(limit - after).unwrap_or(0) }
+        let taken = Spend::Taken { slice: self.newest, remaining: u32::try_from(limit - after).unwrap_or(0) };
+        self.add(self.newest, cost).then_some(taken)
     }
 
     /// When `tokens` of those that count will have left.
@@ -277,29 +262,37 @@ impl<C: Width> Counts<C> {
         // After a change of figures the slice is not known any more: then the tokens stay spent, which errs to the strict side.
         let counts = slice_ns == self.slice_ns && slice <= self.newest && slice + SLICES as u64 > self.newest;
         if counts {
-            let left = self.count(slice).saturating_sub(cost);
-            self.counts[Self::place(slice)] = C::try_from(left).unwrap_or_default();
+            self.slices.lower(Self::place(slice), cost);
         }
     }
 
     fn is_idle(&self, now: Nanos) -> bool {
         let is_over = now.0 / self.slice_ns >= self.newest.saturating_add(SLICES as u64);
         // The newest slice mostly counts something: then a sweep over a million windows need not read the others.
-        is_over || (self.count(self.newest) == 0 && self.total() == 0)
+        is_over || (self.count(self.newest) == 0 && self.slices.total() == 0)
     }
 
     /// The same counts in slices of another length. Each is put where its slice ended, so it counts at least as long.
-    fn converted(&self, slice_ns: NonZeroU64, now: Nanos) -> Counts<u32> {
+    fn converted(&self, slice_ns: NonZeroU64, now: Nanos) -> Counts<[u32; SLICES]> {
         let newest = if slice_ns == self.slice_ns { self.newest } else { now.0 / slice_ns };
-        let mut other = Counts { newest, slice_ns, tag: self.tag, changed: self.changed, counts: [0; SLICES] };
+        let mut other = Counts { changed: self.changed, ..Counts::new(newest, slice_ns, self.tag) };
         for slice in self.slices() {
             let end = slice.saturating_add(1).saturating_mul(self.slice_ns.get()) - 1;
             let there = (end / slice_ns).min(newest);
             if there + SLICES as u64 > newest {
-                other.add(there, self.count(slice));
+                let _every_slice_has_room = other.add(there, self.count(slice));
             }
         }
         other
+    }
+
+    /// The same counts, each slice in a place of its own.
+    fn spread<C: Slices>(&self) -> Box<Counts<C>> {
+        let mut other = Counts { changed: self.changed, ..Counts::new(self.newest, self.slice_ns, self.tag) };
+        for slice in self.slices() {
+            let _every_slice_has_room = other.add(slice, self.count(slice));
+        }
+        Box::new(other)
     }
 }
 
@@ -394,6 +387,52 @@ mod tests {
         }
     }
 
+    proptest! {
+        /// With its counts wherever there is room, and with each slice at its place from the first.
+        #[test]
+        fn few_slices_answer_as_many_would(
+            limit in prop_oneof![1_u32..50, 65_000_u32..70_000],
+            steps in vec((prop_oneof![Just(0), Just(1), 1_u64..64, Just(70)], 0_u32..30, 0_u8..8), 1..80),
+        ) {
+            let mut figures = window(limit, 63 * SECOND);
+            let mut ring = Ring::new(&figures, 7);
+            let mut plain = Ring::Wide(Box::new(Counts::new(0, figures.slice_ns, 7)));
+            let (mut now, mut last) = (Nanos(0), 0);
+            for (slices, cost, kind) in steps {
+                now = now.saturating_add(slices * SECOND);
+                let cost = cost * (limit / 50).max(1);
+                match kind {
+                    0 => {
+                        ring.refund(last, figures.slice_ns(), cost);
+                        plain.refund(last, figures.slice_ns(), cost);
+                    }
+                    1 => figures = window(limit / 2 + cost, 63 * SECOND),
+                    _ => {
+                        let answer = ring.draw(&figures, now, cost);
+                        prop_assert_eq!(answer, plain.draw(&figures, now, cost));
+                        if let Spend::Taken { slice, .. } = answer {
+                            last = slice;
+                        }
+                    }
+                }
+                for at in [now, now.saturating_add(30 * SECOND)] {
+                    prop_assert_eq!((ring.counted(at), ring.is_idle(at)), (plain.counted(at), plain.is_idle(at)));
+                    prop_assert_eq!(ring.peek(&figures, at, 1), plain.peek(&figures, at, 1));
+                }
+                let saved = [&ring, &plain].map(|ring| {
+                    let mut saved = SavedWindow::default();
+                    ring.save(&mut saved);
+                    saved
+                });
+                prop_assert_eq!(&saved[0], &saved[1]);
+                let counting = saved[0].counts.len();
+                prop_assert!(counting <= 2 || !matches!(ring, Ring::Few(_)));
+                let restored = Ring::restored(&saved[0], now);
+                prop_assert_eq!(matches!(restored, Some(Ring::Few(_))), counting <= 2);
+            }
+        }
+    }
+
     #[test]
     fn the_slice_is_less_than_a_sixtieth() {
         for nanos in [1_000_000, SECOND, 60 * SECOND, 3_600 * SECOND, 86_400 * SECOND, MONTH] {
@@ -424,7 +463,8 @@ mod tests {
 
     #[test]
     fn a_ring_is_small() {
-        assert_eq!(size_of::<Counts<u16>>(), 152);
-        assert_eq!(size_of::<Counts<u32>>(), 280);
+        assert_eq!(size_of::<Counts<Few>>(), 32);
+        assert_eq!(size_of::<Counts<[u16; SLICES]>>(), 152);
+        assert_eq!(size_of::<Counts<[u32; SLICES]>>(), 280);
     }
 }

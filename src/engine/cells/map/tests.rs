@@ -1,9 +1,12 @@
 //! Any map against one that forgets nothing, and what only that for many threads does.
 
 use super::*;
+use crate::engine::cells::Cells;
 use crate::engine::cells::cell::{Bucket, State};
 use crate::engine::class::Id;
-use crate::engine::limiter::Gcra;
+use crate::engine::key::Place;
+use crate::engine::limiter::sliding_window::Spend;
+use crate::engine::limiter::{Gcra, SlidingWindow};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -49,7 +52,7 @@ pub(in crate::engine::cells) fn duel<M: Map>(keys: fn(u64) -> Key, of: u64, last
         match random.below(100) {
             0 => {
                 let before = map.count();
-                let gone = map.retain(|_, cell| !cell.is_idle(Nanos(seen)));
+                let gone = map.retain(Nanos::ZERO, |_, cell| !cell.is_idle(Nanos(seen)));
                 assert_eq!(map.count(), before - gone);
                 assert_eq!(map.count(), known.values().filter(|&&until| until > seen).count());
                 assert!(
@@ -110,10 +113,10 @@ fn among_threads_what_is_in_use_is_there_and_what_is_not_may_be() {
 }
 
 #[test]
-fn what_is_brief_takes_the_room_of_a_second_and_what_is_not_stays() {
+fn what_is_brief_takes_the_room_of_a_moment_and_what_is_not_stays() {
     const EACH: u64 = Shards::SKEW_NS / 10_000;
     let shards = Shards::new(usize::MAX);
-    // 10,000 a second for a minute, each in use for a moment.
+    // 10,000 in the time that is kept, sixty times, each in use for a moment.
     for number in 0..600_000 {
         let now = Shards::SKEW_NS + number * EACH;
         assert!(make(&shards, Kind::Bucket, key(number), now, now + 1));
@@ -122,7 +125,7 @@ fn what_is_brief_takes_the_room_of_a_second_and_what_is_not_stays() {
     let room = shards.of(Kind::Bucket).capacity();
     assert!(room < 80_000, "{room}");
     assert_eq!(each(&shards), shards.count());
-    // Of those the last second had, none is missing.
+    // Of those that came last, none is missing.
     assert!((590_001..600_000).all(|number| shards.get(Kind::Bucket, key(number)).is_some()));
     for number in 0..10_000 {
         assert!(make(&shards, Kind::Long, key(number), u64::MAX, 0), "idle, but it is for a sweep to say so");
@@ -130,12 +133,32 @@ fn what_is_brief_takes_the_room_of_a_second_and_what_is_not_stays() {
     assert_eq!(shards.of(Kind::Long).len(), 10_000);
     let now = Nanos(Shards::SKEW_NS + 600_000 * EACH);
     let before = shards.count();
-    assert_eq!(shards.retain(|_, cell| !cell.is_idle(now)), before);
+    assert_eq!(shards.retain(Nanos::ZERO, |_, cell| !cell.is_idle(now)), before);
     assert_eq!((shards.count(), each(&shards)), (0, 0));
     let left = shards.of(Kind::Bucket).capacity();
     assert!(left > room / 10 * 9, "who asks as before finds the room that there was: {left} of {room}");
-    shards.retain(|_, _| true);
+    shards.retain(Nanos::ZERO, |_, _| true);
     assert!(shards.of(Kind::Bucket).capacity() < room / 8, "and who does not, takes none");
+}
+
+/// Where nearly all of a full shard is in use, looking through it each time would cost more than its room.
+#[test]
+fn a_shard_that_is_mostly_in_use_grows() {
+    let shards = Shards::new(usize::MAX);
+    let map = shards.of(Kind::Bucket);
+    let room = || map.shards()[0].read().capacity();
+    let of_first_shard = (0..).filter(|&number| map.determine_shard(map.hash_usize(&key(number))) == 0);
+    for (turn, number) in (2..1_000).zip(of_first_shard) {
+        let now = turn * Shards::SKEW_NS;
+        // 12 of 14 at once, and from the middle on 26 of 28.
+        let in_use = if turn < 500 { 11 } else { 25 };
+        assert!(make(&shards, Kind::Bucket, key(number), now, now + in_use * Shards::SKEW_NS));
+        match turn {
+            100..500 => assert_eq!(room(), 28, "{turn}"),
+            550.. => assert_eq!(room(), 56, "{turn}"),
+            _ => {}
+        }
+    }
 }
 
 #[test]
@@ -155,7 +178,7 @@ fn slots_are_as_few_as_are_taken() {
 fn the_bound_is_of_what_there_is() {
     const BOUND: usize = 16_000;
     let shards = Shards::new(BOUND);
-    // 24,000 in turn, each three seconds after it came last.
+    // 24,000 in turn, each long after it came last.
     for number in 0..200_000 {
         let now = Shards::SKEW_NS + number * Shards::SKEW_NS / 8_000;
         match shards.entry(Kind::Bucket, key(number % 24_000), Nanos(now)) {
@@ -198,4 +221,44 @@ fn threads_that_forget_for_each_other_lose_nothing_in_use() {
     assert!((0..200_000).filter(|&number| stay(number)).all(|number| shards.get(Kind::Bucket, key(number)).is_some()));
     assert!(shards.count() < 100_000, "{}", shards.count());
     assert_eq!(each(&shards), shards.count());
+}
+
+/// Where a cell may be made.
+fn moment(map: &impl Map, kind: Kind, number: u64, now: Nanos) -> Nanos {
+    let Entry::Vacant(vacant) = map.entry(kind, key(number), now) else { panic!("{number} is there") };
+    vacant.moment()
+}
+
+#[test]
+fn what_was_forgotten_begins_no_earlier_than_it_was() {
+    let shards = Shards::new(usize::MAX);
+    assert_eq!(moment(&shards, Kind::Bucket, 1, Nanos(5)), Nanos(5), "nothing was forgotten");
+    let now = 100 * Shards::SKEW_NS;
+    (0..100_000).for_each(|number| assert!(make(&shards, Kind::Bucket, key(number), now, now)));
+    assert_eq!(each(&shards), 100_000, "they are idle too briefly");
+    (100_000..200_000).for_each(|number| assert!(make(&shards, Kind::Bucket, key(number), 2 * now, 2 * now)));
+    let gone = (0..100_000).filter(|&number| shards.get(Kind::Bucket, key(number)).is_none()).count();
+    assert!(gone > 10_000, "{gone}");
+    for kind in [Kind::Slots, Kind::Bucket, Kind::Long] {
+        assert_eq!(moment(&shards, kind, 200_000, Nanos(5)), Nanos(2 * now - Shards::SKEW_NS));
+        assert_eq!(moment(&shards, kind, 200_000, Nanos(3 * now)), Nanos(3 * now));
+    }
+    shards.retain(Nanos(4 * now), |_, _| true);
+    assert_eq!(moment(&shards, Kind::Long, 200_000, Nanos(3 * now)), Nanos(4 * now));
+}
+
+#[test]
+fn a_late_request_counts_in_a_window_of_now() {
+    const SECOND: u64 = 1_000_000_000;
+    let cells = Cells::<Shards>::new(usize::MAX);
+    let figures = SlidingWindow::new(1, Duration::from_secs(63));
+    let place = Place { key: key(1), overflow: key(2), tag: 0 };
+    let admits =
+        |second| matches!(cells.spend(&place, &figures, Nanos(second * SECOND), 1).answer, Spend::Taken { .. });
+    assert!(admits(0));
+    assert_eq!(cells.sweep(Nanos(70 * SECOND)), 1);
+    assert!(admits(10));
+    assert!(!admits(80), "it was counted in the 69th second, not in the 10th");
+    assert!(!admits(69 + 63));
+    assert!(admits(69 + 64));
 }

@@ -1,6 +1,6 @@
 //! A window's counts on their way to a store that outlives the process, and back.
 
-use super::{Counts, Ring, SLICES, Width};
+use super::{Counts, Ring, SLICES, Slices, with_counts};
 use crate::engine::time::Nanos;
 use std::num::NonZeroU64;
 
@@ -25,28 +25,14 @@ impl Default for SavedWindow {
 }
 
 impl Ring {
-    /// Nanoseconds of one slice.
-    pub(crate) fn slice_ns(&self) -> NonZeroU64 {
-        match self {
-            Ring::Narrow(counts) => counts.slice_ns,
-            Ring::Wide(counts) => counts.slice_ns,
-        }
-    }
-
     /// Notes whether there is something to save; answers what was noted before.
     pub(crate) fn set_changed(&mut self, changed: bool) -> bool {
-        match self {
-            Ring::Narrow(counts) => std::mem::replace(&mut counts.changed, changed),
-            Ring::Wide(counts) => std::mem::replace(&mut counts.changed, changed),
-        }
+        with_counts!(self, counts => std::mem::replace(&mut counts.changed, changed))
     }
 
     /// Writes the counts into `saved`, whose room is used again.
     pub(crate) fn save(&self, saved: &mut SavedWindow) {
-        match self {
-            Ring::Narrow(counts) => counts.save(saved),
-            Ring::Wide(counts) => counts.save(saved),
-        }
+        with_counts!(self, counts => counts.save(saved));
     }
 
     /// The ring that was saved. `None` for one that no engine has saved: of the future at `now`, or with a slice too old.
@@ -56,16 +42,15 @@ impl Ring {
         if !sound {
             return None;
         }
-        let narrow = saved.counts.iter().all(|&(_, count)| u16::try_from(count).is_ok());
-        Some(if narrow {
-            Ring::Narrow(Box::new(Counts::restored(saved)))
-        } else {
-            Ring::Wide(Box::new(Counts::restored(saved)))
+        let is_narrow = saved.counts.iter().all(|&(_, count)| u16::try_from(count).is_ok());
+        let few = Counts::restored(saved).map(Ring::Few);
+        few.or_else(|| {
+            if is_narrow { Counts::restored(saved).map(Ring::Narrow) } else { Counts::restored(saved).map(Ring::Wide) }
         })
     }
 }
 
-impl<C: Width> Counts<C> {
+impl<S: Slices> Counts<S> {
     fn save(&self, saved: &mut SavedWindow) {
         (saved.tag, saved.slice_ns, saved.newest) = (self.tag, self.slice_ns, self.newest);
         saved.counts.clear();
@@ -73,18 +58,12 @@ impl<C: Width> Counts<C> {
         saved.counts.extend(ages.map(|(age, slice)| (age, self.count(slice))).filter(|&(_, count)| count > 0));
     }
 
-    fn restored(saved: &SavedWindow) -> Counts<C> {
-        let mut counts = Counts {
-            newest: saved.newest,
-            slice_ns: saved.slice_ns,
-            tag: saved.tag,
-            changed: false,
-            counts: [C::default(); SLICES],
-        };
-        for &(age, count) in &saved.counts {
-            counts.add(saved.newest.saturating_sub(u64::from(age)), count);
-        }
-        counts
+    /// `None`: there is no room for so many slices.
+    fn restored(saved: &SavedWindow) -> Option<Box<Counts<S>>> {
+        let mut counts = Counts::new(saved.newest, saved.slice_ns, saved.tag);
+        let mut all = saved.counts.iter();
+        let has_room = all.all(|&(age, count)| counts.add(saved.newest.saturating_sub(u64::from(age)), count));
+        has_room.then(|| Box::new(counts))
     }
 }
 
