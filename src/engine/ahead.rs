@@ -49,7 +49,7 @@ impl<M: Map> Engine<M> {
         self.cells.warm::<WARM>(keys.get(..used).unwrap_or_default());
     }
 
-    /// The partitions of all stages that a request meets.
+    /// The partitions of all stages that a request meets, as far as they are not at hand.
     fn keys<'q>(&'q self, query: &'q Query<'q>) -> impl Iterator<Item = (Kind, Key)> + 'q {
         let listed = Stage::ALL.into_iter().flat_map(|stage| query.policy.listed(stage, query.class));
         let apply = listed.filter(|&&id| query.policy.limit(id).applies_beyond_index(query.class).is_ok());
@@ -57,14 +57,12 @@ impl<M: Map> Engine<M> {
             let (first, second) = payers(query.policy.limit(id), query.class);
             std::iter::once(first).chain(second).map(move |payer| (id, payer.account))
         });
-        asked.flat_map(|(id, account)| {
+        asked.flat_map(move |(id, account)| {
             let limiter = &query.policy.limit(id).limiter;
-            let key = self.place(query, id, Which::InForce, account).key;
-            let own = Kind::of(limiter);
-            let transactions = matches!(limiter, Limiter::Allocation(_)).then(|| (Kind::Long, key.of_transactions()));
-            // Those of slots are few wherever there are threads, and at hand.
-            let own = Some((own, key)).filter(|_| M::IS_ALONE || own != Kind::Slots);
-            own.into_iter().chain(transactions)
+            let kind = Some(Kind::of(limiter)).filter(|&kind| self.cells.is_far(kind));
+            let own = kind.map(|kind| (kind, self.place(query, id, Which::InForce, account).key));
+            let earned = own.filter(|_| matches!(limiter, Limiter::Allocation(_)));
+            own.into_iter().chain(earned.map(|(kind, key)| (kind, key.of_transactions())))
         })
     }
 }

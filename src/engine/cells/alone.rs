@@ -308,7 +308,7 @@ impl Map for Alone {
         self.0.borrow().len
     }
 
-    fn outgrows_caches(&self) -> bool {
+    fn outgrows_caches(&self, _: Kind) -> bool {
         self.0.borrow().groups.len() > MANY_GROUPS
     }
 

@@ -74,8 +74,8 @@ pub trait Map {
     fn each(&self, see: impl FnMut(&Cell));
     /// How many there are.
     fn count(&self) -> usize;
-    /// Whether they no longer fit in a core's own caches.
-    fn outgrows_caches(&self) -> bool;
+    /// Whether those of a kind no longer fit in a core's own caches.
+    fn outgrows_caches(&self, kind: Kind) -> bool;
     /// Reads the cells of up to `N` keys into the core's caches all at once. Nothing is changed, nothing is waited for.
     fn warm<const N: usize>(&self, keys: &[(Kind, Key)]);
 }
@@ -120,6 +120,8 @@ pub struct Shards {
     /// By kind.
     kinds: [OfKind; 3],
     len: AtomicUsize,
+    /// How many of them are long.
+    long: AtomicUsize,
     max: usize,
     /// Nanoseconds until which cells that were idle have been forgotten. It is raised under a shard's lock, or before that is taken, so that
     /// whoever finds a cell gone under that lock knows it.
@@ -144,6 +146,14 @@ impl Shards {
         }
     }
 
+    /// So many of a kind are no longer there.
+    fn left(&self, kind: Kind, count: usize) {
+        self.len.fetch_sub(count, Relaxed);
+        if kind == Kind::Long {
+            self.long.fetch_sub(count, Relaxed);
+        }
+    }
+
     /// Has the shard of a key ready for one more cell. One that is full forgets what is idle, and where that is less than a quarter of
     /// it, it gets twice the room: so each cell is looked at a few times at most. One that is small just grows.
     fn make_room(&self, kind: Kind, key: Key, now: Nanos) {
@@ -157,7 +167,7 @@ impl Shards {
         let until = Nanos(now.0.saturating_sub(Shards::SKEW_NS));
         self.forgotten_until.fetch_max(until.0, Relaxed);
         let kept: Vec<_> = cells.drain().filter(|(_, cell)| !cell.get().is_idle(until)).collect();
-        self.len.fetch_sub(full - kept.len(), Relaxed);
+        self.left(kind, full - kept.len());
         let hash = |cell: &(Key, _)| cell.0.hash();
         if 4 * kept.len() > 3 * full {
             cells.reserve(full + 1, hash);
@@ -180,8 +190,8 @@ impl Map for Shards {
 
     fn new(max: usize) -> Shards {
         let of_kind = |_| DashMap::with_capacity_and_hasher_and_shard_amount(0, BuildHasherDefault::default(), SHARDS);
-        let (len, forgotten_until) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Shards { kinds: std::array::from_fn(of_kind), len, max, forgotten_until }
+        let (len, long) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Shards { kinds: std::array::from_fn(of_kind), len, long, max, forgotten_until: AtomicU64::new(0) }
     }
 
     fn get(&self, kind: Kind, key: Key) -> Option<Self::Seen<'_>> {
@@ -201,15 +211,16 @@ impl Map for Shards {
 
     fn remove(&self, kind: Kind, key: Key) -> Option<Cell> {
         let (_, cell) = self.of(kind).remove(&key)?;
-        self.len.fetch_sub(1, Relaxed);
+        self.left(kind, 1);
         Some(cell)
     }
 
     fn retain(&self, until: Nanos, mut keep: impl FnMut(Key, &mut Cell) -> bool) -> usize {
         self.forgotten_until.fetch_max(until.0, Relaxed);
-        let mut forgotten = 0;
-        for cells in &self.kinds {
-            let in_use = cells.len();
+        let mut all = 0;
+        for kind in [Kind::Slots, Kind::Bucket, Kind::Long] {
+            let cells = self.of(kind);
+            let (in_use, mut forgotten) = (cells.len(), 0);
             cells.retain(|&key, cell| {
                 let is_kept = keep(key, cell);
                 forgotten += usize::from(!is_kept);
@@ -219,9 +230,10 @@ impl Map for Shards {
             if cells.capacity() > 4 * in_use {
                 cells.shrink_to_fit();
             }
+            self.left(kind, forgotten);
+            all += forgotten;
         }
-        self.len.fetch_sub(forgotten, Relaxed);
-        forgotten
+        all
     }
 
     fn each(&self, mut see: impl FnMut(&Cell)) {
@@ -232,8 +244,10 @@ impl Map for Shards {
         self.len.load(Relaxed)
     }
 
-    fn outgrows_caches(&self) -> bool {
-        self.count() >= WARM_FROM
+    fn outgrows_caches(&self, kind: Kind) -> bool {
+        let long = self.long.load(Relaxed);
+        let of_kind = if kind == Kind::Long { long } else { self.count().saturating_sub(long) };
+        of_kind >= WARM_FROM
     }
 
     /// A shard that somebody writes to is left out.
@@ -262,9 +276,12 @@ impl Vacant for VacantShard<'_> {
 
     fn reserve(&self, in_spite: bool) -> bool {
         let before = self.shards.len.fetch_add(1, Relaxed);
+        if self.kind == Kind::Long {
+            self.shards.long.fetch_add(1, Relaxed);
+        }
         let room = in_spite || before < self.shards.max;
         if !room {
-            self.shards.len.fetch_sub(1, Relaxed);
+            self.shards.left(self.kind, 1);
         }
         room
     }

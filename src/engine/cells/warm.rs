@@ -14,9 +14,14 @@ impl<M: Map> Cells<M> {
         !M::IS_ALONE && self.outgrow_caches()
     }
 
-    /// Whether the cells no longer fit in a core's own caches.
+    /// Whether the cells of some kind no longer fit in a core's own caches.
     pub(in crate::engine) fn outgrow_caches(&self) -> bool {
-        self.map.outgrows_caches()
+        self.is_far(Kind::Long) || self.is_far(Kind::Bucket)
+    }
+
+    /// Whether the cells of a kind are worth reading ahead. Slots are few wherever there are threads, and at hand.
+    pub(in crate::engine) fn is_far(&self, kind: Kind) -> bool {
+        (M::IS_ALONE || kind != Kind::Slots) && self.map.outgrows_caches(kind)
     }
 
     /// Reads the cells of up to `N` keys into the core's caches all at once. Taking from them one after the other would

@@ -32,13 +32,13 @@ fn it_is_as_small_as_what_is_in_use() {
     // A hundred at a time.
     (0..300_000).for_each(|number| make(&map, key(number), number, number + 100));
     assert!(map.count() < 2_000, "{}", map.count());
-    assert!(!map.outgrows_caches());
+    assert!(!map.outgrows_caches(Kind::Bucket));
     // Half a million at a time, and all of them gone again.
     (300_000..800_000).for_each(|number| make(&map, key(number), number, 1_000_000));
     assert!((0..800_000).filter(|&number| map.get(Kind::Bucket, key(number)).is_some()).count() >= 500_000);
     let places = map.0.borrow().groups.len() * GROUP;
     assert!(places < 500_000 * 4, "{places}");
-    assert!(map.outgrows_caches());
+    assert!(map.outgrows_caches(Kind::Bucket));
     map.warm::<2>(&[key(700_000), key(900_000)].map(|key| (Kind::Bucket, key)));
     for _ in 0..20 {
         map.retain(Nanos::ZERO, |_, cell| !cell.is_idle(Nanos(1_000_000)));

@@ -131,10 +131,13 @@ fn what_is_brief_takes_the_room_of_a_moment_and_what_is_not_stays() {
         assert!(make(&shards, Kind::Long, key(number), u64::MAX, 0), "idle, but it is for a sweep to say so");
     }
     assert_eq!(shards.of(Kind::Long).len(), 10_000);
+    assert_eq!([Kind::Bucket, Kind::Long].map(|kind| shards.outgrows_caches(kind)), [true, true]);
+    (0..5_000).for_each(|number| assert!(shards.remove(Kind::Long, key(number)).is_some()));
+    assert_eq!([Kind::Bucket, Kind::Long].map(|kind| shards.outgrows_caches(kind)), [true, false]);
     let now = Nanos(Shards::SKEW_NS + 600_000 * EACH);
     let before = shards.count();
     assert_eq!(shards.retain(Nanos::ZERO, |_, cell| !cell.is_idle(now)), before);
-    assert_eq!((shards.count(), each(&shards)), (0, 0));
+    assert_eq!((shards.count(), each(&shards), shards.long.load(Relaxed)), (0, 0, 0));
     let left = shards.of(Kind::Bucket).capacity();
     assert!(left > room / 10 * 9, "who asks as before finds the room that there was: {left} of {room}");
     shards.retain(Nanos::ZERO, |_, _| true);
