@@ -19,13 +19,19 @@ pub struct Admit(pub Stage);
 
 impl Check for Admit {
     fn check<B>(&self, classified: &mut Classified<B>) -> Result<(), Refusal> {
+        Admit::check_all(std::slice::from_ref(self), classified)
+    }
+
+    /// All in one go: what a decision needs is put together once for all stages.
+    fn check_all<B>(checks: &[Admit], classified: &mut Classified<B>) -> Result<(), Refusal> {
         let Classified { exchange, class, held, at, .. } = classified;
         let engine = &exchange.home.shared.engine;
         let snapshot = &exchange.view.snapshot;
         let policy = &snapshot.config.policy;
         let mut counted = Counted(&snapshot.limits);
         // All stages decide at one moment, which was read before the first of them.
-        let verdict = engine.stage(policy, self.0, class, *at, held.hold(), &mut counted);
+        let stages = checks.iter().map(|admit| admit.0);
+        let verdict = engine.stages(policy, stages, class, *at, held.hold(), &mut counted);
         verdict.map_err(|rejection| rejected(classified, rejection))
     }
 }
