@@ -39,10 +39,13 @@ impl Check for Admit {
 /// The refusal, which says whom the limit refuses: what that is can be read from the request only here.
 #[cold]
 fn rejected<B>(classified: &Classified<B>, rejection: Rejection) -> Refusal {
-    let Classified { exchange, class, .. } = classified;
+    let Classified { exchange, class, at, .. } = classified;
     let config = &exchange.view.snapshot.config;
     let text = exchange.view.texts.of(&rejection, config);
-    let fields = text.fields(&rejection, &config.responses, exchange.home.now());
+    // Nothing was waited for since the moment of decision, but for what a store says: so when to come back is not told too soon,
+    // and later by microseconds at most.
+    let now = if exchange.home.exact.is_some() { exchange.home.now() } else { *at };
+    let fields = text.fields(&rejection, &config.responses, now);
     let whom = Whom::new(class, &rejection);
     let body = text.body_for(&whom, |mut out| write_partition(classified, &rejection, &mut out));
     Refusal::Rejected(Rejected { rejection, fields, body })
