@@ -77,14 +77,24 @@ impl Classifier<'_> {
     /// Finds out what a request is.
     #[must_use]
     pub fn classify(&self, asked: &Asked<'_>) -> Outcome {
+        // The path is canonical already: making it so again borrows it.
+        match path::canonical_text(asked.path) {
+            Ok(path) => self.classify_at(asked, &path),
+            Err(_) => {
+                let route = self.config.route(asked.host, asked.path);
+                let unfit = if route.is_some() { Unfit::Path } else { Unfit::NoRoute };
+                Outcome { route, endpoint: None, class: Err(unfit) }
+            }
+        }
+    }
+
+    /// The same for whoever has made the path canonical, which is that of the request: it is not looked at again.
+    #[must_use]
+    pub fn classify_at(&self, asked: &Asked<'_>, path: &path::CanonicalPath<'_>) -> Outcome {
         let Some(route) = self.config.route(asked.host, asked.path) else {
             return Outcome { route: None, endpoint: None, class: Err(Unfit::NoRoute) };
         };
-        // The path is canonical already: making it so again borrows it.
-        let Ok(path) = path::canonical_text(asked.path) else {
-            return Outcome { route: Some(route), endpoint: None, class: Err(Unfit::Path) };
-        };
-        let found = self.config.index.find(asked.method, &path);
+        let found = self.config.index.find(asked.method, path);
         let endpoint = match &found {
             Some(found) => found.endpoint(),
             None => self.config.other(access_of_method(asked.method)),

@@ -115,16 +115,15 @@ impl Node {
         &mut self.statics[before].1
     }
 
-    /// The static children that are `piece`, in whatever case, each with whether it is so to the letter: none or one, hardly
-    /// ever more.
-    fn variants<'n>(&'n self, piece: &Piece<'_>) -> impl Iterator<Item = (bool, &'n Node)> + Clone {
+    /// The static children that may be `piece`, in whatever case: none or one, hardly ever more.
+    fn alike(&self, piece: &Piece<'_>) -> &[(Box<[u8]>, Node)] {
+        if self.folds.is_empty() {
+            return &[];
+        }
         let fold = piece.fold();
         let start = self.folds.partition_point(|&known| known < fold);
-        let same = self.folds.iter().zip(&self.statics).skip(start).take_while(move |&(&known, _)| known == fold);
-        same.filter_map(|(_, (name, child))| {
-            let to_the_letter = piece.is(name);
-            (to_the_letter || piece.is_in_any_case(name)).then_some((to_the_letter, child))
-        })
+        let same = self.folds.get(start..).unwrap_or_default().iter().take_while(|&&known| known == fold).count();
+        self.statics.get(start..start + same).unwrap_or_default()
     }
 
     fn end(&self, method: &Method) -> Option<EndpointId> {
@@ -145,10 +144,11 @@ impl<'p> Search<'_, 'p> {
     /// of the path.
     fn descend(&mut self, node: &Node, rest: &'p str) -> Option<EndpointId> {
         let Some((piece, rest)) = segment::next(rest) else { return node.end(self.method) };
-        let variants = node.variants(&piece);
+        let alike = node.alike(&piece);
         for to_the_letter in [true, false] {
-            for (is_so, child) in variants.clone() {
-                if is_so == to_the_letter
+            for (name, child) in alike {
+                if piece.is(name) == to_the_letter
+                    && (to_the_letter || piece.is_in_any_case(name))
                     && let Some(id) = self.descend(child, rest)
                 {
                     return Some(id);

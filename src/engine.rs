@@ -150,10 +150,28 @@ impl<M: Map> Engine<M> {
         hold: &mut Hold<M>,
         witness: &mut impl Witness,
     ) -> Result<(), Rejection> {
+        self.stages(policy, [stage], class, now, hold, witness)
+    }
+
+    /// Lets `class` meet the limits of several stages at `now`, one stage after the other, as [`stage`](Engine::stage) does.
+    ///
+    /// # Errors
+    /// The first limit that has no room. Everything in `hold` is given back then, and no further stage is met.
+    pub fn stages(
+        &self,
+        policy: &Policy,
+        stages: impl IntoIterator<Item = Stage>,
+        class: &RequestClass,
+        now: Nanos,
+        hold: &mut Hold<M>,
+        witness: &mut impl Witness,
+    ) -> Result<(), Rejection> {
         let told = hold.take_told();
         let query = Query { policy, class, now, manner: hold.manner(), told: told.as_deref().unwrap_or_default() };
-        let verdict = self.meet(&query, stage, hold, witness);
-        hold.keep_told(told);
+        let verdict = stages.into_iter().try_for_each(|stage| self.meet(&query, stage, hold, witness));
+        if told.is_some() {
+            hold.keep_told(told);
+        }
         verdict
     }
 
@@ -389,7 +407,11 @@ impl<M: Map> Engine<M> {
             }
             Limiter::SlidingWindow(figures) => self.spend(query, &place, &figures, hold),
             Limiter::Allocation(figures) => {
-                let transactions = self.transactions(query, id, payer.account);
+                // Of the limit's own partition, which its candidate's is not.
+                let transactions = match which {
+                    Which::InForce => self.cells.counted(place.key.of_transactions(), query.now),
+                    Which::Candidate => self.transactions(query, id, payer.account),
+                };
                 self.spend(query, &place, &figures.requests(transactions), hold)
             }
             Limiter::Concurrency(figures) => {

@@ -29,6 +29,14 @@ pub const MAX_SEGMENTS: usize = MAX_BYTES / 2;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CanonicalPath<'a>(Cow<'a, str>);
 
+impl<'a> CanonicalPath<'a> {
+    /// A path that is in its canonical form: of a request whose target was [made so](canonical).
+    pub(crate) fn of_canonical(path: &'a str) -> CanonicalPath<'a> {
+        debug_assert!(is_canonical(path.as_bytes()) || canonical_text(path).is_ok_and(|same| same.as_str() == path));
+        CanonicalPath(Cow::Borrowed(path))
+    }
+}
+
 impl CanonicalPath<'_> {
     /// The path: ASCII, beginning with `/`, with upper-case escapes.
     #[must_use]

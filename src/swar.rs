@@ -88,7 +88,7 @@ fn first(bytes: &[u8], marks: impl Fn(u64) -> u64) -> Option<usize> {
 }
 
 /// Up to seven bytes, with zeros above them.
-fn short(bytes: &[u8]) -> u64 {
+pub(crate) fn short(bytes: &[u8]) -> u64 {
     // Halves that overlap, so that no byte is taken alone.
     if let (Some(low), Some(high)) = (bytes.first_chunk(), bytes.last_chunk()) {
         let (low, high) = (u64::from(u32::from_le_bytes(*low)), u64::from(u32::from_le_bytes(*high)));

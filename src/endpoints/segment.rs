@@ -93,11 +93,7 @@ pub(crate) fn fold_bytes(name: &[u8]) -> u64 {
     if rest.is_empty() {
         return folded;
     }
-    let mut word = [0; 8];
-    for (place, &byte) in word.iter_mut().zip(rest) {
-        *place = byte;
-    }
-    mix(folded, word)
+    mix(folded, swar::short(rest).to_le_bytes())
 }
 
 /// One step of the fold. Setting the bit that tells upper from lower case in every byte also merges a few signs; who compares

@@ -52,7 +52,7 @@ impl<M: Map> Engine<M> {
     /// The partitions of all stages that a request meets, as far as they are not at hand.
     fn keys<'q>(&'q self, query: &'q Query<'q>) -> impl Iterator<Item = (Kind, Key)> + 'q {
         let listed = Stage::ALL.into_iter().flat_map(|stage| query.policy.listed(stage, query.class));
-        let apply = listed.filter(|&&id| query.policy.limit(id).applies_beyond_index(query.class).is_ok());
+        let apply = listed.filter(|&&id| query.policy.applies(id, query.class).is_ok());
         let asked = apply.flat_map(|&id| {
             let (first, second) = payers(query.policy.limit(id), query.class);
             std::iter::once(first).chain(second).map(move |payer| (id, payer.account))

@@ -31,9 +31,8 @@ impl Iterator for Meeting<'_> {
     #[inline(always)]
     fn next(&mut self) -> Option<(LimitId, Result<(), Exempt>)> {
         let id = *self.listed.next()?;
-        let limit = self.policy.limit(id);
-        let applies = limit.applies_beyond_index(self.class);
-        Some((id, applies.and_then(|()| self.covered.admit(limit, self.class))))
+        let applies = self.policy.applies(id, self.class);
+        Some((id, applies.and_then(|()| self.covered.admit(self.policy.limit(id), self.class))))
     }
 }
 

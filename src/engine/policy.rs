@@ -1,10 +1,12 @@
 //! All limits, compiled: immutable, indexed so that a request meets its own limits only, by index and never by name.
 
+mod beyond_index;
 mod index;
 
 use super::class::{Access, EndpointId, Id, IdKind, Mode, ProfileId, RequestClass, RouteId, Seed};
 use super::enforce::Enforce;
 use super::limiter::Limiter;
+use beyond_index::BeyondIndex;
 use index::Index;
 use std::collections::{HashMap, HashSet};
 
@@ -228,16 +230,6 @@ impl Limit {
             && !self.except.as_ref().is_some_and(excepted)
     }
 
-    /// What is left of [`applies`](Limit::applies) for a limit that the index lists for the request.
-    #[inline(always)]
-    pub(super) fn applies_beyond_index(&self, class: &RequestClass) -> Result<(), Exempt> {
-        self.when.holds_beyond_index(class).map_err(Exempt::When)?;
-        match &self.except {
-            Some(except) if !except.is_decided_by_index() && except.holds(class).is_ok() => Err(Exempt::Except),
-            _ => Ok(()),
-        }
-    }
-
     /// Whether some request of this endpoint and mode can meet the limit.
     fn can_apply(&self, id: EndpointId, endpoint: &EndpointClass, mode: Mode) -> bool {
         let excepted = |except: &Condition| except.is_decided_by_index() && except.holds_at(id, mode).is_ok();
@@ -297,6 +289,8 @@ struct CompiledLimit {
     salt: Id,
     /// Of the cells of its candidate.
     candidate_salt: Id,
+    /// What the index leaves to be asked: see [`Policy::applies`].
+    beyond_index: BeyondIndex,
 }
 
 /// Which of a limit's figures.
@@ -320,7 +314,8 @@ impl Policy {
     /// State belongs to a limit by its name and mechanism, so a policy compiled anew with the same `seed` finds it again.
     #[must_use]
     pub fn new(seed: &Seed, limits: Vec<Limit>, endpoints: Vec<EndpointClass>, profiles: Vec<Profile>) -> Policy {
-        let limits: Box<[CompiledLimit]> = limits.into_iter().map(|limit| CompiledLimit::new(seed, limit)).collect();
+        let limits: Box<[CompiledLimit]> =
+            limits.into_iter().map(|limit| CompiledLimit::new(seed, limit, endpoints.len())).collect();
         let endpoints: Box<[CompiledEndpoint]> = endpoints
             .into_iter()
             .map(|class| CompiledEndpoint { id: seed.id(IdKind::Endpoint, class.name.as_bytes()), class })
@@ -436,6 +431,14 @@ impl Policy {
         self.index.listed(class.endpoint, class.mode, stage)
     }
 
+    /// Whether a limit that the index lists for the request applies, not counting `fallback`: what is left of
+    /// [`Limit::applies`]. Nothing is asked of those that apply to all.
+    #[inline(always)]
+    pub(super) fn applies(&self, id: LimitId, class: &RequestClass) -> Result<(), Exempt> {
+        let compiled = &self.limits[id.index()];
+        compiled.beyond_index.ask(&compiled.limit, class)
+    }
+
     pub(super) fn salt(&self, id: LimitId, which: Which) -> Id {
         let compiled = &self.limits[id.index()];
         match which {
@@ -461,11 +464,12 @@ pub(super) fn tag(salt: Id) -> u32 {
 }
 
 impl CompiledLimit {
-    fn new(seed: &Seed, limit: Limit) -> CompiledLimit {
+    fn new(seed: &Seed, limit: Limit, endpoints: usize) -> CompiledLimit {
         let name = format!("{}\0{}", limit.limiter.mechanism().as_str(), limit.name);
         let salt = seed.id(IdKind::Limit, name.as_bytes());
         let candidate_salt = seed.id(IdKind::Limit, format!("{name}\0candidate").as_bytes());
-        CompiledLimit { limit, salt, candidate_salt }
+        let beyond_index = BeyondIndex::new(&limit, endpoints);
+        CompiledLimit { limit, salt, candidate_salt, beyond_index }
     }
 }
 

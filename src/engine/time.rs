@@ -40,7 +40,8 @@ impl Sub for Nanos {
 /// A [`Duration`] in nanoseconds, at most 584 years.
 #[must_use]
 pub fn nanos_of(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    let whole = duration.as_secs().saturating_mul(1_000_000_000);
+    whole.saturating_add(duration.subsec_nanos().into())
 }
 
 /// A source of the present moment. The engine never holds one: only the edges do.
@@ -58,6 +59,11 @@ mod tests {
         assert_eq!(Nanos::MAX.saturating_add(1), Nanos::MAX);
         assert_eq!(Nanos(3).since(Nanos(5)), 0);
         assert_eq!(nanos_of(Duration::MAX), u64::MAX);
+        assert_eq!(nanos_of(Duration::new(3, 7)), 3_000_000_007);
+        for last in [u64::MAX - 1, u64::MAX] {
+            assert_eq!(nanos_of(Duration::from_nanos(last)), last);
+        }
+        assert_eq!(nanos_of(Duration::from_nanos(u64::MAX) + Duration::from_nanos(1)), u64::MAX);
         assert_eq!(Nanos(5) - Nanos(3), Duration::from_nanos(2));
     }
 }

@@ -19,13 +19,19 @@ pub struct Admit(pub Stage);
 
 impl Check for Admit {
     fn check<B>(&self, classified: &mut Classified<B>) -> Result<(), Refusal> {
+        Admit::check_all(std::slice::from_ref(self), classified)
+    }
+
+    /// All in one go: what a decision needs is put together once for all stages.
+    fn check_all<B>(checks: &[Admit], classified: &mut Classified<B>) -> Result<(), Refusal> {
         let Classified { exchange, class, held, at, .. } = classified;
         let engine = &exchange.home.shared.engine;
         let snapshot = &exchange.view.snapshot;
         let policy = &snapshot.config.policy;
         let mut counted = Counted(&snapshot.limits);
         // All stages decide at one moment, which was read before the first of them.
-        let verdict = engine.stage(policy, self.0, class, *at, held.hold(), &mut counted);
+        let stages = checks.iter().map(|admit| admit.0);
+        let verdict = engine.stages(policy, stages, class, *at, held.hold(), &mut counted);
         verdict.map_err(|rejection| rejected(classified, rejection))
     }
 }
@@ -33,10 +39,13 @@ impl Check for Admit {
 /// The refusal, which says whom the limit refuses: what that is can be read from the request only here.
 #[cold]
 fn rejected<B>(classified: &Classified<B>, rejection: Rejection) -> Refusal {
-    let Classified { exchange, class, .. } = classified;
+    let Classified { exchange, class, at, .. } = classified;
     let config = &exchange.view.snapshot.config;
     let text = exchange.view.texts.of(&rejection, config);
-    let fields = text.fields(&rejection, &config.responses, exchange.home.now());
+    // Nothing was waited for since the moment of decision, but for what a store says: so when to come back is not told too soon,
+    // and later by microseconds at most.
+    let now = if exchange.home.exact.is_some() { exchange.home.now() } else { *at };
+    let fields = text.fields(&rejection, &config.responses, now);
     let whom = Whom::new(class, &rejection);
     let body = text.body_for(&whom, |mut out| write_partition(classified, &rejection, &mut out));
     Refusal::Rejected(Rejected { rejection, fields, body })

@@ -2,26 +2,40 @@
 
 use super::context::{Held, View};
 use super::exchange::{CLIENT_GONE, Exchange};
+use super::headers::REQUEST_ID;
 use super::kept::Kept;
 use super::tunnel::{Tunnel, Upgrade};
 use crate::engine::Nanos;
 use crate::upstream::http1::Lines;
 use crate::upstream::{BodyFault, Cause, Connection, Overload, OwnFields, Tick, UpstreamBody};
 use bytes::Bytes;
-use http::{Response, header};
+use http::{HeaderValue, Response, header};
 use http_body::{Body, Frame, SizeHint};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 /// The body of any answer of the gateway. `B` is what an upstream's body comes as: another one in tests only.
+///
+/// No more than a pointer, for an answer is moved up through every layer: with it one is 128 bytes, which the compiler copies where it
+/// stands, without a call.
 pub enum GatewayBody<B = UpstreamBody> {
-    /// The gateway's own, and what of its head is lines already.
-    Own(Option<Bytes>, OwnFields),
+    /// The gateway's own.
+    Own(Kept<Own>),
     /// An upstream's, passed on as it comes.
-    Forwarded(Forwarded<B>),
+    Forwarded(Box<Forwarded<B>>),
     /// No body: both sides go on in another protocol.
     Tunnel(Box<Tunnel>),
+}
+
+/// An answer of the gateway's own, but for what of its head is in a map.
+#[derive(Default)]
+pub struct Own {
+    bytes: Option<Bytes>,
+    /// What of its head is lines already: the request's id, and the rest.
+    lines: Option<(HeaderValue, Rc<OwnFields>)>,
+    /// When it was put into words, if somebody looked at the clock then.
+    made: Option<Nanos>,
 }
 
 /// An upstream's body with what must outlive it.
@@ -109,7 +123,26 @@ impl<B> GatewayBody<B> {
     /// A body of the gateway's own.
     #[must_use]
     pub fn own(bytes: impl Into<Bytes>) -> Self {
-        GatewayBody::Own(Some(bytes.into()).filter(|bytes: &Bytes| !bytes.is_empty()), OwnFields::default())
+        let bytes = Some(bytes.into()).filter(|bytes: &Bytes| !bytes.is_empty());
+        GatewayBody::Own(Kept::new(Own { bytes, ..Own::default() }))
+    }
+
+    /// The same behind a head of lines: the id of its request and these.
+    pub(super) fn own_behind(request_id: HeaderValue, fields: Rc<OwnFields>, bytes: Bytes) -> Self {
+        GatewayBody::Own(Kept::new(Own { bytes: Some(bytes), lines: Some((request_id, fields)), made: None }))
+    }
+
+    /// It is one of the gateway's own, and was made at this moment.
+    pub(super) fn made_at(&mut self, now: Nanos) {
+        if let GatewayBody::Own(own) = self {
+            own.made = Some(now);
+        }
+    }
+
+    /// All of it, where it is one of the gateway's own and not empty.
+    #[must_use]
+    pub fn own_bytes(&self) -> Option<&Bytes> {
+        if let GatewayBody::Own(own) = self { own.bytes.as_ref() } else { None }
     }
 }
 
@@ -117,17 +150,23 @@ impl<B: Incoming> GatewayBody<B> {
     /// An answer with all fields of its head in the map, for whoever writes no lines.
     #[must_use]
     pub fn spelled_out(mut response: Response<Self>) -> Response<Self> {
-        let (fields, length) = match response.body_mut() {
-            GatewayBody::Own(_, fields) => (std::mem::take(fields), None),
-            GatewayBody::Forwarded(Forwarded { inner, lines, .. }) => match lines.take() {
-                Some(lines) => (lines.fields, inner.size_hint().exact()),
-                None => return response,
-            },
-            GatewayBody::Tunnel(_) => return response,
-        };
-        fields.add_to(response.headers_mut());
-        if let Some(length) = length {
-            response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+        match response.body_mut() {
+            GatewayBody::Own(own) => {
+                if let Some((request_id, fields)) = own.lines.take() {
+                    response.headers_mut().append(REQUEST_ID, request_id);
+                    fields.add_to(response.headers_mut());
+                }
+            }
+            GatewayBody::Forwarded(forwarded) => {
+                if let Some(lines) = forwarded.lines.take() {
+                    let length = forwarded.inner.size_hint().exact();
+                    lines.fields.add_to(response.headers_mut());
+                    if let Some(length) = length {
+                        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+                    }
+                }
+            }
+            GatewayBody::Tunnel(_) => {}
         }
         response
     }
@@ -135,28 +174,54 @@ impl<B: Incoming> GatewayBody<B> {
 
 /// What the body of an answer must be that goes to a client over HTTP/1.
 pub trait Answer: Body<Data = Bytes> {
-    /// Fields of its head, each with its line end, that stand in no map.
-    fn head_lines(&self) -> &[u8] {
-        b""
-    }
+    /// Appends the fields of its head that stand in no map, each with its line end.
+    fn put_head_lines(&self, _out: &mut Vec<u8>) {}
 
     /// Whether one of these is its `Date`.
     fn is_dated(&self) -> bool {
         false
     }
+
+    /// When it was made, where that is known and was just now: whoever has it at once need not look at the clock again.
+    fn made(&self) -> Option<Nanos> {
+        None
+    }
 }
 
 impl<B: Incoming> Answer for GatewayBody<B> {
-    fn head_lines(&self) -> &[u8] {
+    fn put_head_lines(&self, out: &mut Vec<u8>) {
         match self {
-            GatewayBody::Own(_, fields) => fields.lines(),
-            GatewayBody::Forwarded(Forwarded { lines: Some(lines), .. }) => lines.fields.lines(),
-            GatewayBody::Forwarded(_) | GatewayBody::Tunnel(_) => b"",
+            GatewayBody::Own(own) => {
+                if let Some((request_id, fields)) = &own.lines {
+                    out.extend_from_slice(b"request-id: ");
+                    out.extend_from_slice(request_id.as_bytes());
+                    out.extend_from_slice(b"\r\n");
+                    out.extend_from_slice(fields.lines());
+                }
+            }
+            GatewayBody::Forwarded(forwarded) => {
+                if let Some(lines) = &forwarded.lines {
+                    out.extend_from_slice(lines.fields.lines());
+                }
+            }
+            GatewayBody::Tunnel(_) => {}
         }
     }
 
     fn is_dated(&self) -> bool {
-        matches!(self, GatewayBody::Forwarded(Forwarded { lines: Some(lines), .. }) if lines.has_date)
+        match self {
+            GatewayBody::Forwarded(forwarded) => forwarded.lines.as_ref().is_some_and(|lines| lines.has_date),
+            GatewayBody::Own(_) | GatewayBody::Tunnel(_) => false,
+        }
+    }
+
+    fn made(&self) -> Option<Nanos> {
+        match self {
+            GatewayBody::Own(own) => own.made,
+            // Its head is passed on as it comes, whatever becomes of its body.
+            GatewayBody::Forwarded(forwarded) => forwarded.rest.as_ref()?.exchange.answered,
+            GatewayBody::Tunnel(_) => None,
+        }
     }
 }
 
@@ -173,7 +238,7 @@ impl<B: Incoming> GatewayBody<B> {
         if forwarded.inner.is_end_stream() {
             forwarded.end();
         }
-        GatewayBody::Forwarded(forwarded)
+        GatewayBody::Forwarded(Box::new(forwarded))
     }
 }
 
@@ -253,7 +318,7 @@ impl<B: Incoming> Body for GatewayBody<B> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         match &mut *self {
-            GatewayBody::Own(bytes, _) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            GatewayBody::Own(own) => Poll::Ready(own.bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             GatewayBody::Forwarded(forwarded) => forwarded.poll(cx),
             GatewayBody::Tunnel(tunnel) => tunnel.poll(cx),
         }
@@ -261,7 +326,7 @@ impl<B: Incoming> Body for GatewayBody<B> {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            GatewayBody::Own(bytes, _) => bytes.is_none(),
+            GatewayBody::Own(own) => own.bytes.is_none(),
             GatewayBody::Forwarded(forwarded) => forwarded.inner.is_end_stream(),
             GatewayBody::Tunnel(_) => false,
         }
@@ -269,7 +334,7 @@ impl<B: Incoming> Body for GatewayBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            GatewayBody::Own(bytes, _) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            GatewayBody::Own(own) => SizeHint::with_exact(own.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
             GatewayBody::Forwarded(forwarded) => forwarded.inner.size_hint(),
             GatewayBody::Tunnel(_) => SizeHint::default(),
         }

@@ -9,6 +9,7 @@ use super::refusal::{BadRequest, Forbidden, Refusal};
 use super::rewrite;
 use super::step::Step;
 use crate::classification::{Asked, Classifier, Unfit, access_of, connected_account};
+use crate::path::CanonicalPath;
 use http::StatusCode;
 use http::request::Parts;
 
@@ -33,13 +34,14 @@ impl<B> Step<Authenticated<B>> for Classify {
             connected: connected_account(head.get(&STRIPE_ACCOUNT)),
             client: exchange.client_id(),
         };
-        let outcome = classifier.classify(&asked);
+        let outcome = classifier.classify_at(&asked, &CanonicalPath::of_canonical(asked.path));
         exchange.route = outcome.route;
         exchange.endpoint = outcome.endpoint;
         exchange.access = outcome.endpoint.map(|id| access_of(config, id));
-        let class = match outcome.class {
-            Ok(class) => class,
-            Err(unfit) => return Err(Refused::new(refusal(unfit, &classifier, head), exchange)),
+        // Copied from where it is into its place, and nowhere between.
+        let class = match &outcome.class {
+            Ok(class) => Kept::new(*class),
+            Err(unfit) => return Err(Refused::new(refusal(*unfit, &classifier, head), exchange)),
         };
         if view.snapshot.options(exchange.route).is_some_and(|options| !rewrite::fits(&head.uri, options)) {
             let message = "The target of this request is too long.";
@@ -51,7 +53,6 @@ impl<B> Step<Authenticated<B>> for Classify {
             draft.values = classifier.named_values(&asked, class.endpoint);
         }
         let (held, at) = (Kept::new(Held::new(&exchange.home)), exchange.started);
-        let class = Kept::new(class);
         Ok(Classified { request, exchange, principal, class, held, at })
     }
 }

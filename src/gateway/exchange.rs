@@ -55,6 +55,8 @@ pub struct Exchange {
     pub sent: Option<Nanos>,
     /// When the head of the upstream's answer came.
     pub answered: Option<Nanos>,
+    /// When it ended, where that was known before its record closes: the moment at which a refusal is put into words.
+    pub(super) ended: Option<Nanos>,
     /// The status answered.
     pub status: u16,
     /// The head of a request that a limit refused, which nobody needs any more: its map goes with the answer.
@@ -211,6 +213,7 @@ impl Exchange {
             forwarded: false,
             sent: None,
             answered: None,
+            ended: None,
             status: CLIENT_GONE,
             spare: None,
             refusal: None,
@@ -259,7 +262,7 @@ impl Exchange {
     }
 
     fn record(&mut self) {
-        let ended = self.home.now();
+        let ended = self.ended.unwrap_or_else(|| self.home.now());
         self.peer.open.set(self.peer.open.get().saturating_sub(1));
         self.peer.rest_from(ended);
         let metrics = &self.home.shared.metrics;

@@ -1,8 +1,9 @@
 //! The head of a request, in one place from its first byte on.
 
 use crate::fields::Names;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
+use http::{Method, Request, Uri, Version};
 use std::ops::Deref;
 
 /// The head of a request. It is read as the [`Parts`] it is; what it has of well-known names is asked by [`Head::get`] and
@@ -17,6 +18,12 @@ impl From<Parts> for Head {
     fn from(parts: Parts) -> Head {
         let names = Names::of(&parts.headers);
         Head { parts, names }
+    }
+}
+
+impl Default for Head {
+    fn default() -> Head {
+        Request::new(()).into_parts().0.into()
     }
 }
 
@@ -47,6 +54,17 @@ impl Head {
         self.parts.headers.append(name, value);
     }
 
+    /// As new: nothing of a request is left.
+    pub(super) fn clear(&mut self) {
+        let Parts { method, uri, version, headers, extensions, .. } = &mut self.parts;
+        (*method, *uri, *version) = (Method::GET, Uri::default(), Version::default());
+        if headers.capacity() > 0 {
+            *headers = HeaderMap::new();
+        }
+        extensions.clear();
+        self.names = Names::default();
+    }
+
     /// All of it, to be changed. Fields may be taken away; what is added is not found by name, so that only whoever sends it on
     /// adds any.
     pub fn parts_mut(&mut self) -> &mut Parts {
@@ -56,8 +74,33 @@ impl Head {
 
 #[cfg(test)]
 mod tests {
+    use super::super::kept::Kept;
     use super::*;
-    use http::{HeaderMap, Request, header};
+    use http::header;
+
+    /// What stays of a head is what a new one is.
+    #[test]
+    fn nothing_is_left_of_a_head_that_has_ended() {
+        let fill = |head: &mut Head| {
+            head.append(header::HOST, HeaderValue::from_static("a"));
+            let parts = head.parts_mut();
+            (parts.method, parts.version) = (Method::PUT, Version::HTTP_10);
+            parts.uri = Uri::from_static("https://a.test/v1?b");
+            parts.extensions.insert(7_u8);
+        };
+        let mut kept = Kept::<Head>::blank();
+        let place = std::ptr::from_ref(&*kept).addr();
+        fill(&mut kept);
+        drop(kept);
+        let (mut blank, new) = (Kept::<Head>::blank(), Head::default());
+        assert_eq!(std::ptr::from_ref(&*blank).addr(), place);
+        assert_eq!(format!("{:?} {:?}", **blank, blank.names), format!("{:?} {:?}", *new, new.names));
+        assert!(blank.extensions.is_empty() && blank.headers.capacity() == 0 && !blank.has(&header::HOST));
+        fill(&mut blank);
+        assert!(blank.has(&header::HOST));
+        drop(blank);
+        assert_eq!(Kept::new(Head::default()).method, Method::GET, "one may be put there as well");
+    }
 
     #[test]
     fn a_name_is_found_if_it_is_there() {

@@ -1,7 +1,7 @@
 //! The large parts of a request, in memory that is used again: through the layers they move as one pointer, and no request
 //! allocates for them once a thread has had as many at a time.
 
-use super::body::Rest;
+use super::body::{Own, Rest};
 use super::context::Held;
 use super::exchange::Exchange;
 use super::head::Head;
@@ -17,6 +17,11 @@ const MOST: usize = 256;
 pub trait Keep: Sized + 'static {
     /// Where the thread keeps places for it.
     fn shelf() -> &'static LocalKey<Shelf<Self>>;
+
+    /// Lets go of all that it holds. It may stay itself, as it was made, for [`Kept::blank`] to find.
+    fn end(place: &mut Option<Self>) {
+        *place = None;
+    }
 }
 
 /// A thread's empty places for one kind of thing.
@@ -33,16 +38,33 @@ pub struct Kept<T: Keep>(Option<Box<Option<T>>>);
 
 impl<T: Keep> Kept<T> {
     /// Puts a thing into an empty place.
+    ///
+    /// Taken in where it is called: there the thing is made, and copied into its place once.
     #[must_use]
+    #[inline(always)]
     pub fn new(thing: T) -> Kept<T> {
-        // A thread that ends has no shelf any more.
-        let empty = T::shelf().try_with(|shelf| shelf.0.borrow_mut().pop()).ok().flatten();
-        let mut place = empty.unwrap_or_default();
-        // A place on the shelf is empty. Told apart all the same: nothing has to end before the thing is put there, which is copied once then.
+        let mut place = Kept::place();
+        // A place on the shelf is mostly empty. Told apart all the same: nothing has to end before the thing is put there, which is copied once then.
         match &mut *place {
             Some(there) => *there = thing,
             empty => *empty = Some(thing),
         }
+        Kept(Some(place))
+    }
+
+    fn place() -> Box<Option<T>> {
+        // A thread that ends has no shelf any more.
+        let empty = T::shelf().try_with(|shelf| shelf.0.borrow_mut().pop()).ok().flatten();
+        empty.unwrap_or_default()
+    }
+}
+
+impl<T: Keep + Default> Kept<T> {
+    /// A thing as it was made, to be filled where it lies: one that ended and [stayed](Keep::end), or a new one.
+    #[must_use]
+    pub fn blank() -> Kept<T> {
+        let mut place = Kept::place();
+        place.get_or_insert_default();
         Kept(Some(place))
     }
 }
@@ -82,7 +104,7 @@ impl<T: Keep> Drop for Kept<T> {
     fn drop(&mut self) {
         let Some(mut place) = self.0.take() else { return };
         // What it holds ends before the shelf is touched: it may hold things of the same kind.
-        *place = None;
+        T::end(&mut place);
         // Without a shelf it is freed.
         let _ = T::shelf().try_with(|shelf| {
             let mut places = shelf.0.borrow_mut();
@@ -93,18 +115,34 @@ impl<T: Keep> Drop for Kept<T> {
     }
 }
 
+macro_rules! shelf {
+    ($thing:ty) => {
+        fn shelf() -> &'static LocalKey<Shelf<$thing>> {
+            thread_local!(static SHELF: Shelf<$thing> = Shelf::default());
+            &SHELF
+        }
+    };
+}
+
 macro_rules! keep {
     ($($thing:ty),*) => {$(
         impl Keep for $thing {
-            fn shelf() -> &'static LocalKey<Shelf<$thing>> {
-                thread_local!(static SHELF: Shelf<$thing> = Shelf::default());
-                &SHELF
-            }
+            shelf!($thing);
         }
     )*};
 }
 
-keep!(Head, Exchange, RequestClass, Held, Rest);
+keep!(Exchange, RequestClass, Held, Rest, Own);
+
+impl Keep for Head {
+    shelf!(Head);
+
+    fn end(place: &mut Option<Head>) {
+        if let Some(head) = place {
+            head.clear();
+        }
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -2,6 +2,7 @@
 
 use super::body::GatewayBody;
 use super::context::{Arrived, Home, RequestLabels};
+use super::exchange::Exchange;
 use super::head::Head;
 use super::headers::REQUEST_ID;
 use super::kept::Kept;
@@ -10,10 +11,9 @@ use super::refusal::{Refusal, Rejected, UpstreamFailure};
 use super::texts::seconds_until;
 use super::words;
 use crate::engine::Access;
-use crate::upstream::OwnFields;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::{CatchUnwind, Either, Ready, ready};
+use futures_util::future::{self, CatchUnwind, Either, Ready};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Response, StatusCode};
 use pin_project_lite::pin_project;
@@ -22,7 +22,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tower::{Layer, Service};
 
 pub(super) const SHOULD_RETRY: HeaderName = HeaderName::from_static("stripe-should-retry");
@@ -64,7 +64,7 @@ where
     fn call(&mut self, request: Arrived<B>) -> Self::Future {
         let head = &*request.head;
         if head.method == Method::OPTIONS && head.uri.path() == "*" {
-            return Either::Right(ready(Ok(server_options(&self.home))));
+            return Either::Right(future::ready(Ok(server_options(&self.home))));
         }
         let is_write = !matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS);
         let inner = &mut self.inner;
@@ -73,7 +73,7 @@ where
                 let future = AssertUnwindSafe(future).catch_unwind();
                 Either::Left(Responding { future, home: Rc::clone(&self.home), is_write })
             }
-            Err(_) => Either::Right(ready(Ok(internal(&self.home)))),
+            Err(_) => Either::Right(future::ready(Ok(internal(&self.home)))),
         }
     }
 }
@@ -99,13 +99,12 @@ where
         if this.home.is_cutting() {
             return Poll::Ready(Ok(cut_off(this.home, *this.is_write)));
         }
-        this.future.poll(cx).map(|outcome| {
-            Ok(match outcome {
-                Ok(Ok(response)) => response,
-                Ok(Err(refused)) => answer(refused),
-                Err(_) => internal(this.home),
-            })
-        })
+        let outcome = ready!(this.future.poll(cx));
+        Poll::Ready(Ok(match outcome {
+            Ok(Ok(response)) => response,
+            Ok(Err(refused)) => answer(refused),
+            Err(_) => internal(this.home),
+        }))
     }
 }
 
@@ -140,15 +139,26 @@ fn cut_off<R>(home: &Home, is_write: bool) -> Response<GatewayBody<R>> {
     response
 }
 
+/// What becomes of a refused request. It ends here: its record closes at the moment that its answer was made at, which is looked
+/// up once for both.
 fn answer<R>(refused: Refused) -> Response<GatewayBody<R>> {
     let Refused { mut exchange } = refused;
-    let spare = exchange.spare.take();
-    let internal = Refusal::Internal;
-    let refusal = exchange.refusal.as_ref().unwrap_or(&internal);
-    let status = refusal.status();
-    if let Refusal::Rejected(rejected) = refusal {
-        return reject(status, rejected, &exchange.request_id, spare);
-    }
+    let status = exchange.refusal.as_ref().unwrap_or(&Refusal::Internal).status();
+    let mut response = match &mut *exchange {
+        Exchange { refusal: Some(Refusal::Rejected(rejected)), request_id, spare, .. } => {
+            reject(rejected, request_id, spare.take())
+        }
+        exchange => explain(status, exchange),
+    };
+    *response.status_mut() = status;
+    let now = exchange.home.now();
+    response.body_mut().made_at(now);
+    exchange.ended = Some(now);
+    response
+}
+
+fn explain<R>(status: StatusCode, exchange: &Exchange) -> Response<GatewayBody<R>> {
+    let refusal = exchange.refusal.as_ref().unwrap_or(&Refusal::Internal);
     let config = &exchange.view.snapshot.config;
     if let Refusal::Address(rejection) = refusal {
         let text = exchange.view.texts.of_address(rejection.cause, config);
@@ -199,17 +209,9 @@ fn answer<R>(refused: Refused) -> Response<GatewayBody<R>> {
 }
 
 /// What a limit refuses there may be a flood of: its head is put together from lines that are there, and from no map.
-fn reject<R>(
-    status: StatusCode,
-    rejected: &Rejected,
-    request_id: &HeaderValue,
-    spare: Option<Kept<Head>>,
-) -> Response<GatewayBody<R>> {
-    let mut fields = OwnFields::new();
-    fields.add(&REQUEST_ID, request_id);
-    fields.add_all(&rejected.fields);
-    let mut response = Response::new(GatewayBody::Own(Some(rejected.body.clone()), fields));
-    *response.status_mut() = status;
+fn reject<R>(rejected: &mut Rejected, request_id: &HeaderValue, spare: Option<Kept<Head>>) -> Response<GatewayBody<R>> {
+    let body = std::mem::take(&mut rejected.body);
+    let mut response = Response::new(GatewayBody::own_behind(request_id.clone(), Rc::clone(&rejected.fields), body));
     // The map of the request, emptied: it goes back with the answer to where it came from.
     if let Some(mut head) = spare {
         std::mem::swap(response.headers_mut(), &mut head.parts_mut().headers);

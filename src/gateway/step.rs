@@ -101,12 +101,23 @@ pub trait Check {
     /// # Errors
     /// The refusal.
     fn check<B>(&self, classified: &mut Classified<B>) -> Result<(), Refusal>;
+
+    /// Makes several checks, one after the other.
+    ///
+    /// # Errors
+    /// The first refusal.
+    fn check_all<B>(checks: &[Self], classified: &mut Classified<B>) -> Result<(), Refusal>
+    where
+        Self: Sized,
+    {
+        checks.iter().try_for_each(|check| check.check(classified))
+    }
 }
 
 /// Several, one after the other.
 impl<T: Check, const COUNT: usize> Check for [T; COUNT] {
     fn check<B>(&self, classified: &mut Classified<B>) -> Result<(), Refusal> {
-        self.iter().try_for_each(|check| check.check(classified))
+        T::check_all(self, classified)
     }
 }
 

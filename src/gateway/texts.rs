@@ -83,13 +83,15 @@ impl Texts {
     pub fn of(&self, rejection: &Rejection, config: &Config) -> Rc<Text> {
         let mut known = self.limits.borrow_mut();
         let is_same = |(limit, limiter, _): &(LimitId, Limiter, Rc<Text>)| {
-            (*limit, *limiter) == (rejection.limit, rejection.limiter)
+            *limit == rejection.limit && *limiter == rejection.limiter
         };
         if let Some(place) = known.iter().position(is_same)
             && let Some((_, _, text)) = known.get(place)
         {
             let text = Rc::clone(text);
-            known.swap(place, place.saturating_sub(1));
+            if place > 0 {
+                known.swap(place, place - 1);
+            }
             return text;
         }
         let text = Rc::new(Text::new(rejection, config));

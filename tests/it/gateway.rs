@@ -23,6 +23,7 @@ mod http2_upstream;
 mod leaks;
 mod limits;
 mod locks;
+mod moments;
 mod observe;
 mod options;
 mod overload;

@@ -2,12 +2,12 @@
 //! the request is a slice of the head. Where the parts stand the scanner has noted; only fields behind the first few are searched
 //! for again.
 
-use crate::gateway::Arrived;
+use crate::gateway::{Arrived, Kept};
 use crate::server::wire::{self, Framing, Places, WireFault};
 use crate::upstream::{ClientBody, Inlet};
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use memchr::memchr;
 use std::cell::Cell;
 use std::ops::Range;
@@ -66,8 +66,9 @@ pub(super) fn request(
         inlet: None,
         tunnel: None,
     };
-    let mut request = Arrived::from(Request::new(body(framing, &mut asked)));
-    let parts = request.head.parts_mut();
+    let mut request = Arrived { head: Kept::blank(), body: body(framing, &mut asked) };
+    let into = &mut *request.head;
+    let parts = into.parts_mut();
     parts.method = method;
     parts.uri = target;
     parts.version = if is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
@@ -80,7 +81,7 @@ pub(super) fn request(
         let value = part(head, place.value()).ok_or(WireFault::HeaderValue)?;
         let value = HeaderValue::from_maybe_shared(value).map_err(|_| WireFault::HeaderValue)?;
         note(&mut asked, &name, &value);
-        request.head.append(name, value);
+        into.append(name, value);
     }
     let mut rest = places.rest();
     // Up to the empty line.
@@ -88,7 +89,7 @@ pub(super) fn request(
         let (line, after) = next_line(head, rest);
         let (name, value) = field(head, line)?;
         note(&mut asked, &name, &value);
-        request.head.append(name, value);
+        into.append(name, value);
         rest = after;
     }
     if is_upgrade(&request.head, &asked) {

@@ -58,7 +58,7 @@ pub(super) fn put_head<B: Answer>(
         has_date |= *name == header::DATE;
         put_field(out, name.as_str().as_bytes(), value.as_bytes());
     }
-    out.extend_from_slice(body.head_lines());
+    body.put_head_lines(out);
     match framing {
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         Framing::Length(length) if declared.is_none() => put_length(out, length),
@@ -78,7 +78,7 @@ pub(super) fn put_head<B: Answer>(
     }
     if !has_date {
         out.extend_from_slice(b"date: ");
-        spares.put_date(out);
+        spares.put_date_of(body.made(), out);
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");
@@ -87,7 +87,7 @@ pub(super) fn put_head<B: Answer>(
 
 /// Appends what begins a chunk of `length` bytes.
 pub(super) fn put_chunk_size(out: &mut Vec<u8>, length: usize) {
-    http1::put_number(out, length as u64, 16);
+    http1::put_number::<16>(out, length as u64);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -134,9 +134,12 @@ fn framing<B: Body>(asked: &Asked, status: StatusCode, declared: Option<u64>, bo
 }
 
 fn put_status(out: &mut Vec<u8>, is_http10: bool, status: StatusCode) {
-    if status == StatusCode::OK && !is_http10 {
-        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
-        return;
+    match status {
+        StatusCode::OK if !is_http10 => return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"),
+        StatusCode::TOO_MANY_REQUESTS if !is_http10 => {
+            return out.extend_from_slice(b"HTTP/1.1 429 Too Many Requests\r\n");
+        }
+        _ => {}
     }
     out.extend_from_slice(if is_http10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     out.extend_from_slice(status.as_str().as_bytes());
@@ -147,7 +150,7 @@ fn put_status(out: &mut Vec<u8>, is_http10: bool, status: StatusCode) {
 
 fn put_length(out: &mut Vec<u8>, length: u64) {
     out.extend_from_slice(b"content-length: ");
-    http1::put_number(out, length, 10);
+    http1::put_number::<10>(out, length);
     out.extend_from_slice(b"\r\n");
 }
 

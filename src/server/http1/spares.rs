@@ -66,7 +66,12 @@ impl Spares {
 
     /// Appends the date of this second, as `Date` has it.
     pub(in crate::server) fn put_date(&self, out: &mut Vec<u8>) {
-        let now = self.time.now();
+        self.put_date_of(None, out);
+    }
+
+    /// The same of an answer that was `made` just now, where somebody has looked at the clock for it already.
+    pub(super) fn put_date_of(&self, made: Option<Nanos>, out: &mut Vec<u8>) {
+        let now = made.unwrap_or_else(|| self.time.now());
         let mut date = self.date.borrow_mut();
         if now >= self.date_until.get() {
             let wall = self.time.wall();
@@ -103,5 +108,27 @@ mod tests {
         assert_eq!(date(), "Thu, 01 Jan 1970 00:00:02 GMT");
         hand.advance(Duration::from_millis(500));
         assert_eq!(date(), "Thu, 01 Jan 1970 00:00:03 GMT");
+    }
+
+    #[test]
+    fn the_date_of_an_answer_is_that_of_the_second_it_was_made_in() {
+        let (time, hand) = Time::manual();
+        let spares = Spares::new(time);
+        let date = |made| {
+            let mut out = Vec::new();
+            spares.put_date_of(made, &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let end = Nanos(SECOND_NS - 1);
+        hand.set(end);
+        assert_eq!(date(Some(end)), "Thu, 01 Jan 1970 00:00:00 GMT");
+        // Made in the second before, and written just now.
+        hand.set(Nanos(SECOND_NS));
+        assert_eq!(date(Some(end)), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(date(None), "Thu, 01 Jan 1970 00:00:01 GMT");
+        // Another one, whose second is over by now as well: what has begun stays.
+        assert_eq!(date(Some(end)), "Thu, 01 Jan 1970 00:00:01 GMT");
+        hand.set(Nanos(5 * SECOND_NS));
+        assert_eq!(date(Some(Nanos(5 * SECOND_NS))), "Thu, 01 Jan 1970 00:00:05 GMT");
     }
 }

@@ -32,7 +32,7 @@ struct Words {
 /// A refusal as a call's end: HTTP 200 with the status, the message and the headers that say why. Anything else stays as it is.
 pub(super) fn translate(response: Response<GatewayBody>) -> Response<GatewayBody> {
     let status = response.status();
-    let GatewayBody::Own(Some(json), _) = response.body() else { return response };
+    let Some(json) = response.body().own_bytes() else { return response };
     if !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
@@ -105,7 +105,7 @@ mod tests {
     fn code_of(status: u16, headers: &[(&'static str, &'static str)]) -> String {
         let answer = translate(refusal(status, headers));
         assert_eq!(answer.status(), 200);
-        assert!(matches!(answer.body(), GatewayBody::Own(None, _)));
+        assert!(matches!(answer.body(), GatewayBody::Own(_)) && answer.body().own_bytes().is_none());
         answer.headers()["grpc-status"].to_str().unwrap().to_owned()
     }
 

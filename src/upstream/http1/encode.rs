@@ -48,7 +48,7 @@ fn wants_length(method: &Method) -> bool {
 
 /// Appends a chunk's size line.
 pub(super) fn chunk_size(out: &mut Vec<u8>, size: usize) {
-    put_number(out, size as u64, 16);
+    put_number::<16>(out, size as u64);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -73,22 +73,21 @@ fn field(out: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
 
 fn content_length(out: &mut Vec<u8>, length: u64) {
     out.extend_from_slice(b"content-length: ");
-    put_number(out, length, 10);
+    put_number::<10>(out, length);
     out.extend_from_slice(b"\r\n");
 }
 
 /// Appends digits in base 10 or 16; `write!` costs as much as all of a head.
-pub fn put_number(out: &mut Vec<u8>, mut number: u64, base: u64) {
-    let start = out.len();
-    loop {
-        let digit = char::from_digit((number % base) as u32, base as u32).unwrap_or('0');
-        out.push(digit as u8);
-        number /= base;
+pub fn put_number<const BASE: u64>(out: &mut Vec<u8>, mut number: u64) {
+    const MOST_DIGITS: usize = 20;
+    let (mut digits, mut start) = ([0; MOST_DIGITS], MOST_DIGITS);
+    for digit in digits.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number % BASE) as usize];
+        number /= BASE;
+        start -= 1;
         if number == 0 {
             break;
         }
     }
-    if let Some(digits) = out.get_mut(start..) {
-        digits.reverse();
-    }
+    out.extend_from_slice(&digits[start..]);
 }
