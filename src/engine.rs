@@ -166,7 +166,7 @@ impl<M: Map> Engine<M> {
         hold: &mut Hold<M>,
         witness: &mut impl Witness,
     ) -> Result<(), Rejection> {
-        let told = hold.take_told();
+        let (told, now) = (hold.take_told(), self.cells.moment(now));
         let query = Query { policy, class, now, manner: hold.manner(), told: told.as_deref().unwrap_or_default() };
         let verdict = stages.into_iter().try_for_each(|stage| self.meet(&query, stage, hold, witness));
         if told.is_some() {

@@ -63,6 +63,12 @@ impl<M: Map> Cells<M> {
         Cells { map: M::new(max), changes: Changes::default() }
     }
 
+    /// The moment as of which a request of `now` meets its limits. One that is late, after cells were forgotten, meets all of them as of one later
+    /// moment: those that were made anew and those that were not, so that it finds what there is and no more.
+    pub(super) fn moment(&self, now: Nanos) -> Nanos {
+        self.map.moment(now)
+    }
+
     /// The cell of a partition, under a lock that others may hold as well. One thread keeps nobody waiting: it goes to where cells
     /// are made, which finds those that there are by the same search.
     fn shared(&self, kind: Kind, key: Key) -> Option<M::Seen<'_>> {
@@ -255,7 +261,8 @@ impl<M: Map> Cells<M> {
                 }
             }
             Entry::Vacant(vacant) => {
-                if tat > now && vacant.reserve(place.is_overflow()) {
+                let tat = tat.saturating_add(vacant.moment().since(now));
+                if tat > vacant.moment() && vacant.reserve(place.is_overflow()) {
                     vacant.insert(Cell(State::Bucket(Bucket::new(place.tag, tat, figures))));
                 }
             }

@@ -42,10 +42,8 @@ fn rejected<B>(classified: &Classified<B>, rejection: Rejection) -> Refusal {
     let Classified { exchange, class, at, .. } = classified;
     let config = &exchange.view.snapshot.config;
     let text = exchange.view.texts.of(&rejection, config);
-    // Nothing was waited for since the moment of decision, but for what a store says: so when to come back is not told too soon,
-    // and later by microseconds at most.
-    let now = if exchange.home.exact.is_some() { exchange.home.now() } else { *at };
-    let fields = text.fields(&rejection, &config.responses, now);
+    // Nothing was waited for since the moment of decision: so when to come back is not told too soon, and later by microseconds at most.
+    let fields = text.fields(&rejection, &config.responses, *at);
     let whom = Whom::new(class, &rejection);
     let body = text.body_for(&whom, |mut out| write_partition(classified, &rejection, &mut out));
     Refusal::Rejected(Rejected { rejection, fields, body })

@@ -95,12 +95,10 @@ fn questions<B>(classified: &Classified<B>) -> Questions {
 
 /// Leaves what came back in the request.
 fn hear<B>(classified: &mut Classified<B>, heard: Heard) {
+    // What was lent was lent after the request came; and limits that no store decides are not asked as of a moment that long ago.
+    classified.at = classified.exchange.home.now();
     match heard {
-        Heard::Lent(manner) => {
-            classified.held.hold().decide_by(manner);
-            // What was lent was lent after the request came.
-            classified.at = classified.exchange.home.now();
-        }
+        Heard::Lent(manner) => classified.held.hold().decide_by(manner),
         Heard::Decided(Ok(Answer { told, grip })) => {
             // Whatever was not told of has not been asked, as something before it refuses.
             classified.held.hold().decide_by(Manner::Apart);

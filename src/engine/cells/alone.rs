@@ -255,6 +255,10 @@ impl Map for Alone {
         Alone(RefCell::new(Groups { max, ..Groups::default() }))
     }
 
+    fn moment(&self, now: Nanos) -> Nanos {
+        now
+    }
+
     fn get(&self, _: Kind, key: Key) -> Option<Ref<'_, Cell>> {
         let groups = self.0.borrow();
         let at = groups.find(key)?;

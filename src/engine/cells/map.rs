@@ -59,6 +59,8 @@ pub trait Map {
 
     /// A map of at most `max` cells, and those that are made in spite of it.
     fn new(max: usize) -> Self;
+    /// The moment as of which a request of `now` is decided: that, or a later one until which cells were forgotten.
+    fn moment(&self, now: Nanos) -> Nanos;
     /// A cell, if there is one.
     fn get(&self, kind: Kind, key: Key) -> Option<Self::Seen<'_>>;
     /// The same, to change it.
@@ -82,8 +84,8 @@ pub trait Map {
 
 /// A place in a map that no cell has.
 pub trait Vacant {
-    /// The moment from which on a cell that is made here counts: that of whoever asked, or a later one until which cells were
-    /// forgotten. There may have been one here, and only since then does a new one give the same answers.
+    /// The moment from which on a cell that is made here counts: that of whoever asked, or a later one ([`Map::moment`]). There may have
+    /// been one here, and only since then does a new one give the same answers.
     fn moment(&self) -> Nanos;
     /// Takes room for one more cell, if there is any or the cell is made `in_spite` of the bound.
     fn reserve(&self, in_spite: bool) -> bool;
@@ -105,7 +107,7 @@ const SHARDS: usize = 256;
 /// Fewer cells of a shard are not worth looking through each time that they are all.
 const FEW: usize = 14;
 
-/// So many cells still fit in a core's own caches (some 700 KiB).
+/// So many cells of one kind still fit in a core's own caches (some 700 KiB).
 const WARM_FROM: usize = 8_192;
 
 /// Cells of one kind among threads.
@@ -123,8 +125,8 @@ pub struct Shards {
     /// How many of them are long.
     long: AtomicUsize,
     max: usize,
-    /// Nanoseconds until which cells that were idle have been forgotten. It is raised under a shard's lock, or before that is taken, so that
-    /// whoever finds a cell gone under that lock knows it.
+    /// Nanoseconds until which cells that time had made idle have been forgotten. It is raised under a shard's lock, or before that is taken,
+    /// so that whoever finds a cell gone under that lock knows it.
     forgotten_until: AtomicU64,
 }
 
@@ -165,9 +167,12 @@ impl Shards {
             return;
         }
         let until = Nanos(now.0.saturating_sub(Shards::SKEW_NS));
-        self.forgotten_until.fetch_max(until.0, Relaxed);
         let kept: Vec<_> = cells.drain().filter(|(_, cell)| !cell.get().is_idle(until)).collect();
         self.left(kind, full - kept.len());
+        // Slots that are free are so at any moment.
+        if kind != Kind::Slots && kept.len() < full {
+            self.forgotten_until.fetch_max(until.0, Relaxed);
+        }
         let hash = |cell: &(Key, _)| cell.0.hash();
         if 4 * kept.len() > 3 * full {
             cells.reserve(full + 1, hash);
@@ -185,13 +190,17 @@ impl Map for Shards {
 
     const IS_ALONE: bool = false;
     /// Threads read the clock, then they may have to wait for a core. Who waits for longer is answered as of a later moment
-    /// ([`Vacant::moment`]) where there is no cell.
+    /// ([`Map::moment`]).
     const SKEW_NS: u64 = 10_000_000;
 
     fn new(max: usize) -> Shards {
         let of_kind = |_| DashMap::with_capacity_and_hasher_and_shard_amount(0, BuildHasherDefault::default(), SHARDS);
         let (len, long) = (AtomicUsize::new(0), AtomicUsize::new(0));
         Shards { kinds: std::array::from_fn(of_kind), len, long, max, forgotten_until: AtomicU64::new(0) }
+    }
+
+    fn moment(&self, now: Nanos) -> Nanos {
+        now.max(Nanos(self.forgotten_until.load(Relaxed)))
     }
 
     fn get(&self, kind: Kind, key: Key) -> Option<Self::Seen<'_>> {
@@ -271,7 +280,7 @@ impl Map for Shards {
 
 impl Vacant for VacantShard<'_> {
     fn moment(&self) -> Nanos {
-        self.now.max(Nanos(self.shards.forgotten_until.load(Relaxed)))
+        self.shards.moment(self.now)
     }
 
     fn reserve(&self, in_spite: bool) -> bool {

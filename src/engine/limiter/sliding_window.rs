@@ -274,7 +274,9 @@ impl<S: Slices> Counts<S> {
 
     /// The same counts in slices of another length. Each is put where its slice ended, so it counts at least as long.
     fn converted(&self, slice_ns: NonZeroU64, now: Nanos) -> Counts<[u32; SLICES]> {
-        let newest = if slice_ns == self.slice_ns { self.newest } else { now.0 / slice_ns };
+        // Whoever asks late does not have it leave earlier.
+        let now = now.0.max(self.newest.saturating_mul(self.slice_ns.get()));
+        let newest = if slice_ns == self.slice_ns { self.newest } else { now / slice_ns };
         let mut other = Counts { changed: self.changed, ..Counts::new(newest, slice_ns, self.tag) };
         for slice in self.slices() {
             let end = slice.saturating_add(1).saturating_mul(self.slice_ns.get()) - 1;
@@ -431,6 +433,15 @@ mod tests {
                 prop_assert_eq!(matches!(restored, Some(Ring::Few(_))), counting <= 2);
             }
         }
+    }
+
+    #[test]
+    fn other_figures_asked_late_let_nothing_go_earlier() {
+        let (minute, hour) = (window(1, 63 * SECOND), window(1, 3_780 * SECOND));
+        let mut ring = Ring::new(&hour, 7);
+        assert!(taken(ring.draw(&hour, Nanos(600 * SECOND), 1)));
+        assert!(!taken(ring.draw(&minute, Nanos(500 * SECOND), 1)));
+        assert_eq!([663, 664].map(|second| taken(ring.peek(&minute, Nanos(second * SECOND), 1))), [false, true]);
     }
 
     #[test]

@@ -39,3 +39,18 @@ fn late_requests_spend_no_more_than_there_is_however_often_their_bucket_is_forgo
     }
     assert!((2..=4).contains(&admitted), "{admitted} in a second of three");
 }
+
+/// As those that have waited for a store, while others keep the map busy.
+#[test]
+fn requests_that_are_all_late_find_what_there_is() {
+    let (engine, policy) = (engine(), policy(&[LimitSpec::new("rate", Stage::GlobalRate, rate(100, 2))]));
+    for turn in 0..200 {
+        let now = 1_000 + turn * 40;
+        engine.sweep(Nanos(now * MILLISECOND));
+        for account in ["acct_1", "acct_2"] {
+            assert!(admits(&engine, &policy, account, now - 30), "{account} in turn {turn}");
+            assert!(admits(&engine, &policy, account, now - 30), "{account} in turn {turn}");
+            assert!(!admits(&engine, &policy, account, now - 30), "{account} in turn {turn}");
+        }
+    }
+}

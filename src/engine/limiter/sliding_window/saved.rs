@@ -42,7 +42,8 @@ impl Ring {
         if !sound {
             return None;
         }
-        let is_narrow = saved.counts.iter().all(|&(_, count)| u16::try_from(count).is_ok());
+        let counted: u64 = saved.counts.iter().map(|&(_, count)| u64::from(count)).sum();
+        let is_narrow = counted <= u64::from(u16::MAX);
         let few = Counts::restored(saved).map(Ring::Few);
         few.or_else(|| {
             if is_narrow { Counts::restored(saved).map(Ring::Narrow) } else { Counts::restored(saved).map(Ring::Wide) }
@@ -119,6 +120,9 @@ mod tests {
         let saved = SavedWindow { tag: 1, slice_ns: second, newest: 5, counts: vec![(0, 3), (63, 2)] };
         assert!(Ring::restored(&saved, Nanos(5_000_000_000)).is_some(), "an age before the epoch is cut, not refused");
         assert!(Ring::restored(&saved, Nanos(4_999_999_999)).is_none(), "of the future");
+        let twice = SavedWindow { counts: vec![(0, 60_000), (0, 60_000), (1, 1), (2, 1)], ..saved.clone() };
+        let restored = Ring::restored(&twice, Nanos(5_000_000_000)).unwrap();
+        assert_eq!(restored.counted(Nanos(5_000_000_000)), 120_002, "whatever it is, it is not less");
         let too_old = SavedWindow { counts: vec![(64, 1)], ..saved };
         assert!(Ring::restored(&too_old, Nanos::MAX).is_none());
     }
