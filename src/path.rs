@@ -32,6 +32,7 @@ pub struct CanonicalPath<'a>(Cow<'a, str>);
 impl<'a> CanonicalPath<'a> {
     /// A path that is in its canonical form: of a request whose target was [made so](canonical).
     pub(crate) fn of_canonical(path: &'a str) -> CanonicalPath<'a> {
+        debug_assert!(path.starts_with('/'));
         debug_assert!(is_canonical(path.as_bytes()) || canonical_text(path).is_ok_and(|same| same.as_str() == path));
         CanonicalPath(Cow::Borrowed(path))
     }

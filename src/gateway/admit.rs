@@ -1,4 +1,4 @@
-//! One stage of limits. Five of these, one a stage, in the order of [`Stage::ALL`].
+//! The stages of limits, one of these each, in the order of [`Stage::ALL`]: met in one call.
 
 use super::context::Classified;
 use super::headers::STRIPE_ACCOUNT;

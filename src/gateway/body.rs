@@ -28,6 +28,8 @@ pub enum GatewayBody<B = UpstreamBody> {
     Tunnel(Box<Tunnel>),
 }
 
+const _: () = assert!(size_of::<Response<GatewayBody>>() <= 128);
+
 /// An answer of the gateway's own, but for what of its head is in a map.
 #[derive(Default)]
 pub struct Own {

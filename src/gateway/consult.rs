@@ -1,7 +1,7 @@
 //! Asks the store that gateways share, where there is one, before the first limit decides.
 //!
 //! Without a store this layer is one look at a pointer: nothing is boxed, and the stack stays one call. With one, the request may
-//! have to wait for a round trip; what comes back is left in the request, and each `Admit` takes its own stage's part of it, so
+//! have to wait for a round trip; what comes back is left in the request, and each stage takes its own part of it, so
 //! that order, reasons and counters are those of a gateway that counts alone.
 
 use super::context::Classified;

@@ -91,7 +91,6 @@ struct Call {
     asked: Vec<Asked>,
     words: Vec<Vec<u8>>,
     cost: u32,
-    at: Nanos,
     /// Whoever asked has given up waiting and gone on without the answer.
     late: Rc<Cell<bool>>,
 }
@@ -123,7 +122,8 @@ impl Exact {
         self.link.store().owe(questions.asked.iter().map(|question| question.partition.key), cost);
     }
 
-    /// Asks. `at` is the moment that times to come back are counted from.
+    /// Asks, as of the moment `at` where the clock is one that a test moves. Times to come back count from the answer: Redis says how long to wait, and
+    /// nobody knows when in between it did.
     ///
     /// # Errors
     /// When there is no answer within `command_timeout`. What it takes all the same is given back.
@@ -173,7 +173,7 @@ impl Exact {
         let answered = self
             .link
             .call(shard, async move |connection| {
-                Outliving::new(exact.run(connection, Call { questions, asked, words, cost, at, late })).await
+                Outliving::new(exact.run(connection, Call { questions, asked, words, cost, late })).await
             })
             .await;
         if answered.is_err() {
@@ -185,10 +185,10 @@ impl Exact {
 
     /// Runs the script. It must be run to its end, whoever waits for it: what nobody takes any more gives itself back.
     async fn run(self: Rc<Self>, mut connection: Connection, call: Call) -> Result<Answer, Fault> {
-        let Call { questions, asked, words, cost, at, late } = call;
+        let Call { questions, asked, words, cost, late } = call;
         let keys: Vec<&[u8]> = asked.iter().map(|asked| &*asked.key).collect();
         let value = self.decide.run(&mut connection, &keys, &words).await;
-        let mut answer = value.and_then(|value| self.read(&value, &questions, &asked, cost, at));
+        let mut answer = value.and_then(|value| self.read(&value, &questions, &asked, cost));
         if let (true, Ok(answer)) = (late.get(), &mut answer) {
             answer.grip.count_once();
         }
@@ -229,20 +229,14 @@ impl Exact {
         (asked, names)
     }
 
-    fn read(
-        &self,
-        value: &Value,
-        questions: &[Question],
-        asked: &[Asked],
-        cost: u32,
-        at: Nanos,
-    ) -> RedisResult<Answer> {
+    fn read(&self, value: &Value, questions: &[Question], asked: &[Asked], cost: u32) -> RedisResult<Answer> {
         let Some((at_us, took, each)) = packed::answer(value) else {
             return Err((redis::ErrorKind::UnexpectedReturnType, "a script's answer is too short").into());
         };
         let mut answer = Answer { told: Vec::with_capacity(questions.len()), grip: self.grip(at_us) };
+        let now = self.link.store().now();
         for ((question, asked), said) in questions.iter().zip(asked).zip(each) {
-            answer.told.push(told(question, &said, at));
+            answer.told.push(told(question, &said, now));
             if took && said.admitted {
                 answer.grip.taken.extend(taken(question, asked, cost, &said));
             }
@@ -256,13 +250,13 @@ impl Exact {
     }
 }
 
-fn told(question: &Question, said: &Said, at: Nanos) -> Told {
+fn told(question: &Question, said: &Said, now: Nanos) -> Told {
     let outcome = if said.admitted {
         Outcome::Admitted { remaining: said.remaining as u64 }
     } else {
         // Rounded up: whoever comes then is not too early.
         let wait = (said.wait >= 0.0).then_some(said.wait as u64);
-        let retry_at = wait.map(|wait| at.saturating_add(wait.saturating_mul(125).div_ceil(2)));
+        let retry_at = wait.map(|wait| now.saturating_add(wait.saturating_mul(125).div_ceil(2)));
         Outcome::Rejected { retry_at }
     };
     let lacking_ns = match question.partition.limiter {

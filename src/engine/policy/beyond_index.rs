@@ -55,6 +55,9 @@ mod tests {
             Condition { access: Some(Access::Write), ..any.clone() },
             Condition { access: Some(Access::Read), endpoints: endpoint(2), ..any.clone() },
             Condition { connected: Some(true), endpoints: endpoint(1), mode: Some(Mode::Live), ..any.clone() },
+            Condition { accounts: Some([Id([1, 1])].into()), endpoints: endpoint(2), ..any.clone() },
+            Condition { accounts: Some([Id([9, 9])].into()), ..any.clone() },
+            Condition { routes: Some([RouteId(1)].into()), ..any.clone() },
             Condition { facts: 1, mode: Some(Mode::Test), ..any },
         ]
     }
@@ -75,11 +78,11 @@ mod tests {
     }
 
     fn classes() -> impl Iterator<Item = RequestClass> {
-        (0..ENDPOINTS << 4).map(|bits| RequestClass {
+        (0..ENDPOINTS << 5).map(|bits| RequestClass {
             mode: Mode::ALL[bits as usize & 1],
             access: Access::ALL[bits as usize >> 1 & 1],
-            endpoint: EndpointId(bits >> 4),
-            route: RouteId(0),
+            endpoint: EndpointId(bits >> 5),
+            route: RouteId(bits >> 4 & 1),
             profile: ProfileId::BASE,
             cost: 1,
             account: Id([1, 1]),

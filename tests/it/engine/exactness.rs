@@ -93,17 +93,12 @@ impl<M: Map> Duel<M> {
         }
     }
 
-    /// As the gateway does it, one layer after the other.
+    /// As the gateway does it, all stages in one call.
     fn stages(&self, class: &RequestClass, now: Nanos, steps: &mut Vec<Step>) -> Result<Hold<M>, Rejection> {
         let mut hold = Hold::new(Arc::clone(&self.engine));
-        for stage in Stage::ALL {
-            let verdict = self.engine.stage(&self.policy, stage, class, now, &mut hold, steps);
-            if let Err(rejection) = verdict {
-                assert!(hold.is_empty(), "a refused request holds nothing");
-                return Err(rejection);
-            }
-        }
-        Ok(hold)
+        let verdict = self.engine.stages(&self.policy, Stage::ALL, class, now, &mut hold, steps);
+        assert!(verdict.is_ok() || hold.is_empty(), "a refused request holds nothing");
+        verdict.map(|()| hold)
     }
 
     fn compare(&self, steps: &[Step], rejection: Option<&Rejection>, want: &Verdict) {

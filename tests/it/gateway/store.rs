@@ -5,7 +5,7 @@ use crate::support::running::{LIVE, OTHER, Running, Setup, get};
 use crate::support::upstream::Upstream;
 use crate::support::wait::wait_until;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Hardly a token comes back while a test runs, so what is admitted is what the buckets held.
 const LIMITS: &str = "
@@ -120,6 +120,36 @@ fn a_redis_that_hangs_holds_up_a_handful_for_one_time_out() {
     wait_until("it is asked again", || is_up(&gateway));
     assert_eq!(passed(&gateway, LIVE, 10), 0);
     wait_until("every slot is back", || held(&redis) == 0 && gateway.metrics().in_flight() == 0.0);
+}
+
+/// Redis says how long to wait when it is asked at last, and the answer takes its time: it is not taken off twice.
+#[test]
+fn a_redis_that_answers_late_sends_nobody_back_too_early() {
+    let (upstream, redis) = (Upstream::fine(), Redis::start());
+    let limits = "[[limits]]\nname = 'slow'\nstage = 'global'\nrate = '1/4s'\nburst = 1\n";
+    let store =
+        format!("[store]\nkind = 'redis'\nmode = 'exact'\nurls = '{}'\ncommand_timeout = '10s'\n{limits}", redis.url());
+    let gateway = Setup::new(upstream.address()).with(&store).start();
+    wait_until("it is asked", || is_up(&gateway));
+    let mut client = gateway.connect();
+    let began = Instant::now();
+    assert_eq!(client.ask(get("/v1/charges", LIVE)).status(), 200);
+    redis.pause();
+    let (refused, told) = std::thread::scope(|scope| {
+        // So long it hangs: not a wait for something.
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(1_600));
+            redis.resume();
+        });
+        (client.ask(get("/v1/charges", LIVE)), Instant::now())
+    });
+    assert_eq!(refused.status(), 429);
+    let seconds: u64 = refused.head.values("retry-after")[0].parse().unwrap();
+    assert!(
+        told + Duration::from_secs(seconds) >= began + Duration::from_secs(4),
+        "{seconds} after {:?}",
+        told - began
+    );
 }
 
 #[test]
