@@ -1,4 +1,4 @@
-//! FLOOR 0: bytes looked at eight at a time (SIMD within a register), and tables of those that may stand somewhere.
+//! FLOOR 0: bytes looked at, and written as digits, eight at a time (SIMD within a register), and tables of those that may stand somewhere.
 //!
 //! A word holds eight bytes, the first of them lowest. To look for bytes is to make of each word one that has the highest bit set
 //! in the place of those looked for; only the first such place is read, since a borrow may set more of them above it.
@@ -97,6 +97,25 @@ pub(crate) fn short(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte))
 }
 
+/// The hexadecimal digits of as many bytes as there is text for, four at a time.
+pub(crate) fn hex(text: &mut [u8], bytes: &[u8]) {
+    for (digits, bytes) in text.as_chunks_mut().0.iter_mut().zip(bytes.as_chunks().0) {
+        *digits = eight_digits(u32::from_be_bytes(*bytes));
+    }
+}
+
+/// The eight digits of a number.
+fn eight_digits(number: u32) -> [u8; 8] {
+    // Each digit in a byte of its own.
+    let mut digits = u64::from(number);
+    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
+    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
+    digits = (digits | digits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // Those from ten on, which alone reach 16 when 6 is added, are letters.
+    let letters = ((digits + 6 * ONES) >> 4) & ONES;
+    (digits + ONES * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +172,16 @@ mod tests {
                 }
             }
             assert!(is_in_any_case(&known.to_ascii_uppercase(), known));
+        }
+    }
+
+    #[test]
+    fn every_byte_has_its_digits() {
+        for byte in 0..=u8::MAX {
+            let mut text = [0; 16];
+            let bytes = [byte, 0, byte ^ 0x5a, 255, byte, byte, 1, !byte];
+            hex(&mut text, &bytes);
+            assert_eq!(text, *format!("{:016x}", u64::from_be_bytes(bytes)).as_bytes());
         }
     }
 }

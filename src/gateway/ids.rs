@@ -1,6 +1,7 @@
 //! Request ids and trace contexts, made without a system call and, but for a block now and then, without an allocation.
 
 use crate::engine::Seed;
+use crate::swar;
 use bytes::BytesMut;
 use http::HeaderValue;
 use std::cell::RefCell;
@@ -67,8 +68,8 @@ impl RequestIds {
         // Spans are told apart within their trace only, so that what sets traces apart does for them too.
         let span = (trace >> 64) as u64 ^ (trace as u64).rotate_left(32);
         let mut value = *b"00-00000000000000000000000000000000-0000000000000000-00";
-        hex(&mut value[3..35], &trace.to_be_bytes());
-        hex(&mut value[36..52], &(span | 1).to_be_bytes());
+        swar::hex(&mut value[3..35], &trace.to_be_bytes());
+        swar::hex(&mut value[36..52], &(span | 1).to_be_bytes());
         value
     }
 }
@@ -106,26 +107,6 @@ pub fn random_seed() -> Seed {
     Seed([half(0..8), half(8..16)])
 }
 
-/// The digits of as many bytes as there is text for, four at a time.
-fn hex(text: &mut [u8], bytes: &[u8]) {
-    for (digits, bytes) in text.as_chunks_mut().0.iter_mut().zip(bytes.as_chunks().0) {
-        *digits = eight_digits(u32::from_be_bytes(*bytes));
-    }
-}
-
-/// The eight digits of a number.
-fn eight_digits(number: u32) -> [u8; 8] {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    // Each digit in a byte of its own.
-    let mut digits = u64::from(number);
-    digits = (digits | digits << 16) & 0x0000_ffff_0000_ffff;
-    digits = (digits | digits << 8) & 0x00ff_00ff_00ff_00ff;
-    digits = (digits | digits << 4) & 0x0f0f_0f0f_0f0f_0f0f;
-    // Those from ten on, which alone reach 16 when 6 is added, are letters.
-    let letters = ((digits + 6 * ONES) >> 4) & ONES;
-    (digits + ONES * u64::from(b'0') + letters * u64::from(b'a' - b'0' - 10)).to_be_bytes()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,16 +121,6 @@ mod tests {
             let text = id.to_str().unwrap();
             assert!(text.len() == 18 && text.starts_with("req_"), "{text}");
             assert!(text[4..].bytes().all(|byte| byte.is_ascii_alphanumeric()));
-        }
-    }
-
-    #[test]
-    fn every_byte_has_its_digits() {
-        for byte in 0..=u8::MAX {
-            let mut text = [0; 16];
-            let bytes = [byte, 0, byte ^ 0x5a, 255, byte, byte, 1, !byte];
-            hex(&mut text, &bytes);
-            assert_eq!(text, *format!("{:016x}", u64::from_be_bytes(bytes)).as_bytes());
         }
     }
 

@@ -3,8 +3,8 @@
 use crate::engine::{Mode, Seed};
 use crate::keys::principal::{ConnectedAccounts, KeyKind, Principal};
 use crate::keys::secret::Secret;
+use crate::swar;
 use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
 
 /// Makes a principal of any key. Keeps nothing: who mints keys at will costs no memory here.
 #[derive(Clone, Copy, Debug)]
@@ -43,11 +43,10 @@ impl Passthrough {
 }
 
 fn named(prefix: &str, digest: &[u8]) -> String {
+    let mut digits = [0; DIGITS];
+    swar::hex(&mut digits, digest);
     let mut name = String::with_capacity(prefix.len() + DIGITS);
     name.push_str(prefix);
-    for byte in digest.iter().take(DIGITS / 2) {
-        // Writing to a string cannot fail.
-        let _ = write!(name, "{byte:02x}");
-    }
+    name.extend(digits.map(char::from));
     name
 }
