@@ -24,6 +24,9 @@ const COMMANDS: Token = Token(1 << 20);
 const LISTENER: Token = Token(COMMANDS.0 + 1);
 /// Connections that contenders opened are numbered from here on.
 const SERVED: usize = LISTENER.0 + 1;
+/// How many windows a second has. Percentiles are of each by itself as well: what stops a core for a moment (a kernel thread,
+/// the host) spoils the windows around it, and says nothing about the others.
+const WINDOWS: u32 = 10;
 /// Longer than this, nobody takes to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -102,14 +105,15 @@ impl Program {
         }
     }
 
-    /// One line of JSON: the number of answers, and percentiles of the waits in microseconds.
+    /// One line of JSON: the number of answers, and percentiles of the waits in microseconds: of all, and of each window.
     fn run(&mut self, load: &Load, request: &[u8]) -> Result<String> {
         // Until then, connections are accepted.
         let start = Instant::now() + Duration::from_millis(50);
         let end = start + Duration::from_secs(u64::from(load.seconds));
         let clients = (0..load.connections).map(|place| Paced::new(load, place, start, &self.poll));
         let mut clients = clients.collect::<Result<Vec<_>>>()?;
-        let mut waits = Vec::with_capacity(load.rate as usize * load.seconds as usize + clients.len());
+        let a_window = load.rate.div_ceil(WINDOWS) as usize + 1;
+        let mut windows: Vec<Vec<u32>> = (0..load.seconds * WINDOWS).map(|_| Vec::with_capacity(a_window)).collect();
         let mut events = Events::with_capacity(1024);
         while clients.iter().any(|client| client.left.is_some() || client.due < end) {
             if Instant::now() > end + PATIENCE {
@@ -121,13 +125,14 @@ impl Program {
             self.poll.poll(&mut events, Some(Duration::ZERO))?;
             for event in &events {
                 match clients.get_mut(event.token().0) {
-                    Some(client) => waits.extend(client.receive(event, load, start)?),
+                    Some(client) => client.receive(event, load, start, &mut windows)?,
                     None if event.token() == COMMANDS => return Err(Error::other("one load at a time")),
                     None => self.serve(event)?,
                 }
             }
         }
-        Ok(format!("{{{}}}", waits::fields(&mut waits)))
+        let each: Vec<_> = windows.iter_mut().map(|window| format!("{{{}}}", waits::fields(window))).collect();
+        Ok(format!("{{{},\"windows\":[{}]}}", waits::fields(&mut windows.concat()), each.join(",")))
     }
 }
 
@@ -162,15 +167,18 @@ impl Paced {
         Ok(())
     }
 
-    /// What an answer was waited for, if it is all there.
-    fn receive(&mut self, event: &Event, load: &Load, start: Instant) -> Result<Option<u32>> {
-        let Some(status) = self.client.answer(event)? else { return Ok(None) };
+    /// Notes what an answer was waited for, if it is all there, with the window in which its request was due.
+    fn receive(&mut self, event: &Event, load: &Load, start: Instant, windows: &mut [Vec<u32>]) -> Result<()> {
+        let Some(status) = self.client.answer(event)? else { return Ok(()) };
         let (Some(left), 200) = (self.left.take(), status) else {
             return Err(Error::other(format!("an answer with status {status}")));
         };
         self.free = Instant::now();
+        let window = (self.due - start).as_secs_f64() * f64::from(WINDOWS);
+        let last = windows.len() - 1;
+        windows[(window as usize).min(last)].push(waits::tenths(self.free - left));
         self.next += load.connections;
         self.due = start + load.moment(self.next);
-        Ok(Some(waits::tenths(self.free - left)))
+        Ok(())
     }
 }
