@@ -101,10 +101,8 @@ pub enum Entry<F, V> {
     Vacant(V),
 }
 
-/// Shards of each kind, more than cores could use. Whoever looks through a shard holds its lock, briefly where there are many. But a
-/// shard takes two lines for its lock and some ten for cells, however few it has: of slots, which are as few as requests in flight, and of
-/// buckets, which mostly are, so many shards would take more than a core's own caches have beside what else a request needs.
-const SHARDS: [usize; 3] = [16, 64, 256];
+/// More shards than cores could use: a sweep holds one shard's lock at a time, and with many it holds it briefly.
+const SHARDS: usize = 256;
 
 /// Fewer cells of a shard are not worth looking through each time that they are all.
 const FEW: usize = 14;
@@ -196,10 +194,9 @@ impl Map for Shards {
     const SKEW_NS: u64 = 10_000_000;
 
     fn new(max: usize) -> Shards {
-        let of_kind =
-            |shards| DashMap::with_capacity_and_hasher_and_shard_amount(0, BuildHasherDefault::default(), shards);
+        let of_kind = |_| DashMap::with_capacity_and_hasher_and_shard_amount(0, BuildHasherDefault::default(), SHARDS);
         let (len, long) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Shards { kinds: SHARDS.map(of_kind), len, long, max, forgotten_until: AtomicU64::new(0) }
+        Shards { kinds: std::array::from_fn(of_kind), len, long, max, forgotten_until: AtomicU64::new(0) }
     }
 
     fn moment(&self, now: Nanos) -> Nanos {
