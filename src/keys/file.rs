@@ -181,7 +181,7 @@ impl Reader<'_> {
 
     fn finish(&self, draft: Draft) -> Option<(Digest, Principal)> {
         let kind = draft.kind.unwrap_or(KeyKind::Secret);
-        let mut principal = Principal::new(self.seed, &draft.id?, &draft.account?, draft.mode?, kind);
+        let mut principal = Principal::new(self.seed, draft.id?, draft.account?, draft.mode?, kind);
         principal.allow = match (draft.allow, kind) {
             (Some(globs), _) => Allow::Only { globs, endpoints: Arc::default() },
             (None, KeyKind::Secret) => Allow::Everything,

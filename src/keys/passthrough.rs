@@ -36,17 +36,17 @@ impl Passthrough {
         let mode = secret.mode().unwrap_or(Mode::Live);
         let kind = secret.kind().unwrap_or(KeyKind::Secret);
         let (id, account) = (named("key_", key), named("acct_", account));
-        let mut principal = Principal::new(&self.seed, &id, &account, mode, kind);
+        let mut principal = Principal::new(&self.seed, id, account, mode, kind);
         principal.connected_accounts = ConnectedAccounts::Any;
         principal
     }
 }
 
-fn named(prefix: &str, digest: &[u8]) -> String {
+fn named(prefix: &str, digest: &[u8]) -> Box<str> {
     let mut digits = [0; DIGITS];
     swar::hex(&mut digits, digest);
     let mut name = String::with_capacity(prefix.len() + DIGITS);
     name.push_str(prefix);
-    name.extend(digits.map(char::from));
-    name
+    name.push_str(std::str::from_utf8(&digits).unwrap_or_default());
+    name.into_boxed_str()
 }

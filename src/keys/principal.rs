@@ -104,30 +104,30 @@ pub struct Principal {
     pub expires_at: Option<Timestamp>,
     /// Whether it has been revoked.
     pub revoked: bool,
-    /// `id` as a header's value; cloning it allocates nothing.
+    /// `id` as a header's value; cloning it allocates once, the first time.
     pub id_header: HeaderValue,
-    /// `account` as a header's value; cloning it allocates nothing.
+    /// `account` as a header's value; cloning it allocates once, the first time.
     pub account_header: HeaderValue,
 }
 
 impl Principal {
     /// A principal that may use everything and act for nobody else, to be changed by the caller. `id` and `account` must be
     /// ids in the sense of [`is_id`].
-    pub(super) fn new(seed: &Seed, id: &str, account: &str, mode: Mode, kind: KeyKind) -> Principal {
+    pub(super) fn new(seed: &Seed, id: Box<str>, account: Box<str>, mode: Mode, kind: KeyKind) -> Principal {
         Principal {
             account_id: seed.id(IdKind::Account, account.as_bytes()),
             key_id: seed.id(IdKind::Key, id.as_bytes()),
-            lot: lot(account),
+            lot: lot(&account),
             mode,
             kind,
             allow: Allow::Everything,
             connected_accounts: ConnectedAccounts::None,
             expires_at: None,
             revoked: false,
-            id_header: shared_header(id),
-            account_header: shared_header(account),
-            id: id.into(),
-            account: account.into(),
+            id_header: header(&id),
+            account_header: header(&account),
+            id,
+            account,
         }
     }
 
@@ -141,7 +141,7 @@ impl Principal {
     /// everything and act for anybody.
     #[must_use]
     pub fn supposed(seed: &Seed, id: &str, account: &str, mode: Mode) -> Principal {
-        let principal = Principal::new(seed, id, account, mode, KeyKind::Secret);
+        let principal = Principal::new(seed, id.into(), account.into(), mode, KeyKind::Secret);
         Principal { connected_accounts: ConnectedAccounts::Any, ..principal }
     }
 
@@ -200,10 +200,7 @@ pub(super) fn is_id(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b':'))
 }
 
-/// A header's value that is cloned without allocating: the first clone makes the bytes shared, and is made here.
-fn shared_header(id: &str) -> HeaderValue {
-    // An id is always a good value; should that ever change, an empty one names nobody.
-    let value = HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static(""));
-    drop(value.clone());
-    value
+/// An id as a header's value. It is always a good one; should that ever change, an empty one names nobody.
+fn header(id: &str) -> HeaderValue {
+    HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static(""))
 }

@@ -104,8 +104,15 @@ pub enum Entry<F, V> {
 /// More shards than cores could use: a sweep holds one shard's lock at a time, and with many it holds it briefly.
 const SHARDS: usize = 256;
 
+/// The fewest shards of slots, of which there are as few as requests in flight: four for each core that the process may use, so that they seldom
+/// wait for each other, and no more, so that they fit in a core's own caches.
+const LEAST_SLOT_SHARDS: usize = 16;
+
 /// Fewer cells of a shard are not worth looking through each time that they are all.
 const FEW: usize = 14;
+
+/// Nanoseconds in which a shard of slots is looked through no more than once. If it is full again by then, it grows.
+const SLOTS_LOOK_NS: u64 = 1_000_000;
 
 /// So many cells of one kind still fit in a core's own caches (some 700 KiB).
 const WARM_FROM: usize = 8_192;
@@ -125,9 +132,17 @@ pub struct Shards {
     /// How many of them are long.
     long: AtomicUsize,
     max: usize,
+    /// When each shard of slots was looked through last.
+    slots_looked_at: Box<[AtomicU64]>,
     /// Nanoseconds until which cells that time had made idle have been forgotten. It is raised under a shard's lock, or before that is taken,
     /// so that whoever finds a cell gone under that lock knows it.
     forgotten_until: AtomicU64,
+}
+
+/// By the cores that the process may use when it starts.
+fn slot_shards() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (4 * cores).next_power_of_two().clamp(LEAST_SLOT_SHARDS, SHARDS)
 }
 
 /// A place in [`Shards`].
@@ -156,14 +171,25 @@ impl Shards {
         }
     }
 
+    /// Whether a shard of slots was looked through within a millisecond. If not, it is now.
+    fn was_looked_through(&self, shard: usize, now: Nanos) -> bool {
+        let Some(looked_at) = self.slots_looked_at.get(shard) else { return false };
+        let was = now.0.saturating_sub(looked_at.load(Relaxed)) < SLOTS_LOOK_NS;
+        if !was {
+            looked_at.store(now.0, Relaxed);
+        }
+        was
+    }
+
     /// Has the shard of a key ready for one more cell. One that is full forgets what is idle, and where that is less than a quarter of
     /// it, it gets twice the room: so each cell is looked at a few times at most. One that is small just grows.
     fn make_room(&self, kind: Kind, key: Key, now: Nanos) {
         let map = self.of(kind);
-        let Some(shard) = map.shards().get(map.determine_shard(map.hash_usize(&key))) else { return };
+        let number = map.determine_shard(map.hash_usize(&key));
+        let Some(shard) = map.shards().get(number) else { return };
         let mut cells = shard.write();
         let full = cells.len();
-        if full < cells.capacity().max(FEW) {
+        if full < cells.capacity().max(FEW) || (kind == Kind::Slots && self.was_looked_through(number, now)) {
             return;
         }
         let until = Nanos(now.0.saturating_sub(Shards::SKEW_NS));
@@ -194,9 +220,19 @@ impl Map for Shards {
     const SKEW_NS: u64 = 10_000_000;
 
     fn new(max: usize) -> Shards {
-        let of_kind = |_| DashMap::with_capacity_and_hasher_and_shard_amount(0, BuildHasherDefault::default(), SHARDS);
+        let of_kind =
+            |shards| DashMap::with_capacity_and_hasher_and_shard_amount(0, BuildHasherDefault::default(), shards);
+        let slots = slot_shards();
+        let slots_looked_at = std::iter::repeat_with(AtomicU64::default).take(slots).collect();
         let (len, long) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Shards { kinds: std::array::from_fn(of_kind), len, long, max, forgotten_until: AtomicU64::new(0) }
+        Shards {
+            kinds: [slots, SHARDS, SHARDS].map(of_kind),
+            slots_looked_at,
+            len,
+            long,
+            max,
+            forgotten_until: AtomicU64::new(0),
+        }
     }
 
     fn moment(&self, now: Nanos) -> Nanos {

@@ -164,15 +164,36 @@ fn a_shard_that_is_mostly_in_use_grows() {
     }
 }
 
-#[test]
-fn slots_are_as_few_as_are_taken() {
-    let shards = Shards::new(usize::MAX);
-    for number in 0..100_000 {
-        let Entry::Vacant(vacant) = shards.entry(Kind::Slots, key(number), Nanos(5)) else { panic!("it is new") };
+/// Makes free slots, if nobody has.
+fn make_slots(shards: &Shards, number: u64, now: u64) {
+    if let Entry::Vacant(vacant) = shards.entry(Kind::Slots, key(number), Nanos(now)) {
         assert!(vacant.reserve(false));
         vacant.insert(Cell::vacant());
     }
-    assert!(shards.count() <= FEW * SHARDS, "{}", shards.count());
+}
+
+#[test]
+fn slots_are_as_few_as_are_taken() {
+    let shards = Shards::new(usize::MAX);
+    (0..100_000).for_each(|number| make_slots(&shards, number, number * SLOTS_LOOK_NS / 10));
+    assert!(shards.count() <= FEW * slot_shards(), "{}", shards.count());
+    assert_eq!(each(&shards), shards.count());
+}
+
+#[test]
+fn slots_of_many_at_once_are_not_looked_through_again_and_again() {
+    let shards = Shards::new(usize::MAX);
+    let start = 5 * SLOTS_LOOK_NS;
+    // The first to fill a shard has it looked through, to no avail but for one in each.
+    (0..10_000).for_each(|number| make_slots(&shards, number, start));
+    let many = shards.count();
+    assert!(many >= 10_000 - FEW * slot_shards(), "{many}");
+    (0..10_000).for_each(|number| make_slots(&shards, number, start + SLOTS_LOOK_NS - 1));
+    assert_eq!(shards.count(), 10_000, "all come again");
+    let looks: Vec<u64> = shards.slots_looked_at.iter().map(|looked_at| looked_at.load(Relaxed)).collect();
+    assert_eq!(looks, vec![start; slot_shards()]);
+    (10_000..30_000).for_each(|number| make_slots(&shards, number, start + SLOTS_LOOK_NS * number / 1_000));
+    assert!(shards.count() < 10_000, "{}", shards.count());
     assert_eq!(each(&shards), shards.count());
 }
 
