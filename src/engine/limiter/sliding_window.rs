@@ -10,11 +10,14 @@
 //!   more: `(k + 64) d - (t + W) <= 64 d - W`. A rejection's `retry_at` is exact to the same bound.
 //!
 //! The ring takes 152 bytes, or 280 for quotas above 65,535, however many requests it has counted; 32 as long as no more than two slices
-//! count anything, as with most who ask once in a while.
+//! count anything, and none as long as only the newest does, as with most who ask once in a while: a handful of requests is counted in the
+//! place of the pointer.
 
+mod one;
 mod saved;
 mod slices;
 
+use one::One;
 pub use saved::SavedWindow;
 use slices::{Few, Slices};
 
@@ -88,6 +91,7 @@ pub(crate) enum Spend {
 
 /// One partition's counts. What few slices count lies in less room; quotas that fit are counted in 16 bits.
 pub(crate) enum Ring {
+    One(One),
     Few(Box<Counts<Few>>),
     Narrow(Box<Counts<[u16; SLICES]>>),
     Wide(Box<Counts<[u32; SLICES]>>),
@@ -103,72 +107,99 @@ pub(crate) struct Counts<S> {
     slices: S,
 }
 
-/// Does the same with any ring's counts.
-macro_rules! with_counts {
+/// Says the same of any ring's counts.
+macro_rules! of_counts {
     ($ring:expr, $counts:ident => $what:expr) => {
         match $ring {
+            Ring::One(one) => {
+                let $counts = one.counts();
+                $what
+            }
             Ring::Few($counts) => $what,
             Ring::Narrow($counts) => $what,
             Ring::Wide($counts) => $what,
         }
     };
 }
-use with_counts;
+use of_counts;
+
+/// Does the same to any ring's counts.
+macro_rules! change_counts {
+    ($ring:expr, $counts:ident => $what:expr) => {
+        match $ring {
+            Ring::One(one) => {
+                let mut few = one.counts();
+                let $counts = &mut few;
+                let answer = $what;
+                *$ring = Ring::of(few);
+                answer
+            }
+            Ring::Few($counts) => $what,
+            Ring::Narrow($counts) => $what,
+            Ring::Wide($counts) => $what,
+        }
+    };
+}
+use change_counts;
 
 impl Ring {
     /// An empty ring of a limit's short name `tag`.
     pub(crate) fn new(figures: &SlidingWindow, tag: u32) -> Ring {
-        Ring::Few(Box::new(Counts::new(0, figures.slice_ns, tag)))
+        Ring::of(Counts::new(0, figures.slice_ns, tag))
+    }
+
+    fn of(counts: Counts<Few>) -> Ring {
+        One::of(&counts).map_or_else(|| Ring::Few(Box::new(counts)), Ring::One)
     }
 
     /// Takes `cost` tokens at `now`, after turning to these figures if the ring was counted with others: then everything
     /// counted stays counted, at most one slice longer.
     pub(crate) fn draw(&mut self, figures: &SlidingWindow, now: Nanos, cost: u32) -> Spend {
         self.fit(figures, now);
-        let drawn = with_counts!(self, counts => counts.draw(figures, now, cost));
+        let drawn = change_counts!(self, counts => counts.draw(figures, now, cost));
         drawn.unwrap_or_else(|| self.spread(figures).draw(figures, now, cost))
     }
 
     /// What [`draw`](Ring::draw) would say, without taking anything.
     pub(crate) fn peek(&self, figures: &SlidingWindow, now: Nanos, cost: u32) -> Spend {
-        let mut copy = Ring::Wide(Box::new(with_counts!(self, counts => counts.converted(counts.slice_ns, now))));
+        let mut copy = Ring::Wide(Box::new(of_counts!(self, counts => counts.converted(counts.slice_ns, now))));
         copy.draw(figures, now, cost)
     }
 
     /// Gives back what was counted in a slice, as far as it still counts.
     pub(crate) fn refund(&mut self, slice: u64, slice_ns: NonZeroU64, cost: u32) {
-        with_counts!(self, counts => counts.refund(slice, slice_ns, cost));
+        change_counts!(self, counts => counts.refund(slice, slice_ns, cost));
     }
 
     /// Tokens that count at `now`.
     pub(crate) fn counted(&self, now: Nanos) -> u64 {
-        with_counts!(self, counts => counts.counted(now))
+        of_counts!(self, counts => counts.counted(now))
     }
 
     /// Whether nothing counts any more at `now`.
     pub(crate) fn is_idle(&self, now: Nanos) -> bool {
-        with_counts!(self, counts => counts.is_idle(now))
+        of_counts!(self, counts => counts.is_idle(now))
     }
 
     /// Something of all that it keeps.
     pub(crate) fn word(&self) -> u64 {
-        with_counts!(self, counts => counts.word())
+        of_counts!(self, counts => counts.word())
     }
 
     /// The short name of its limit.
     pub(crate) fn tag(&self) -> u32 {
-        with_counts!(self, counts => counts.tag)
+        of_counts!(self, counts => counts.tag)
     }
 
     /// Nanoseconds of one slice.
     pub(crate) fn slice_ns(&self) -> NonZeroU64 {
-        with_counts!(self, counts => counts.slice_ns)
+        of_counts!(self, counts => counts.slice_ns)
     }
 
     fn fit(&mut self, figures: &SlidingWindow, now: Nanos) {
         let is_too_narrow = figures.is_wide() && matches!(self, Ring::Narrow(_));
         if self.slice_ns() != figures.slice_ns || is_too_narrow {
-            *self = Ring::Wide(Box::new(with_counts!(self, counts => counts.converted(figures.slice_ns, now))));
+            *self = Ring::Wide(Box::new(of_counts!(self, counts => counts.converted(figures.slice_ns, now))));
         }
     }
 
@@ -428,9 +459,10 @@ mod tests {
                 });
                 prop_assert_eq!(&saved[0], &saved[1]);
                 let counting = saved[0].counts.len();
-                prop_assert!(counting <= 2 || !matches!(ring, Ring::Few(_)));
+                prop_assert!(counting <= 2 || !matches!(ring, Ring::One(_) | Ring::Few(_)));
+                prop_assert!(counting <= 1 || !matches!(ring, Ring::One(_)));
                 let restored = Ring::restored(&saved[0], now);
-                prop_assert_eq!(matches!(restored, Some(Ring::Few(_))), counting <= 2);
+                prop_assert_eq!(matches!(restored, Some(Ring::One(_) | Ring::Few(_))), counting <= 2);
             }
         }
     }

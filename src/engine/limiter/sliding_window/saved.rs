@@ -1,6 +1,6 @@
 //! A window's counts on their way to a store that outlives the process, and back.
 
-use super::{Counts, Ring, SLICES, Slices, with_counts};
+use super::{Counts, Ring, SLICES, Slices, change_counts, of_counts};
 use crate::engine::time::Nanos;
 use std::num::NonZeroU64;
 
@@ -27,12 +27,12 @@ impl Default for SavedWindow {
 impl Ring {
     /// Notes whether there is something to save; answers what was noted before.
     pub(crate) fn set_changed(&mut self, changed: bool) -> bool {
-        with_counts!(self, counts => std::mem::replace(&mut counts.changed, changed))
+        change_counts!(self, counts => std::mem::replace(&mut counts.changed, changed))
     }
 
     /// Writes the counts into `saved`, whose room is used again.
     pub(crate) fn save(&self, saved: &mut SavedWindow) {
-        with_counts!(self, counts => counts.save(saved));
+        of_counts!(self, counts => counts.save(saved));
     }
 
     /// The ring that was saved. `None` for one that no engine has saved: of the future at `now`, or with a slice too old.
@@ -44,9 +44,13 @@ impl Ring {
         }
         let counted: u64 = saved.counts.iter().map(|&(_, count)| u64::from(count)).sum();
         let is_narrow = counted <= u64::from(u16::MAX);
-        let few = Counts::restored(saved).map(Ring::Few);
+        let few = Counts::restored(saved).map(Ring::of);
         few.or_else(|| {
-            if is_narrow { Counts::restored(saved).map(Ring::Narrow) } else { Counts::restored(saved).map(Ring::Wide) }
+            if is_narrow {
+                Counts::restored(saved).map(Box::new).map(Ring::Narrow)
+            } else {
+                Counts::restored(saved).map(Box::new).map(Ring::Wide)
+            }
         })
     }
 }
@@ -60,11 +64,11 @@ impl<S: Slices> Counts<S> {
     }
 
     /// `None`: there is no room for so many slices.
-    fn restored(saved: &SavedWindow) -> Option<Box<Counts<S>>> {
+    fn restored(saved: &SavedWindow) -> Option<Counts<S>> {
         let mut counts = Counts::new(saved.newest, saved.slice_ns, saved.tag);
         let mut all = saved.counts.iter();
         let has_room = all.all(|&(age, count)| counts.add(saved.newest.saturating_sub(u64::from(age)), count));
-        has_room.then(|| Box::new(counts))
+        has_room.then_some(counts)
     }
 }
 
