@@ -104,8 +104,8 @@ pub enum Entry<F, V> {
 /// More shards than cores could use: a sweep holds one shard's lock at a time, and with many it holds it briefly.
 const SHARDS: usize = 256;
 
-/// The fewest shards of slots, of which there are as few as requests in flight: four for each core that the process may use, so that they seldom
-/// wait for each other, and no more, so that they fit in a core's own caches.
+/// The fewest shards of slots: on one core and with their first room they take 13 KB, so that fewer would not be nearer, and a sweep holds
+/// the lock of one sixteenth of them at most.
 const LEAST_SLOT_SHARDS: usize = 16;
 
 /// Fewer cells of a shard are not worth looking through each time that they are all.
@@ -122,9 +122,9 @@ type OfKind = DashMap<Key, Cell, BuildHasherDefault<IdHasher>>;
 
 /// The map for many threads: each shard has a lock, and what decides whether a cell is forgotten is looked at under it.
 ///
-/// Each kind is apart from the others, and a shard of slots or buckets that is full forgets what is idle before it takes more memory:
-/// among a million accounts that seldom ask, slots are about as few as requests in flight, and buckets as those that are not full, where
-/// the core's caches reach.
+/// Each kind is apart from the others, and a shard of slots or buckets that is full forgets what is idle before it takes more memory (slots once
+/// a millisecond at most; if they are full again by then, they grow): among a million accounts that seldom ask, slots are as few as those
+/// that are taken and those made within a millisecond, and buckets as those that are not full, where the core's caches reach.
 pub struct Shards {
     /// By kind.
     kinds: [OfKind; 3],
@@ -139,7 +139,8 @@ pub struct Shards {
     forgotten_until: AtomicU64,
 }
 
-/// By the cores that the process may use when it starts.
+/// Four for each core that the process may use when it starts, so that requests seldom wait for each other, and no more, so that they fit in a
+/// core's own caches.
 fn slot_shards() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     (4 * cores).next_power_of_two().clamp(LEAST_SLOT_SHARDS, SHARDS)
@@ -171,25 +172,27 @@ impl Shards {
         }
     }
 
-    /// Whether a shard of slots was looked through within a millisecond. If not, it is now.
-    fn was_looked_through(&self, shard: usize, now: Nanos) -> bool {
-        let Some(looked_at) = self.slots_looked_at.get(shard) else { return false };
-        let was = now.0.saturating_sub(looked_at.load(Relaxed)) < SLOTS_LOOK_NS;
-        if !was {
+    /// Whether a full shard of slots may be looked through now: not if it was within a millisecond. To be asked under the shard's lock. One
+    /// that never was counts as looked through at the epoch.
+    fn begin_look(&self, shard: usize, now: Nanos) -> bool {
+        let Some(looked_at) = self.slots_looked_at.get(shard) else { return true };
+        let may = now.0.saturating_sub(looked_at.load(Relaxed)) >= SLOTS_LOOK_NS;
+        if may {
             looked_at.store(now.0, Relaxed);
         }
-        was
+        may
     }
 
     /// Has the shard of a key ready for one more cell. One that is full forgets what is idle, and where that is less than a quarter of
-    /// it, it gets twice the room: so each cell is looked at a few times at most. One that is small just grows.
+    /// it, it gets twice the room: so each cell is looked at a few times at most. One that is small just grows, as do slots that were
+    /// looked through within a millisecond, both when the next cell comes.
     fn make_room(&self, kind: Kind, key: Key, now: Nanos) {
         let map = self.of(kind);
         let number = map.determine_shard(map.hash_usize(&key));
         let Some(shard) = map.shards().get(number) else { return };
         let mut cells = shard.write();
         let full = cells.len();
-        if full < cells.capacity().max(FEW) || (kind == Kind::Slots && self.was_looked_through(number, now)) {
+        if full < cells.capacity().max(FEW) || (kind == Kind::Slots && !self.begin_look(number, now)) {
             return;
         }
         let until = Nanos(now.0.saturating_sub(Shards::SKEW_NS));

@@ -124,6 +124,22 @@ fn who_comes_again_and_again_takes_the_room_of_once() {
     assert!(admits(&engine, &policy, &account(30_000)));
 }
 
+/// The same while time goes by, so that what is free makes room and its slots are made anew.
+#[test]
+fn who_comes_again_and_again_finds_room_though_slots_are_forgotten() {
+    let policy = policy(&[LimitSpec::new("slots", Stage::GlobalConcurrency, slots(1))]);
+    let engine = bounded(15_000);
+    for turn in 0..100_000_usize {
+        let now = Nanos(turn as u64 * 100_000);
+        let held = engine.walk(&policy, &account(turn % 20_000), now, &mut ());
+        assert!(held.is_ok(), "{turn}");
+        assert!(engine.walk(&policy, &account(turn % 20_000), now, &mut ()).is_err(), "it is taken: {turn}");
+    }
+    assert!(engine.partitions() < 5_000, "{}", engine.partitions());
+    let held: Vec<_> = (0..10_000).filter_map(|number| hold(&engine, &policy, &account(number))).collect();
+    assert_eq!(held.len(), 10_000, "each has a slot of its own");
+}
+
 /// Beyond 8,192 cells a request's cells are read together before they are asked; more limits than are read so must not matter.
 #[test]
 fn many_partitions_change_no_verdict() {

@@ -176,7 +176,7 @@ fn make_slots(shards: &Shards, number: u64, now: u64) {
 fn slots_are_as_few_as_are_taken() {
     let shards = Shards::new(usize::MAX);
     (0..100_000).for_each(|number| make_slots(&shards, number, number * SLOTS_LOOK_NS / 10));
-    assert!(shards.count() <= FEW * slot_shards(), "{}", shards.count());
+    assert!(shards.count() <= FEW * shards.slots_looked_at.len(), "{}", shards.count());
     assert_eq!(each(&shards), shards.count());
 }
 
@@ -184,16 +184,40 @@ fn slots_are_as_few_as_are_taken() {
 fn slots_of_many_at_once_are_not_looked_through_again_and_again() {
     let shards = Shards::new(usize::MAX);
     let start = 5 * SLOTS_LOOK_NS;
-    // The first to fill a shard has it looked through, to no avail but for one in each.
+    // The first look at each shard forgets the 14 that are there; from then on it grows.
     (0..10_000).for_each(|number| make_slots(&shards, number, start));
     let many = shards.count();
-    assert!(many >= 10_000 - FEW * slot_shards(), "{many}");
+    assert!(many >= 10_000 - FEW * shards.slots_looked_at.len(), "{many}");
     (0..10_000).for_each(|number| make_slots(&shards, number, start + SLOTS_LOOK_NS - 1));
     assert_eq!(shards.count(), 10_000, "all come again");
     let looks: Vec<u64> = shards.slots_looked_at.iter().map(|looked_at| looked_at.load(Relaxed)).collect();
-    assert_eq!(looks, vec![start; slot_shards()]);
+    assert_eq!(looks, vec![start; looks.len()]);
     (10_000..30_000).for_each(|number| make_slots(&shards, number, start + SLOTS_LOOK_NS * number / 1_000));
     assert!(shards.count() < 10_000, "{}", shards.count());
+    assert_eq!(each(&shards), shards.count());
+}
+
+#[test]
+fn a_look_spares_slots_that_are_taken_and_comes_a_millisecond_after_another() {
+    let shards = Shards::new(usize::MAX);
+    let map = shards.of(Kind::Slots);
+    let mut numbers = (0..).filter(|&number| map.determine_shard(map.hash_usize(&key(number))) == 0);
+    let first = || (map.shards()[0].read().len(), shards.slots_looked_at[0].load(Relaxed));
+    // Cells that are in use for good stand for slots that are taken.
+    let taken: Vec<u64> = numbers.by_ref().take(FEW / 2).collect();
+    let start = 5 * SLOTS_LOOK_NS;
+    taken.iter().for_each(|&number| assert!(make(&shards, Kind::Slots, key(number), start, u64::MAX)));
+    let mut make_free = |count, now| numbers.by_ref().take(count).for_each(|number| make_slots(&shards, number, now));
+    make_free(FEW - taken.len(), start);
+    assert_eq!(first(), (taken.len(), start), "what was free is gone");
+    make_free(50, start + SLOTS_LOOK_NS - 1);
+    make_free(50, start - 1);
+    assert_eq!(first(), (taken.len() + 100, start), "a moment too early, and of a thread that is late");
+    make_free(200, start + SLOTS_LOOK_NS);
+    let (len, looked_at) = first();
+    assert_eq!(looked_at, start + SLOTS_LOOK_NS);
+    assert!(len < taken.len() + 200, "{len}");
+    assert!(taken.iter().all(|&number| shards.get(Kind::Slots, key(number)).is_some()));
     assert_eq!(each(&shards), shards.count());
 }
 
