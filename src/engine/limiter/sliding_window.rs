@@ -188,12 +188,22 @@ impl Ring {
 
     /// The short name of its limit.
     pub(crate) fn tag(&self) -> u32 {
-        of_counts!(self, counts => counts.tag)
+        match self {
+            Ring::One(one) => one.tag(),
+            Ring::Few(counts) => counts.tag,
+            Ring::Narrow(counts) => counts.tag,
+            Ring::Wide(counts) => counts.tag,
+        }
     }
 
     /// Nanoseconds of one slice.
     pub(crate) fn slice_ns(&self) -> NonZeroU64 {
-        of_counts!(self, counts => counts.slice_ns)
+        match self {
+            Ring::One(one) => one.slice_ns(),
+            Ring::Few(counts) => counts.slice_ns,
+            Ring::Narrow(counts) => counts.slice_ns,
+            Ring::Wide(counts) => counts.slice_ns,
+        }
     }
 
     fn fit(&mut self, figures: &SlidingWindow, now: Nanos) {
@@ -256,10 +266,8 @@ impl<S: Slices> Counts<S> {
         if slice <= self.newest {
             return;
         }
-        let begun = (slice - self.newest).min(SLICES as u64);
-        for fresh in slice - begun + 1..=slice {
-            self.slices.clear(Self::place(fresh));
-        }
+        let begun = (slice - self.newest).min(SLICES as u64) as u8;
+        self.slices.forget(Self::place(slice), begun);
         self.newest = slice;
     }
 

@@ -19,6 +19,12 @@ const CHANGED_BITS: u32 = 1;
 const _: () =
     assert!(TAG_BITS + SLICE_NS_BITS + NEWEST_BITS + COUNT_BITS + CHANGED_BITS == 8 * size_of::<One>() as u32);
 
+/// Where each begins.
+const SLICE_NS_FROM: u32 = TAG_BITS;
+const NEWEST_FROM: u32 = SLICE_NS_FROM + SLICE_NS_BITS;
+const COUNT_FROM: u32 = NEWEST_FROM + NEWEST_BITS;
+const CHANGED_FROM: u32 = COUNT_FROM + COUNT_BITS;
+
 /// The lowest bits of a word.
 const fn low(bits: u32) -> u64 {
     (1 << bits) - 1
@@ -33,20 +39,16 @@ impl One {
             && counts.newest <= low(NEWEST_BITS)
             && count <= low(COUNT_BITS)
             && count == u64::from(counts.count(counts.newest));
-        let fields = [
-            (u64::from(counts.changed), CHANGED_BITS),
-            (count, COUNT_BITS),
-            (counts.newest, NEWEST_BITS),
-            (slice_ns, SLICE_NS_BITS),
-            (u64::from(counts.tag), TAG_BITS),
-        ];
-        let all = fields.iter().fold(0_u128, |all, &(field, bits)| all << bits | u128::from(field));
-        let [bytes @ .., _none_left] = all.to_le_bytes();
-        fits.then_some(One(bytes))
-    }
-
-    fn bits(self, from: u32, bits: u32) -> u64 {
-        (self.word() >> from) as u64 & low(bits)
+        if !fits {
+            return None;
+        }
+        let word = u128::from(counts.tag)
+            | u128::from(slice_ns) << SLICE_NS_FROM
+            | u128::from(counts.newest) << NEWEST_FROM
+            | u128::from(count) << COUNT_FROM
+            | u128::from(counts.changed) << CHANGED_FROM;
+        let [bytes @ .., _none_left] = word.to_le_bytes();
+        Some(One(bytes))
     }
 
     fn word(self) -> u128 {
@@ -56,17 +58,29 @@ impl One {
         u128::from_le_bytes(bytes)
     }
 
+    /// The short name of its limit.
+    pub(super) fn tag(self) -> u32 {
+        self.word() as u32
+    }
+
+    /// Nanoseconds of one slice.
+    pub(super) fn slice_ns(self) -> NonZeroU64 {
+        // It is never 0.
+        NonZeroU64::new((self.word() >> SLICE_NS_FROM) as u64 & low(SLICE_NS_BITS)).unwrap_or(NonZeroU64::MIN)
+    }
+
     /// The same, where a second slice has room.
     pub(super) fn counts(self) -> Counts<Few> {
-        let newest_from = TAG_BITS + SLICE_NS_BITS;
-        let count_from = newest_from + NEWEST_BITS;
-        // A slice's length is never 0.
-        let slice_ns = NonZeroU64::new(self.bits(TAG_BITS, SLICE_NS_BITS)).unwrap_or(NonZeroU64::MIN);
-        let newest = self.bits(newest_from, NEWEST_BITS);
-        let mut counts = Counts::new(newest, slice_ns, self.bits(0, TAG_BITS) as u32);
-        counts.changed = self.bits(count_from + COUNT_BITS, CHANGED_BITS) == 1;
-        let _there_is_room = counts.add(newest, self.bits(count_from, COUNT_BITS) as u32);
-        counts
+        let word = self.word();
+        let newest = (word >> NEWEST_FROM) as u64 & low(NEWEST_BITS);
+        let count = (word >> COUNT_FROM) as u32 & low(COUNT_BITS) as u32;
+        Counts {
+            newest,
+            slice_ns: self.slice_ns(),
+            tag: self.tag(),
+            changed: word >> CHANGED_FROM & 1 == 1,
+            slices: Few::one(Counts::<Few>::place(newest), count),
+        }
     }
 }
 

@@ -14,8 +14,8 @@ pub(crate) trait Slices {
     fn put(&mut self, place: u8, count: u32) -> bool;
     /// Takes away from what a slice counts, down to nothing.
     fn lower(&mut self, place: u8, by: u32);
-    /// Forgets what a slice counts.
-    fn clear(&mut self, place: u8);
+    /// Forgets what so many slices count, at most all of them: the last at this place, and those before it.
+    fn forget(&mut self, last: u8, slices: u8);
     /// What all slices count.
     fn total(&self) -> u64;
     /// Something of all that is kept.
@@ -54,8 +54,10 @@ impl<C: Width> Slices for [C; SLICES] {
         self[usize::from(place) % SLICES] = C::try_from(self.count(place).saturating_sub(by)).unwrap_or_default();
     }
 
-    fn clear(&mut self, place: u8) {
-        self[usize::from(place) % SLICES] = C::NONE;
+    fn forget(&mut self, last: u8, slices: u8) {
+        for before in 0..slices {
+            self[usize::from(last.wrapping_sub(before)) % SLICES] = C::NONE;
+        }
     }
 
     fn total(&self) -> u64 {
@@ -89,11 +91,20 @@ impl Counted {
     }
 }
 
+impl Few {
+    /// One slice's count, and room for another's.
+    pub(super) fn one(place: u8, count: u32) -> Few {
+        Few([Counted { place, count: count.to_ne_bytes() }, Counted::NONE])
+    }
+}
+
 impl Slices for Few {
     const NONE: Few = Few([Counted::NONE; FEW]);
 
     fn count(&self, place: u8) -> u32 {
-        self.0.iter().filter(|counted| counted.place == place).map(|counted| counted.get()).sum()
+        let of = |counted: Counted| if counted.place == place { counted.get() } else { 0 };
+        let [one, other] = self.0;
+        of(one) + of(other)
     }
 
     fn put(&mut self, place: u8, count: u32) -> bool {
@@ -114,12 +125,17 @@ impl Slices for Few {
         }
     }
 
-    fn clear(&mut self, place: u8) {
-        self.lower(place, u32::MAX);
+    fn forget(&mut self, last: u8, slices: u8) {
+        for counted in &mut self.0 {
+            if last.wrapping_sub(counted.place) % (SLICES as u8) < slices {
+                *counted = Counted::NONE;
+            }
+        }
     }
 
     fn total(&self) -> u64 {
-        self.0.iter().map(|counted| u64::from(counted.get())).sum()
+        let [one, other] = self.0;
+        u64::from(one.get()) + u64::from(other.get())
     }
 
     fn word(&self) -> u64 {
